@@ -1,0 +1,87 @@
+"""invsolve: imaging inverse problems y = H(x) + n, composed of an operator, a noise model, a prior and a solver.
+
+Names are imported at first use, so that `import invsolve` and the command line's help do not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from invsolve.algebra import Stack
+    from invsolve.errors import CapabilityError, CompatibilityError, InputError, InvsolveError
+    from invsolve.hookspecs import hookimpl
+    from invsolve.linalg import IterativePinv, IterativeProx
+    from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
+    from invsolve.operator import Capability, Operator
+    from invsolve.problem import Problem
+    from invsolve.plugins import load_prior, registry
+    from invsolve.rng import Rng
+    from invsolve.solution import Solution, Status, Step
+    from invsolve.solver import Requires, Solver
+    from invsolve.svd import SVD
+
+_HOME = {
+    "Capability": "operator",
+    "CapabilityError": "errors",
+    "CompatibilityError": "errors",
+    "GaussianNoise": "noise",
+    "InputError": "errors",
+    "InvsolveError": "errors",
+    "IterativePinv": "linalg",
+    "IterativeProx": "linalg",
+    "NoNoise": "noise",
+    "NoiseModel": "noise",
+    "Operator": "operator",
+    "PoissonNoise": "noise",
+    "Problem": "problem",
+    "Requires": "solver",
+    "Rng": "rng",
+    "SVD": "svd",
+    "Solution": "solution",
+    "Solver": "solver",
+    "Stack": "algebra",
+    "Status": "solution",
+    "Step": "solution",
+    "hookimpl": "hookspecs",
+    "load_prior": "plugins",
+    "registry": "plugins",
+}
+
+__all__ = [
+    "SVD",
+    "Capability",
+    "CapabilityError",
+    "CompatibilityError",
+    "GaussianNoise",
+    "InputError",
+    "InvsolveError",
+    "IterativePinv",
+    "IterativeProx",
+    "NoNoise",
+    "NoiseModel",
+    "Operator",
+    "PoissonNoise",
+    "Problem",
+    "Requires",
+    "Rng",
+    "Solution",
+    "Solver",
+    "Stack",
+    "Status",
+    "Step",
+    "hookimpl",
+    "load_prior",
+    "registry",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in _HOME:
+        value = getattr(import_module(f"invsolve.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'invsolve' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,235 @@
+"""Operators made of operators: H @ G, H + G, c * H, H.T and stacks.
+
+Composition and sums keep linear, adjoint and differentiable; an SVD, pinv or prox survives only where it stays exact
+(scaling).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from invsolve.errors import InputError
+from invsolve.measurement import Measurement, parts
+from invsolve.operator import Capability, Operator
+from invsolve.svd import SVD
+
+KEPT = frozenset({Capability.LINEAR, Capability.ADJOINT, Capability.DIFFERENTIABLE})
+
+
+def common_batch(*operators: Operator) -> int | None:
+    """The one batch size among the operators, or None.
+
+    Raises:
+        InputError: two that differ.
+    """
+    sizes = {operator.batch for operator in operators if operator.batch is not None}
+    if len(sizes) > 1:
+        raise InputError(f"operators for batches of {sorted(sizes)} items cannot be joined")
+    return next(iter(sizes), None)
+
+
+class Combined(Operator):
+    """Base of operators that consist of others: they keep what all parts keep.
+
+    Args:
+        operators: the parts, kept in an nn.ModuleList so that they move together.
+    """
+
+    def __init__(self, *operators: Operator) -> None:
+        super().__init__()
+        self.operators = nn.ModuleList(operators)
+        self.batch = common_batch(*operators)
+
+    @property
+    def parts(self) -> tuple[Operator, ...]:
+        return tuple(self.operators)  # pyright: ignore[reportReturnType]
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What every part keeps."""
+        return frozenset.intersection(KEPT, *(part.capabilities for part in self.parts))
+
+    def select(self, items: range) -> Operator:
+        """The same combination of the parts' items."""
+        chosen = [part if part.batch is None else part.select(items) for part in self.parts]
+        return type(self)(*chosen)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(part.label for part in self.parts)}; {self.extra_repr()})"
+
+
+class Composed(Combined):
+    """H @ G: x -> H(G(x)), read right to left.
+
+    Raises:
+        InputError: G's output is not H's input.
+    """
+
+    def __init__(self, outer: Operator, inner: Operator) -> None:
+        super().__init__(outer, inner)
+        if outer.in_shape != inner.out_shape:
+            raise InputError(
+                f"cannot compose {outer.label} @ {inner.label}: {outer.label} takes {outer.in_shape}, {inner.label} gives {inner.out_shape}"
+            )
+        self.in_shape, self.out_shape = inner.in_shape, outer.out_shape
+        self.complex_output = outer.complex_output
+        self.output_range = outer.output_range if inner.output_range == (0.0, 1.0) else None
+
+    def forward(self, x: Tensor) -> Measurement:
+        """H(G(x))."""
+        outer, inner = self.parts
+        return outer(inner(x))
+
+    def adjoint(self, y: Measurement) -> Tensor:
+        """G^T H^T y."""
+        self.need(Capability.ADJOINT)
+        outer, inner = self.parts
+        return inner.adjoint(outer.adjoint(y))
+
+
+class Sum(Combined):
+    """H + G: x -> H(x) + G(x).
+
+    Raises:
+        InputError: shapes differ.
+    """
+
+    def __init__(self, first: Operator, second: Operator) -> None:
+        super().__init__(first, second)
+        if (first.in_shape, first.out_shape) != (second.in_shape, second.out_shape):
+            raise InputError(
+                f"cannot add {first.label} {first.in_shape} -> {first.out_shape} and {second.label} {second.in_shape} -> {second.out_shape}"
+            )
+        self.in_shape, self.out_shape = first.in_shape, first.out_shape
+        self.complex_output = first.complex_output or second.complex_output
+
+    def forward(self, x: Tensor) -> Measurement:
+        """H(x) + G(x)."""
+        first, second = (parts(part(x)) for part in self.parts)
+        total = tuple(a + b for a, b in zip(first, second, strict=True))
+        return total if len(total) > 1 else total[0]
+
+    def adjoint(self, y: Measurement) -> Tensor:
+        """H^T y + G^T y."""
+        self.need(Capability.ADJOINT)
+        first, second = self.parts
+        return first.adjoint(y) + second.adjoint(y)
+
+
+class Scaled(Combined):
+    """c * H for a number c; keeps everything but MASK, since all of it stays exact.
+
+    Args:
+        operator: H.
+        factor: c, not 0.
+    """
+
+    def __init__(self, operator: Operator, factor: float) -> None:
+        super().__init__(operator)
+        if not (factor == factor and abs(factor) not in (0.0, float("inf"))):
+            raise InputError(f"the factor must be finite and not 0; given {factor}")
+        self.factor = factor
+        self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
+        self.complex_output = operator.complex_output
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """The operator's own, without MASK (0/1 no longer)."""
+        own = self.parts[0].capabilities
+        if Capability.LINEAR not in own:
+            return own & {Capability.DIFFERENTIABLE}
+        return own - {Capability.MASK}
+
+    def select(self, items: range) -> Operator:
+        """c * H of the items."""
+        return Scaled(self.parts[0].select(items), self.factor)
+
+    def _divided(self, y: Measurement) -> Measurement:
+        return tuple(part / self.factor for part in y) if isinstance(y, tuple) else y / self.factor
+
+    def forward(self, x: Tensor) -> Measurement:
+        """c H(x)."""
+        y = self.parts[0](x)
+        return tuple(self.factor * part for part in y) if isinstance(y, tuple) else self.factor * y
+
+    def adjoint(self, y: Measurement) -> Tensor:
+        """c H^T y."""
+        self.need(Capability.ADJOINT)
+        return self.factor * self.parts[0].adjoint(y)
+
+    def pinv(self, y: Measurement) -> Tensor:
+        """H^+ y / c."""
+        self.need(Capability.PINV)
+        return self.parts[0].pinv(y) / self.factor
+
+    def prox(self, z: Tensor, y: Measurement, tau: float | Tensor) -> Tensor:
+        """The prox of H at y / c with tau c^2."""
+        self.need(Capability.PROX)
+        return self.parts[0].prox(z, self._divided(y), tau * self.factor**2)
+
+    def svd(self) -> SVD:
+        """U takes c's sign, s its size."""
+        self.need(Capability.SVD)
+        inner, sign = self.parts[0].svd(), 1.0 if self.factor > 0 else -1.0
+        return SVD(inner.s * abs(self.factor), lambda c: sign * inner.U(c), lambda y: sign * inner.Ut(y), inner.V, inner.Vt)
+
+
+class AdjointView(Combined):
+    """H.T as an operator of its own.
+
+    Raises:
+        CapabilityError: H has no adjoint.
+        InputError: H is a Stack (its adjoint takes a tuple).
+    """
+
+    def __init__(self, operator: Operator) -> None:
+        super().__init__(operator)
+        operator.need(Capability.ADJOINT)
+        if operator.out_shape and isinstance(operator.out_shape[0], tuple):
+            raise InputError("the adjoint of a Stack takes a tuple and is no Operator; call stack.adjoint(y)")
+        self.in_shape, self.out_shape = operator.out_shape, operator.in_shape  # pyright: ignore[reportAttributeAccessIssue]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """H^T x."""
+        return self.parts[0].adjoint(x)
+
+    def adjoint(self, y: Measurement) -> Tensor:
+        """H y."""
+        return parts(self.parts[0](parts(y)[0]))[0]
+
+    @property
+    def T(self) -> Operator:
+        """H again."""
+        return self.parts[0]
+
+
+class Stack(Combined):
+    """Several operators on the same image: x -> (H_1(x), H_2(x), ...); y is a tuple.
+
+    Raises:
+        InputError: fewer than one operator, nested stacks, or inputs that differ.
+    """
+
+    def __init__(self, *operators: Operator) -> None:
+        super().__init__(*operators)
+        shapes = {operator.in_shape for operator in operators}
+        if len(shapes) != 1:
+            raise InputError(f"a Stack needs operators on the same image; given in_shapes {sorted(shapes)}")
+        if any(isinstance(operator, Stack) for operator in operators):
+            raise InputError("a Stack of Stacks is not supported; stack the parts themselves")
+        self.in_shape = next(iter(shapes))
+        self.out_shape = tuple(operator.out_shape for operator in operators)  # pyright: ignore[reportAttributeAccessIssue]
+        self.complex_output = any(operator.complex_output for operator in operators)
+        ranges = {operator.output_range for operator in operators}
+        self.output_range = next(iter(ranges)) if len(ranges) == 1 else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(H_1 x, H_2 x, ...)."""
+        return tuple(part(x) for part in self.parts)
+
+    def adjoint(self, y: Measurement) -> Tensor:
+        """sum_k H_k^T y_k."""
+        self.need(Capability.ADJOINT)
+        terms = [part.adjoint(one) for part, one in zip(self.parts, parts(y), strict=True)]
+        return torch.stack(terms).sum(0)

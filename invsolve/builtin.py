@@ -1,0 +1,32 @@
+"""The core's own entries, brought in by the same hook as everybody's."""
+
+from typing import Any
+
+from invsolve.hookspecs import hookimpl
+
+
+@hookimpl
+def invsolve_register(registry: Any) -> None:
+    """Solvers, the priors in closed form, and the noise models."""
+    add = registry.add
+    add("solver", "adam-tv", "invsolve.solvers.variational.adam_tv:AdamTV", summary="Adam on nll + weight R, any regulariser")
+    add("solver", "hqs", "invsolve.solvers.splitting.hqs:HQS", summary="half-quadratic splitting: TV by continuation, or a denoiser (DPIR)")
+    add("solver", "admm", "invsolve.solvers.splitting.admm:ADMM", summary="ADMM: TV exactly, or a denoiser (plug and play)")
+    add("solver", "dps", "invsolve.solvers.diffusion.dps:DPS", summary="diffusion posterior sampling, gradient through the network")
+    add("solver", "diffpir", "invsolve.solvers.diffusion.diffpir:DiffPIR", summary="diffusion with a proximal data step")
+    add("solver", "ddrm", "invsolve.solvers.diffusion.ddrm:DDRM", summary="denoising diffusion restoration in the operator's spectrum")
+    add(
+        "solver",
+        "score-ald",
+        "invsolve.solvers.diffusion.score_ald:ScoreALD",
+        summary="annealed Langevin dynamics with an annealed likelihood",
+    )
+    add("solver", "ddim", "invsolve.solvers.diffusion.ddim:DDIM", summary="unconditional sampling, deterministic")
+    add("solver", "ddpm", "invsolve.solvers.diffusion.ddpm:DDPM", summary="unconditional sampling, ancestral")
+    add("solver", "heun", "invsolve.solvers.diffusion.heun:Heun", summary="unconditional sampling, second order (EDM)")
+    add("prior", "tv", "invsolve.priors.tv:TotalVariation", summary="total variation, isotropic or anisotropic")
+    add("prior", "gaussian", "invsolve.priors.gaussian:GaussianPrior", summary="N(mean, C) in closed form: the oracle")
+    add("prior", "gaussian-mixture", "invsolve.priors.gaussian:GaussianMixturePrior", summary="mixture of Gaussians in closed form")
+    add("noise", "gaussian", "invsolve.noise:GaussianNoise", summary="y = Hx + sigma n")
+    add("noise", "poisson", "invsolve.noise:PoissonNoise", summary="y = gain Poisson(Hx / gain)")
+    add("noise", "none", "invsolve.noise:NoNoise", summary="y = Hx")

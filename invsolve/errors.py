@@ -1,0 +1,46 @@
+"""The errors of invsolve: each says what was given, what is allowed and what to do, and is also a builtin's kind."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InvsolveError(Exception):
+    """Everything that invsolve raises on purpose."""
+
+
+class InputError(InvsolveError, ValueError):
+    """A tensor or a parameter that cannot be used: shape, dtype, range, device, NaN."""
+
+
+class ArgumentError(InvsolveError, TypeError):
+    """A call that does not fit the signature; near names are suggested."""
+
+
+class CapabilityError(InvsolveError, TypeError):
+    """An operator or a prior was asked for what it cannot do exactly."""
+
+
+class CompatibilityError(InvsolveError, TypeError):
+    """A solver cannot solve this problem with this prior; every gap is listed."""
+
+
+class RegistrationError(InvsolveError, ValueError):
+    """A plug-in registers something that is taken, misnamed or of no known kind."""
+
+
+class UnknownNameError(InvsolveError, LookupError):
+    """No entry of this name; near names are suggested."""
+
+
+class PluginError(InvsolveError, ImportError):
+    """A registered entry cannot be imported."""
+
+
+class DivergedError(InvsolveError, ArithmeticError):
+    """An iterate became NaN or infinite; the message names the step."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean a, b?` or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {', '.join(near)}?" if near else ""

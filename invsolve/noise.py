@@ -1,0 +1,142 @@
+"""Noise models: how y scatters about H(x), and the negative log-likelihood a solver may use."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from invsolve.arguments import Remembering
+from invsolve.errors import InputError
+from invsolve.measurement import Measurement, column, flat, minus, parts
+from invsolve.rng import Rng
+
+
+class NoiseModel(nn.Module, metaclass=Remembering):
+    """p(y | clean)."""
+
+    arguments: dict[str, Any]
+
+    @abstractmethod
+    def sample(self, clean: Measurement, rng: Rng) -> Measurement:
+        """A draw of y given the clean measurement (B, ...)."""
+
+    @abstractmethod
+    def nll(self, y: Measurement, clean: Measurement) -> Tensor:
+        """-log p(y | clean) up to a constant, (B,), differentiable in `clean`."""
+
+    def spread(self) -> float:
+        """About one standard deviation of the noise on [0, 1] data: for the range check of a Problem."""
+        return 0.0
+
+    @property
+    def batch(self) -> int | None:
+        """Number of items when parameters differ per item, else None."""
+        return None
+
+    def select(self, items: range) -> NoiseModel:
+        """The model of some items."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value}' for key, value in self.arguments.items())})"
+
+
+class GaussianNoise(NoiseModel):
+    """y = clean + sigma n, n ~ N(0, I); nll = |y - clean|^2 / (2 sigma^2).
+
+    Args:
+        sigma: standard deviation in data units ([0, 1] images), a float or (B,) for one level per item.
+
+    Raises:
+        InputError: sigma is negative, NaN or infinite, or not a scalar or (B,).
+    """
+
+    sigma: Tensor
+
+    def __init__(self, sigma: float | Tensor) -> None:
+        super().__init__()
+        # As written for a float: the level is a plain number that is cast at use, in whatever precision y has.
+        value = torch.as_tensor(sigma, dtype=torch.float64)
+        if value.ndim > 1 or not bool(torch.isfinite(value).all()) or bool((value < 0).any()):
+            raise InputError(f"sigma must be finite and not negative, a number or (B,); given {sigma}")
+        self.register_buffer("sigma", value)
+
+    @property
+    def batch(self) -> int | None:
+        """B for a (B,) sigma."""
+        return len(self.sigma) if self.sigma.ndim else None
+
+    def select(self, items: range) -> GaussianNoise:
+        """The items' levels."""
+        return self if self.batch is None else GaussianNoise(self.sigma[list(items)])
+
+    def sample(self, clean: Measurement, rng: Rng) -> Measurement:
+        """clean + sigma n; for complex data n has variance 1/2 in each part."""
+        noisy = tuple(part + column(self.sigma, part) * rng.normal_like(part) for part in parts(clean))
+        return noisy if isinstance(clean, tuple) else noisy[0]
+
+    def nll(self, y: Measurement, clean: Measurement) -> Tensor:
+        """|y - clean|^2 / (2 sigma^2); sigma = 0 is refused by solvers that need it."""
+        square = flat(minus(y, clean)).abs().square().sum(1)
+        return square / (2 * self.sigma.to(square).square())
+
+    def spread(self) -> float:
+        """sigma (the largest)."""
+        return float(self.sigma.max()) if self.sigma.numel() else 0.0
+
+
+class NoNoise(NoiseModel):
+    """y = clean: the limit of GaussianNoise at sigma = 0; variational solvers refuse it, since nll is 0 or infinite."""
+
+    sigma: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("sigma", torch.zeros((), dtype=torch.float64))
+
+    def sample(self, clean: Measurement, rng: Rng) -> Measurement:
+        """clean, unchanged."""
+        return clean
+
+    def nll(self, y: Measurement, clean: Measurement) -> Tensor:
+        """0 where y = clean exactly, else infinite."""
+        equal = (flat(minus(y, clean)) == 0).all(1)
+        return torch.where(equal, 0.0, torch.inf)
+
+
+class PoissonNoise(NoiseModel):
+    """y = gain * Poisson(clean / gain): counts in units of the image; nll = sum clean / gain - (y / gain) log clean.
+
+    Args:
+        gain: the value of one count in data units; the variance of y is gain * clean.
+
+    Raises:
+        InputError: gain is not a positive finite number; a clean value is negative when sampling.
+    """
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        if not 0 < float(gain) < float("inf"):
+            raise InputError(f"gain must be positive and finite; given {gain}")
+        self.gain = float(gain)
+
+    def sample(self, clean: Measurement, rng: Rng) -> Measurement:
+        """gain * Poisson(clean / gain)."""
+        tolerance = max(float(torch.finfo(part.dtype).eps) * 100 for part in parts(clean))
+        low = min((float(part.min()) for part in parts(clean) if part.numel()), default=0.0)
+        if low < -tolerance:
+            raise InputError(f"Poisson noise needs H(x) >= 0; its smallest value is {low:.3g}")
+        noisy = tuple(self.gain * rng.poisson(part.clamp_min(0) / self.gain) for part in parts(clean))
+        return noisy if isinstance(clean, tuple) else noisy[0]
+
+    def nll(self, y: Measurement, clean: Measurement) -> Tensor:
+        """(clean - y log clean) / gain, summed; clean is floored at 1e-8 (data units) so that the logarithm stays finite."""
+        mean = flat(clean).clamp_min(1e-8)
+        return ((mean - flat(y) * mean.log()) / self.gain).sum(1)
+
+    def spread(self) -> float:
+        """sqrt(gain): the noise at clean = 1."""
+        return self.gain**0.5

@@ -1,0 +1,224 @@
+"""The forward operator H of y = H(x) + n, and what it can do.
+
+Capabilities are found, not claimed: a method that a class overrides is a capability, and exact consequences follow.
+
+    svd    => linear, adjoint, pinv, prox           (closed form)
+    linear => adjoint (by vector-Jacobian product), differentiable
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from invsolve.arguments import Remembering
+from invsolve.errors import CapabilityError, InputError
+from invsolve.measurement import Measurement, parts
+from invsolve.svd import SVD
+
+Shape = tuple[int, ...]
+
+
+class Capability(StrEnum):
+    """What a solver may ask of an operator; every one is exact."""
+
+    LINEAR = "linear"
+    ADJOINT = "adjoint"
+    PINV = "pinv"
+    SVD = "svd"
+    PROX = "prox"
+    MASK = "mask"
+    DIFFERENTIABLE = "differentiable"
+
+
+class Operator(nn.Module, metaclass=Remembering):
+    """H: (B, *in_shape) -> (B, *out_shape).
+
+    A subclass sets `in_shape` and `out_shape` (without batch), writes `forward`, and overrides `adjoint`, `pinv`, `svd` or
+    `prox` where it knows them exactly. What no method can show is a trait: LINEAR, MASK (y = mask * x in the pixel basis,
+    with `mask` as an attribute), DIFFERENTIABLE (nonlinear, but autograd goes through).
+
+    Attributes:
+        batch: number of items when parameters differ per item (buffers then lead with it), else None.
+        output_range: the interval H maps [0, 1] images to where the output is image-like, else None: used to refuse data
+            in another unit.
+        complex_output: whether y is complex.
+    """
+
+    traits: ClassVar[frozenset[Capability]] = frozenset()
+    in_shape: Shape
+    out_shape: Shape | tuple[Shape, ...]
+    batch: int | None = None
+    output_range: tuple[float, float] | None = None
+    complex_output: bool = False
+    arguments: dict[str, Any]
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Measurement:
+        """H(x): (B, *in_shape) -> (B, *out_shape)."""
+
+    def adjoint(self, y: Measurement) -> Tensor:
+        """H^T y, (B, *out_shape) -> (B, *in_shape); exact for a linear operator, by vector-Jacobian product unless overridden.
+
+        Raises:
+            CapabilityError: the operator is not linear.
+        """
+        self.need(Capability.ADJOINT)
+        if self._overrides("svd") and isinstance(y, Tensor):
+            return self.svd().adjoint(y)
+        first = parts(y)[0]
+        dtype = first.dtype if self.complex_output == first.is_complex() else first.real.dtype
+        with torch.enable_grad():
+            x = torch.zeros(first.shape[0], *self.in_shape, dtype=dtype, device=first.device, requires_grad=True)
+            outputs = parts(self(x))
+        (gradient,) = torch.autograd.grad(outputs, x, parts(y), create_graph=torch.is_grad_enabled() and first.requires_grad)
+        return gradient
+
+    def pinv(self, y: Measurement) -> Tensor:
+        """H^+ y: the minimum-norm least-squares solution, (B, *in_shape).
+
+        Raises:
+            CapabilityError: no closed form; `IterativePinv(H)` is the explicit approximation.
+        """
+        self.need(Capability.PINV)
+        return self.svd().pinv(parts(y)[0])
+
+    def svd(self) -> SVD:
+        """H = U diag(s) V^T; see `invsolve.svd` for the contract.
+
+        Raises:
+            CapabilityError: no closed form.
+        """
+        raise self._lacks(Capability.SVD)
+
+    def prox(self, z: Tensor, y: Measurement, tau: float | Tensor) -> Tensor:
+        """argmin_x 1/2 |Hx - y|^2 + 1/(2 tau) |x - z|^2, (B, *in_shape); tau a float or (B,), inf for the projection.
+
+        Raises:
+            CapabilityError: no closed form; `IterativeProx(H)` is the explicit approximation.
+        """
+        self.need(Capability.PROX)
+        return self.svd().prox(z, parts(y)[0], tau)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """Traits, overridden methods and what follows exactly from them."""
+        found = set(self.traits)
+        found |= {Capability(name) for name in ("adjoint", "pinv", "svd", "prox") if self._overrides(name)}
+        if Capability.SVD in found:
+            found |= {Capability.LINEAR, Capability.ADJOINT, Capability.PINV, Capability.PROX}
+        if Capability.LINEAR in found:
+            found |= {Capability.ADJOINT, Capability.DIFFERENTIABLE}
+        return frozenset(found)
+
+    def has(self, capability: Capability) -> bool:
+        """Whether the operator offers it exactly."""
+        return capability in self.capabilities
+
+    def need(self, capability: Capability) -> None:
+        """Raise CapabilityError unless the operator offers it."""
+        if not self.has(capability):
+            raise self._lacks(capability)
+
+    def _lacks(self, capability: Capability) -> CapabilityError:
+        return CapabilityError(f"{self.label} has no {capability.value}; it provides: {listed(self.capabilities)}")
+
+    def _overrides(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(Operator, name)
+
+    @property
+    def label(self) -> str:
+        """The class name, for messages."""
+        return type(self).__name__
+
+    @property
+    def T(self) -> Operator:  # noqa: N802 (the field's name for a transpose)
+        """The adjoint as an operator."""
+        from invsolve.algebra import AdjointView
+
+        return AdjointView(self)
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the parameters live; None without any."""
+        tensor = next(iter([*self.buffers(), *self.parameters()]), None)
+        return None if tensor is None else tensor.device
+
+    def like(self, name: str, x: Tensor) -> Tensor:
+        """Buffer `name` in x's device and precision (complex stays complex), converted once and remembered."""
+        buffer = getattr(self, name)
+        dtype = x.real.dtype
+        if buffer.is_complex():
+            dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+        if buffer.dtype == dtype and buffer.device == x.device:
+            return buffer
+        cache = self.__dict__.setdefault("_converted", {})
+        key = (name, dtype, x.device)
+        held = cache.get(key)
+        if held is None or held[0] is not buffer:
+            cache[key] = held = (buffer, buffer.to(x.device, dtype))
+        return held[1]
+
+    def __getitem__(self, index: int | slice) -> Operator:
+        """The operator of one item (or some), for a batched operator; an unbatched one serves every item."""
+        if self.batch is None:
+            return self
+        return self.select(range(self.batch)[index] if isinstance(index, slice) else range(self.batch)[index : index + 1 or None])
+
+    def select(self, items: range) -> Operator:
+        """The batched operator restricted to some items.
+
+        Raises:
+            CapabilityError: a batched operator class that does not say how.
+        """
+        raise CapabilityError(f"{self.label} has parameters for {self.batch} items but no select(); write it to slice its buffers")
+
+    def __matmul__(self, other: Operator) -> Operator:
+        from invsolve.algebra import Composed
+
+        return Composed(self, other) if isinstance(other, Operator) else NotImplemented
+
+    def __add__(self, other: Operator) -> Operator:
+        from invsolve.algebra import Sum
+
+        return Sum(self, other) if isinstance(other, Operator) else NotImplemented
+
+    def __mul__(self, factor: float) -> Operator:
+        from invsolve.algebra import Scaled
+
+        return Scaled(self, float(factor)) if isinstance(factor, int | float) else NotImplemented
+
+    __rmul__ = __mul__
+
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Small instances that the conformance checks run on; the default is one on (3, 8, 8) images."""
+        return [cls(in_shape=(3, 8, 8))]  # pyright: ignore[reportCallIssue]
+
+    def extra_repr(self) -> str:
+        """Shapes and what the operator can do."""
+        return f"{self.in_shape} -> {self.out_shape}, {listed(self.capabilities)}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_converted"}
+
+
+def listed(capabilities: frozenset[Capability]) -> str:
+    """Capabilities by name, sorted."""
+    return ", ".join(sorted(capability.value for capability in capabilities)) or "nothing"
+
+
+def image_shape(in_shape: Any, what: str = "in_shape") -> Shape:
+    """(C, H, W) as a tuple of positive ints.
+
+    Raises:
+        InputError: another rank or a non-positive size.
+    """
+    shape = tuple(int(side) for side in in_shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise InputError(f"{what} must be (channels, height, width), each at least 1; given {tuple(in_shape)}")
+    return shape

@@ -1,0 +1,257 @@
+"""The registry: names of operators, priors, solvers and the rest, filled by plug-ins, resolved at first use.
+
+Loading is lazy, first-party plug-ins come first, and each plug-in is a transaction of its own: on any failure its entries
+are rolled back, it is listed as broken, and everything else works.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from invsolve import hookspecs
+from invsolve.arguments import bind
+from invsolve.errors import PluginError, RegistrationError, UnknownNameError, did_you_mean
+
+KINDS = ("operator", "prior", "solver", "noise", "metric", "dataset", "suite")
+FIRST_PARTY = ("core", "operators", "deepinv", "benchmarks")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+log = logging.getLogger("invsolve")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered name.
+
+    Args:
+        kind, name: what it is found by.
+        target: "module:attribute", imported at first use.
+        plugin: the plug-in it comes from, as "distribution version".
+        summary: one line for lists.
+        needs: how to get a missing dependency, for the error text.
+    """
+
+    kind: str
+    name: str
+    target: str
+    plugin: str
+    summary: str = ""
+    needs: str = ""
+
+    def load(self) -> Any:  # noqa: ANN401
+        """The class or function behind the name.
+
+        Raises:
+            PluginError: it cannot be imported; says from which plug-in it is and what it needs.
+        """
+        module, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (Exception, SystemExit) as error:
+            needs = f"; it needs: {self.needs}" if self.needs else ""
+            raise PluginError(
+                f"{self.kind} '{self.name}' of {self.plugin} cannot be imported from {self.target}: {error!r}{needs}"
+            ) from error
+
+
+@dataclass
+class PluginRecord:
+    """One plug-in: what it brought, or why it is broken."""
+
+    name: str
+    distribution: str
+    version: str
+    entries: int = 0
+    error: str = ""
+    details: str = field(default="", repr=False)
+
+
+class Registry:
+    """Entries by kind and name, and the plug-ins they came from.
+
+    Args:
+        points: entry points to load; default those of the group `invsolve`.
+        allowed: names of plug-ins to load, None for all; default the environment variable INVSOLVE_PLUGINS (comma-separated).
+    """
+
+    def __init__(self, points: list[EntryPoint] | None = None, allowed: set[str] | None = None) -> None:
+        self.manager = pluggy.PluginManager("invsolve")
+        self.manager.add_hookspecs(hookspecs)
+        self.entries: dict[tuple[str, str], Entry] = {}
+        self.plugins: list[PluginRecord] = []
+        self._current = PluginRecord("python", "python", "")
+        limit = os.environ.get("INVSOLVE_PLUGINS")
+        if allowed is None and limit is not None:
+            allowed = {name.strip() for name in limit.split(",") if name.strip()}
+        for point in self._ordered(list(entry_points(group="invsolve")) if points is None else points):
+            if allowed is None or point.name in allowed:
+                self._load(point)
+
+    @staticmethod
+    def _ordered(points: list[EntryPoint]) -> list[EntryPoint]:
+        """First-party first, then by name: a stranger's duplicate can then never shadow ours."""
+
+        def rank(point: EntryPoint) -> tuple[int, str]:
+            ours = point.dist is not None and point.dist.name == "invsolve" and point.name in FIRST_PARTY
+            return (FIRST_PARTY.index(point.name) if ours else len(FIRST_PARTY), point.name)
+
+        unique = {(point.name, point.value, point.dist.name if point.dist else ""): point for point in points}
+        return sorted(unique.values(), key=rank)
+
+    def _load(self, point: EntryPoint) -> None:
+        distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
+        record = PluginRecord(point.name, distribution, version)
+        held = dict(self.entries)
+        module: Any = None
+        try:
+            module = point.load()
+            if self.manager.has_plugin(point.name) or self.manager.is_registered(module):
+                raise RegistrationError(f"plug-in name '{point.name}' is already taken")
+            self.manager.register(module, name=point.name)
+            self.manager.check_pending()
+            self._call_register(record, module)
+        except (Exception, SystemExit) as error:
+            self.entries = held
+            if module is not None and self.manager.get_plugin(point.name) is module:
+                self.manager.unregister(module)
+            record.entries, record.error = 0, f"{type(error).__name__}: {error}"
+            record.details = traceback.format_exc()
+            log.warning("plug-in %s (%s) is broken: %s", point.name, distribution, record.error)
+            if os.environ.get("INVSOLVE_STRICT_PLUGINS") == "1":
+                raise
+        self.plugins.append(record)
+
+    def _call_register(self, record: PluginRecord, module: Any) -> None:  # noqa: ANN401
+        self._current = record
+        try:
+            others = [plugin for plugin in self.manager.get_plugins() if plugin is not module]
+            self.manager.subset_hook_caller("invsolve_register", remove_plugins=others)(registry=self)
+        finally:
+            self._current = PluginRecord("python", "python", "")
+
+    def add(self, kind: str, name: str, target: str, *, summary: str = "", needs: str = "") -> None:
+        """Register a name.
+
+        Args:
+            kind: one of KINDS.
+            name: kebab case.
+            target: "module:attribute".
+            summary: one line.
+            needs: how to get a dependency it may lack.
+
+        Raises:
+            RegistrationError: unknown kind, malformed name or target, or a name that is taken.
+        """
+        record = self._current
+        plugin = f"{record.distribution} {record.version}".strip()
+        if kind not in KINDS:
+            raise RegistrationError(f"no kind '{kind}'{did_you_mean(kind, KINDS)} There are: {', '.join(KINDS)}")
+        if not NAME.fullmatch(name):
+            raise RegistrationError(f"{kind} name {name!r} must match {NAME.pattern}")
+        if not isinstance(target, str) or target.count(":") != 1:
+            raise RegistrationError(f"{kind} '{name}': target must be a string 'module:attribute', given {target!r}")
+        if (kind, name) in self.entries:
+            raise RegistrationError(f"{kind} '{name}' from {plugin} is already provided by {self.entries[kind, name].plugin}")
+        self.entries[kind, name] = Entry(kind, name, target, plugin, summary, needs)
+        record.entries += 1
+
+    def names(self, kind: str) -> list[str]:
+        """All names of a kind, sorted."""
+        if kind not in KINDS:
+            raise UnknownNameError(f"no kind '{kind}'{did_you_mean(kind, KINDS)} There are: {', '.join(KINDS)}")
+        return sorted(name for (of, name) in self.entries if of == kind)
+
+    def of(self, kind: str) -> Iterator[Entry]:
+        """Entries of a kind by name."""
+        return (self.entries[kind, name] for name in self.names(kind))
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """One entry.
+
+        Raises:
+            UnknownNameError: with near names, and the plug-ins that are broken.
+        """
+        known = self.names(kind)
+        if name not in known:
+            broken = [record.name for record in self.plugins if record.error]
+            hint = f" (broken plug-ins: {', '.join(broken)}; see invsolve plugins list)" if broken else ""
+            near = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
+            raise UnknownNameError(f"no {kind} '{name}'{near}{hint}")
+        return self.entries[kind, name]
+
+    def load(self, kind: str, name: str) -> Any:  # noqa: ANN401
+        """The class or function of an entry."""
+        return self.entry(kind, name).load()
+
+    def build(self, kind: str, name: str, **parameters: Any) -> Any:  # noqa: ANN401
+        """Make an object: arguments are checked against the signature first.
+
+        Raises:
+            ArgumentError: an unknown or missing parameter; the signature and near names are given.
+        """
+        target: Callable[..., Any] = self.load(kind, name)
+        bind(target, f"{kind} '{name}'", (), parameters)
+        return target(**parameters)
+
+    def name_of(self, kind: str, value: Any) -> str | None:  # noqa: ANN401
+        """The name a class (or an object's class) is registered under, None without one; imports nothing."""
+        cls = value if isinstance(value, type) else type(value)
+        for entry in self.of(kind):
+            module, _, attribute = entry.target.partition(":")
+            if attribute == cls.__qualname__ and (module == cls.__module__ or cls.__module__.startswith(module + ".")):
+                return entry.name
+        return None
+
+    def solvers_for(self, problem: Any, prior: Any) -> list[str]:  # noqa: ANN401
+        """Names of the registered solvers whose default configuration fits; one that fails to load is left out."""
+        fitting = []
+        for entry in self.of("solver"):
+            try:
+                if not entry.load()().mismatches(problem, prior):
+                    fitting.append(entry.name)
+            except Exception as error:
+                log.debug("solver %s was not considered: %r", entry.name, error)
+        return fitting
+
+    def finished(self, problem: Any, solution: Any) -> None:  # noqa: ANN401
+        """Call invsolve_solve_finished, each plug-in on its own: one failure is logged and stays one plug-in's."""
+        self._each("invsolve_solve_finished", problem=problem, solution=solution)
+
+    def add_commands(self, commands: Any) -> None:  # noqa: ANN401
+        """Call invsolve_add_commands, each plug-in on its own."""
+        self._each("invsolve_add_commands", commands=commands)
+
+    def _each(self, hook: str, **arguments: Any) -> None:  # noqa: ANN401
+        implementations = getattr(self.manager.hook, hook).get_hookimpls()
+        for plugin in [implementation.plugin for implementation in implementations]:
+            others = [other for other in self.manager.get_plugins() if other is not plugin]
+            try:
+                self.manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
+            except (Exception, SystemExit) as error:
+                log.warning("plug-in %s failed in %s: %r", self.manager.get_name(plugin), hook, error)
+
+
+@cache
+def registry() -> Registry:
+    """The process's registry, loaded at the first call."""
+    return Registry()
+
+
+def load_prior(name: str, **options: Any) -> Any:  # noqa: ANN401
+    """A prior by its registered name, e.g. load_prior("natural") or load_prior("tv", weight=0.02).
+
+    Raises:
+        UnknownNameError: no such prior; near names are given.
+        ArgumentError: options that the prior does not take.
+    """
+    return registry().build("prior", name, **options)

@@ -1,0 +1,19 @@
+"""Priors: regularisers, denoisers, diffusion priors and the ways to make them from networks."""
+
+from invsolve.priors.base import Denoiser, DiffusionPrior, Prior, Regulariser
+from invsolve.priors.convert import NetworkDenoiser, as_denoiser, rescale
+from invsolve.priors.gaussian import GaussianMixturePrior, GaussianPrior
+from invsolve.priors.tv import TotalVariation
+
+__all__ = [
+    "Denoiser",
+    "DiffusionPrior",
+    "GaussianMixturePrior",
+    "GaussianPrior",
+    "NetworkDenoiser",
+    "Prior",
+    "Regulariser",
+    "TotalVariation",
+    "as_denoiser",
+    "rescale",
+]

@@ -1,0 +1,203 @@
+"""A problem: an operator, a measurement y and a noise model, checked when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from invsolve.errors import InputError
+from invsolve.measurement import Measurement, parts
+from invsolve.noise import GaussianNoise, NoiseModel, NoNoise
+from invsolve.operator import Capability, Operator
+from invsolve.rng import Rng
+
+
+class NoMeasurement(Operator):
+    """The operator that measures nothing, (C, H, W) -> (0,): what unconditional sampling stands on."""
+
+    traits = frozenset({Capability.LINEAR})
+
+    def __init__(self, in_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = tuple(in_shape), (0,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """An empty measurement (B, 0)."""
+        return x.flatten(1)[:, :0]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """y = H(x) + n with everything a solver may know; never the truth.
+
+    Args:
+        operator: H.
+        y: (B, *out_shape), float32 or float64 (complex for complex operators); a tuple for a Stack.
+        noise: the noise model, its sigma in the units of y.
+        items: ids of the items, one per batch entry: they key the random streams (default 0, 1, ...).
+        check_range: refuse y far outside the operator's output range (0..255 data); False for data in other units.
+
+    Raises:
+        InputError: wrong shape, rank, dtype, device, NaN or Inf, values far out of range, batch sizes that differ.
+    """
+
+    operator: Operator
+    y: Measurement
+    noise: NoiseModel
+    items: tuple[int, ...] = ()
+    check_range: bool = True
+
+    def __post_init__(self) -> None:
+        for value, kind in ((self.operator, Operator), (self.noise, NoiseModel)):
+            if not isinstance(value, kind):
+                raise InputError(f"expected {kind.__name__}, given {type(value).__name__}; the order is Problem(operator, y, noise)")
+        check_measurement(self.operator, self.y, self.noise, check_range=self.check_range)
+        if not self.items:
+            object.__setattr__(self, "items", tuple(range(self.batch)))
+        elif len(self.items) != self.batch:
+            raise InputError(f"items has {len(self.items)} ids, y has {self.batch} items")
+
+    @property
+    def batch(self) -> int:
+        """Number of items."""
+        return len(parts(self.y)[0])
+
+    @property
+    def image(self) -> Tensor:
+        """An empty-valued tensor of the shape, dtype and device of an image batch (B, *in_shape), filled with zeros."""
+        first = parts(self.y)[0]
+        return torch.zeros(self.batch, *self.operator.in_shape, dtype=first.real.dtype, device=first.device)
+
+    @property
+    def sigma(self) -> Tensor:
+        """The noise level, a scalar or (B,), in y's real dtype and device; only for GaussianNoise and NoNoise."""
+        if not isinstance(self.noise, GaussianNoise | NoNoise):
+            raise InputError(f"{self.noise} has no sigma")
+        first = parts(self.y)[0]
+        return self.noise.sigma.to(first.device, first.real.dtype)
+
+    @classmethod
+    def simulate(
+        cls,
+        operator: Operator,
+        x: Tensor,
+        noise: NoiseModel,
+        *,
+        generator: int | torch.Generator | Rng | None = None,
+        check_range: bool = True,
+    ) -> Problem:
+        """The problem whose measurement is drawn from the truth x, (B, *in_shape) in [0, 1].
+
+        Raises:
+            InputError: x does not fit the operator.
+        """
+        check_image(operator, x)
+        rng = Rng.make(generator, range(len(x)), purpose="simulate")
+        with torch.no_grad():
+            y = noise.sample(operator(x), rng)
+        return cls(operator, y, noise, tuple(rng.items), check_range)
+
+    @classmethod
+    def unconditional(
+        cls, shape: Sequence[int], batch: int = 1, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Problem:
+        """No measurement at all: the samplers ddpm, ddim and heun then draw from the prior."""
+        return cls(NoMeasurement(shape), torch.zeros(batch, 0, dtype=dtype, device=device), NoNoise())
+
+    def __getitem__(self, index: int | slice) -> Problem:
+        """The problem of one item (as a batch of one) or of a slice; items keep their ids and so their random streams."""
+        chosen = range(self.batch)[index]
+        chosen = range(chosen, chosen + 1) if isinstance(chosen, int) else chosen
+        rows = list(chosen)
+        y = tuple(part[rows] for part in parts(self.y))
+        operator = self.operator if self.operator.batch is None else self.operator.select(chosen)
+        items = tuple(self.items[row] for row in rows)
+        return Problem(operator, y if isinstance(self.y, tuple) else y[0], self.noise.select(chosen), items, self.check_range)
+
+    def to(self, device: torch.device | str) -> Problem:
+        """The problem on another device; operator and noise move in place, as nn.Module does."""
+        y = tuple(part.to(device) for part in parts(self.y))
+        return replace(self, operator=self.operator.to(device), y=y if isinstance(self.y, tuple) else y[0], noise=self.noise.to(device))
+
+    def save(self, path: str | Path) -> None:
+        """Write a folder with tensors (safetensors) and configuration (JSON); see `invsolve.storage`."""
+        from invsolve.storage import save_problem
+
+        save_problem(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, operator: Operator | None = None) -> Problem:
+        """Read what `save` wrote; an operator that is not in the registry must be given."""
+        from invsolve.storage import load_problem
+
+        return load_problem(path, operator=operator)
+
+
+def check_image(operator: Operator, x: Tensor) -> None:
+    """Raise InputError unless x is a finite floating (B, *in_shape) tensor on the operator's device."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"x must be a tensor, given {type(x).__name__}; torch.as_tensor makes one")
+    if tuple(x.shape[1:]) != operator.in_shape or x.ndim != len(operator.in_shape) + 1:
+        raise InputError(f"{operator.label} takes x of shape (B, {', '.join(map(str, operator.in_shape))}); given {tuple(x.shape)}")
+    check_tensor("x", x, allow_complex=operator.complex_output)
+    check_devices(operator, x)
+    if operator.batch is not None and len(x) != operator.batch:
+        raise InputError(f"{operator.label} has parameters for {operator.batch} items, x has {len(x)}")
+
+
+def check_measurement(operator: Operator, y: Measurement, noise: NoiseModel, *, check_range: bool) -> None:
+    """Raise InputError with what was given and what is allowed."""
+    stacked = bool(operator.out_shape) and isinstance(operator.out_shape[0], tuple)
+    if stacked != isinstance(y, tuple) or len(parts(y)) != (len(operator.out_shape) if stacked else 1):
+        raise InputError(
+            f"{operator.label} gives {f'a tuple of {len(operator.out_shape)} tensors' if stacked else 'one tensor'}; y is {type(y).__name__}"
+        )
+    shapes = operator.out_shape if stacked else (operator.out_shape,)
+    for part, shape in zip(parts(y), shapes, strict=True):
+        if not isinstance(part, Tensor):
+            raise InputError(f"y must be a tensor, given {type(part).__name__}; torch.as_tensor makes one")
+        if part.ndim != len(shape) + 1 or tuple(part.shape[1:]) != shape:
+            raise InputError(f"{operator.label} gives y of shape (B, {', '.join(map(str, shape))}); given {tuple(part.shape)}")
+        check_tensor("y", part, allow_complex=operator.complex_output)
+        check_devices(operator, part)
+    sizes = {"y": len(parts(y)[0]), "operator": operator.batch, "noise": noise.batch}
+    if len({len(part) for part in parts(y)} | {size for size in sizes.values() if size is not None}) > 1:
+        raise InputError(f"batch sizes differ: {', '.join(f'{key} {size}' for key, size in sizes.items() if size is not None)}")
+    if check_range and operator.output_range is not None:
+        refuse_far_values(operator, y, noise)
+
+
+def check_tensor(name: str, x: Tensor, *, allow_complex: bool = False) -> None:
+    """Raise InputError unless x is float32 or float64 (or complex where allowed) and finite."""
+    if x.is_complex() and not allow_complex:
+        raise InputError(f"{name} is complex ({x.dtype}), but this operator's output is real; pass {name}.real")
+    if x.real.dtype not in (torch.float32, torch.float64) if x.is_floating_point() or x.is_complex() else True:
+        hint = f"; 8-bit images: {name}.float() / 255" if x.dtype == torch.uint8 else f"; convert with {name}.float()"
+        raise InputError(f"{name} must be float32 or float64, given {x.dtype}{hint}")
+    bad = ~torch.isfinite(x)
+    if bool(bad.any()):
+        first = tuple(int(index) for index in bad.nonzero()[0])
+        raise InputError(f"{name} has {int(bad.sum())} NaN or infinite values, the first at index {first}; mask or replace them first")
+
+
+def check_devices(operator: Operator, tensor: Tensor) -> None:
+    """Raise InputError if the operator's parameters live elsewhere."""
+    if operator.device is not None and operator.device != tensor.device:
+        raise InputError(f"operator is on {operator.device}, data on {tensor.device}; move both, e.g. problem.to('{tensor.device}')")
+
+
+def refuse_far_values(operator: Operator, y: Measurement, noise: NoiseModel) -> None:
+    """Raise InputError when y leaves the output range by more than its width and ten standard deviations of the noise."""
+    assert operator.output_range is not None
+    low, high = operator.output_range
+    margin = (high - low) + 10 * noise.spread()
+    for part in parts(y):
+        if part.numel() and (float(part.min()) < low - margin or float(part.max()) > high + margin):
+            raise InputError(
+                f"y spans [{float(part.min()):.3g}, {float(part.max()):.3g}], but {operator.label} of a [0, 1] image lies in [{low:g}, {high:g}]; "
+                "divide 0..255 data by 255 (and its sigma too), or pass check_range=False"
+            )

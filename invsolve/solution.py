@@ -1,0 +1,123 @@
+"""What a solver gives back: single steps, and the solution with how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from invsolve.solver import Solver
+
+
+class Status(StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    CONVERGED = "converged"
+    STOPPED = "stopped"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration.
+
+    Args:
+        index: 0-based number of this step; -1 for a start given by the user.
+        total: number of steps the run will make at most.
+        x: the iterate, (B, *in_shape), detached.
+        x0_hat: the current estimate of the image (for solvers without a noise level: x itself).
+        sigma: noise level of x after the step in data units, None where there is none.
+        stats: per-item numbers (B,) such as the objective or a residual; for display.
+        state: what else is needed to go on from here (duals, momenta).
+        converged: whether every item met the solver's own stopping rule.
+    """
+
+    index: int
+    total: int
+    x: Tensor
+    x0_hat: Tensor
+    sigma: float | None = None
+    stats: Mapping[str, Tensor] = field(default_factory=dict)
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    converged: bool = False
+
+    def to(self, device: str) -> Step:
+        """A copy on another device."""
+        stats = {key: value.to(device) for key, value in self.stats.items()}
+        state = {key: value.to(device) for key, value in self.state.items()}
+        return Step(self.index, self.total, self.x.to(device), self.x0_hat.to(device), self.sigma, stats, state, self.converged)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The answer and how it was got.
+
+    Args:
+        x: (B, *in_shape) in y's dtype and device; (n, B, *in_shape) for samples=n.
+        status: how the run ended; of several samples the worst.
+        steps: steps made (by the last sample).
+        nfe: network evaluations per item, over all samples.
+        seconds: wall-clock time in the solver.
+        network_seconds: the part of it inside the prior's forward calls.
+        seed: the seed that reproduces it.
+        solver: the configuration.
+        trace: every keep-th Step on the CPU.
+        samples: n, or None for a plain run.
+    """
+
+    x: Tensor
+    status: Status
+    steps: int
+    nfe: int
+    seconds: float
+    network_seconds: float
+    seed: int
+    solver: Solver
+    trace: tuple[Step, ...] = ()
+    samples: int | None = None
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over samples, (B, *in_shape); x itself for a plain run."""
+        return self.x if self.samples is None else self.x.mean(0)
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation over samples (unbiased), (B, *in_shape); needs samples >= 2."""
+        if self.samples is None or self.samples < 2:
+            raise ValueError("a standard deviation needs at least two samples: solve(..., samples=8)")
+        return self.x.std(0)
+
+    def save(self, path: str | Path) -> None:
+        """Write a folder with x (safetensors) and configuration, seed and versions (JSON)."""
+        from invsolve.storage import save_solution
+
+        save_solution(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Solution:
+        """Read what `save` wrote."""
+        from invsolve.storage import load_solution
+
+        return load_solution(path)
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers without the tensors."""
+        return {
+            "status": self.status.value,
+            "steps": self.steps,
+            "nfe": self.nfe,
+            "seconds": self.seconds,
+            "network_seconds": self.network_seconds,
+            "seed": self.seed,
+            "samples": self.samples,
+        }
+
+    def __repr__(self) -> str:
+        return f"Solution(x={tuple(self.x.shape)}, {self.status.value}, steps={self.steps}, nfe={self.nfe}, {self.seconds:.2f} s, seed={self.seed})"

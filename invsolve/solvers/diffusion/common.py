@@ -1,0 +1,66 @@
+"""What the samplers share: the grid, the clipped estimate and the generic step, all in VE form on sigmas in data units.
+
+sigma_t -> sigma_s:  x_s = x0_hat + sigma_s (sqrt(1 - eta^2 r) eps_hat + eta sqrt(r) z),   r = 1 - sigma_s^2 / sigma_t^2
+eps_hat = (x_t - x0_hat) / sigma_t;   eta = 1: DDPM, eta = 0: DDIM
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from invsolve.priors.base import Denoiser
+from invsolve.problem import Problem
+from invsolve.rng import Rng
+from invsolve.schedule import GRIDS
+from invsolve.solution import Step
+
+
+def estimate(prior: Denoiser, x: Tensor, sigma: float) -> Tensor:
+    """x0_hat = D(x, sigma), clipped to the prior's interval if it has one."""
+    x0_hat = prior(x, sigma)
+    return x0_hat if prior.clip is None else x0_hat.clamp(*prior.clip)
+
+
+def generic_step(x: Tensor, x0_hat: Tensor, sigma: float, sigma_next: float, eta: float, rng: Rng) -> Tensor:
+    """One step sigma -> sigma_next; eps_hat is recomputed from (clipped) x0_hat; draws only where there is noise to add."""
+    if sigma_next == 0:
+        return x0_hat
+    ratio = max(0.0, 1 - (sigma_next / sigma) ** 2)
+    kept = math.sqrt(max(0.0, 1 - eta**2 * ratio))
+    x_next = x0_hat + (sigma_next / sigma * kept) * (x - x0_hat)
+    if eta > 0:
+        x_next = x_next + sigma_next * eta * math.sqrt(ratio) * rng.normal_like(x)
+    return x_next
+
+
+def initial(problem: Problem, rng: Rng, sigma: float, start: Step | None) -> tuple[int, Tensor]:
+    """(first index, state): the start's, or sigma z about the middle of the data range, 1/2."""
+    if start is not None:
+        return start.index + 1, start.x
+    image = problem.image
+    return 0, 0.5 + sigma * rng.normal_like(image)
+
+
+def grid_gaps(prior: Denoiser, steps: int, grid: str, sigma_max: float | None) -> list[str]:
+    """Why the grid does not fit: no such name, or levels outside the prior's sigma_range (to a rounding error)."""
+    if grid not in GRIDS:
+        return [f"no grid '{grid}'; there are: {', '.join(GRIDS)}"]
+    if steps < 1:
+        return [f"steps must be at least 1; given {steps}"]
+    low, high = prior.sigma_range
+    sigmas = prior.sigmas(steps, grid, sigma_max)[:-1]
+    slack = 1e-6
+    if not sigmas or sigmas[0] > high * (1 + slack) or sigmas[-1] < low * (1 - slack):
+        span = f"{sigmas[0]:.4g} .. {sigmas[-1]:.4g}" if sigmas else "nothing"
+        return [f"grid '{grid}' spans sigma {span}, the prior is good for {low:.4g} .. {high:.4g}; take another grid or sigma_max"]
+    return []
+
+
+def inner_norm(residual: Tensor) -> Tensor:
+    """|r| per item, (B,), for rows (B, m); its gradient at 0 is 0, not NaN."""
+    square = residual.abs().square().sum(1)
+    safe = torch.where(square > 0, square, torch.ones_like(square))
+    return torch.where(square > 0, safe.sqrt(), torch.zeros_like(square))

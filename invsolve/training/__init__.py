@@ -1,0 +1,1 @@
+"""What makes a prior: image crops, objectives and a loop with checkpoints."""
