@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from invsolve.linalg import IterativePinv, IterativeProx
     from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
     from invsolve.operator import Capability, Operator
-    from invsolve.problem import Problem
     from invsolve.plugins import load_prior, registry
+    from invsolve.problem import Problem
     from invsolve.rng import Rng
     from invsolve.solution import Solution, Status, Step
     from invsolve.solver import Requires, Solver
@@ -75,7 +75,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(import_module(f"invsolve.{_HOME[name]}"), name)
         globals()[name] = value

@@ -1,7 +1,7 @@
 """Small helpers for y, which is a tensor (B, *out_shape) or, for a Stack, a tuple of such tensors."""
 
-from torch import Tensor
 import torch
+from torch import Tensor
 
 Measurement = Tensor | tuple[Tensor, ...]
 

@@ -48,7 +48,7 @@ class Entry:
     summary: str = ""
     needs: str = ""
 
-    def load(self) -> Any:  # noqa: ANN401
+    def load(self) -> Any:
         """The class or function behind the name.
 
         Raises:
@@ -131,7 +131,7 @@ class Registry:
                 raise
         self.plugins.append(record)
 
-    def _call_register(self, record: PluginRecord, module: Any) -> None:  # noqa: ANN401
+    def _call_register(self, record: PluginRecord, module: Any) -> None:
         self._current = record
         try:
             others = [plugin for plugin in self.manager.get_plugins() if plugin is not module]
@@ -189,11 +189,11 @@ class Registry:
             raise UnknownNameError(f"no {kind} '{name}'{near}{hint}")
         return self.entries[kind, name]
 
-    def load(self, kind: str, name: str) -> Any:  # noqa: ANN401
+    def load(self, kind: str, name: str) -> Any:
         """The class or function of an entry."""
         return self.entry(kind, name).load()
 
-    def build(self, kind: str, name: str, **parameters: Any) -> Any:  # noqa: ANN401
+    def build(self, kind: str, name: str, **parameters: Any) -> Any:
         """Make an object: arguments are checked against the signature first.
 
         Raises:
@@ -203,7 +203,7 @@ class Registry:
         bind(target, f"{kind} '{name}'", (), parameters)
         return target(**parameters)
 
-    def name_of(self, kind: str, value: Any) -> str | None:  # noqa: ANN401
+    def name_of(self, kind: str, value: Any) -> str | None:
         """The name a class (or an object's class) is registered under, None without one; imports nothing."""
         cls = value if isinstance(value, type) else type(value)
         for entry in self.of(kind):
@@ -212,7 +212,7 @@ class Registry:
                 return entry.name
         return None
 
-    def solvers_for(self, problem: Any, prior: Any) -> list[str]:  # noqa: ANN401
+    def solvers_for(self, problem: Any, prior: Any) -> list[str]:
         """Names of the registered solvers whose default configuration fits; one that fails to load is left out."""
         fitting = []
         for entry in self.of("solver"):
@@ -223,15 +223,15 @@ class Registry:
                 log.debug("solver %s was not considered: %r", entry.name, error)
         return fitting
 
-    def finished(self, problem: Any, solution: Any) -> None:  # noqa: ANN401
+    def finished(self, problem: Any, solution: Any) -> None:
         """Call invsolve_solve_finished, each plug-in on its own: one failure is logged and stays one plug-in's."""
         self._each("invsolve_solve_finished", problem=problem, solution=solution)
 
-    def add_commands(self, commands: Any) -> None:  # noqa: ANN401
+    def add_commands(self, commands: Any) -> None:
         """Call invsolve_add_commands, each plug-in on its own."""
         self._each("invsolve_add_commands", commands=commands)
 
-    def _each(self, hook: str, **arguments: Any) -> None:  # noqa: ANN401
+    def _each(self, hook: str, **arguments: Any) -> None:
         implementations = getattr(self.manager.hook, hook).get_hookimpls()
         for plugin in [implementation.plugin for implementation in implementations]:
             others = [other for other in self.manager.get_plugins() if other is not plugin]
@@ -247,7 +247,7 @@ def registry() -> Registry:
     return Registry()
 
 
-def load_prior(name: str, **options: Any) -> Any:  # noqa: ANN401
+def load_prior(name: str, **options: Any) -> Any:
     """A prior by its registered name, e.g. load_prior("natural") or load_prior("tv", weight=0.02).
 
     Raises:

@@ -79,7 +79,7 @@ class Solver(metaclass=Remembering):
     arguments: dict[str, Any]
 
     @abstractmethod
-    def iterate(self, problem: Problem, prior: Any, rng: Rng, start: Step | None = None) -> Iterator[Step]:  # noqa: ANN401
+    def iterate(self, problem: Problem, prior: Any, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The algorithm: yields a Step per iteration, the last one's x (or x0_hat, as the docstring says) being the answer.
 
         `start` is a Step to go on from (index -1 for a user's x_init): begin at start.index + 1 with start.x and start.state.
