@@ -100,7 +100,7 @@ class Training:
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
             loss = denoising_loss(self.network, x0, sigma, noise, recipe.s0)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {float(loss)} at step {self.step}; last good state: {self.checkpoint}")
+            raise FloatingPointError(f"loss is {float(loss.detach())} at step {self.step}; last good state: {self.checkpoint}")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
@@ -112,7 +112,8 @@ class Training:
             for average, current in zip(self.ema.parameters(), self.network.parameters(), strict=True):
                 average.lerp_(current, 1 - decay)
         self.step += 1
-        self.loss = float(loss) if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * float(loss)
+        value = float(loss.detach())
+        self.loss = value if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * value
 
     def save(self, report: Callable[[str], None] = print) -> None:
         """Write checkpoint.pt (atomically) and one line of log.csv."""

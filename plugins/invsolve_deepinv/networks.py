@@ -88,7 +88,7 @@ class NoiseMapDnCNN(nn.Module):
         from deepinv.models import DnCNN
 
         self.channels = channels
-        self.net = DnCNN(channels + 1, channels + 1, depth=depth, nf=nf, pretrained=None)
+        self.net = DnCNN(channels + 1, channels + 1, depth=depth, nf=nf, pretrained=None, device=None)
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """x0_hat, shape and dtype of x."""
