@@ -67,7 +67,8 @@ def norm(operator: Operator, like: Tensor, *, iterations: int = 100, seed: int =
         iterations: products with H^T H.
     """
     operator.need(Capability.ADJOINT)
-    x = Rng(seed, range(len(like)), purpose="norm").normal(operator.in_shape, like)
+    # Every item starts from the same vector: its answer must not depend on its place in the batch.
+    x = Rng(seed, [0] * len(like), purpose="norm").normal(operator.in_shape, like)
     size = torch.ones(len(like), dtype=like.real.dtype, device=like.device)
     for _ in range(iterations):
         x = x / column(inner(x, x).sqrt().clamp_min(torch.finfo(size.dtype).tiny), x)
