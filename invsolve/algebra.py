@@ -43,6 +43,7 @@ class Combined(Operator):
 
     @property
     def parts(self) -> tuple[Operator, ...]:
+        """The operators it consists of."""
         return tuple(self.operators)  # pyright: ignore[reportReturnType]
 
     @property
@@ -186,7 +187,7 @@ class AdjointView(Combined):
     def __init__(self, operator: Operator) -> None:
         super().__init__(operator)
         operator.need(Capability.ADJOINT)
-        if operator.out_shape and isinstance(operator.out_shape[0], tuple):
+        if operator.stacked:
             raise InputError("the adjoint of a Stack takes a tuple and is no Operator; call stack.adjoint(y)")
         self.in_shape, self.out_shape = operator.out_shape, operator.in_shape  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -199,7 +200,7 @@ class AdjointView(Combined):
         return parts(self.parts[0](parts(y)[0]))[0]
 
     @property
-    def T(self) -> Operator:
+    def T(self) -> Operator:  # noqa: N802 (the field's name)
         """H again."""
         return self.parts[0]
 

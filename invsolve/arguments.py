@@ -4,23 +4,50 @@ Operators, priors and solvers share the metaclass, so that a misspelt keyword ne
 say how it was made (`repr`, files, reports).
 """
 
+import functools
 import inspect
 from abc import ABCMeta
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from invsolve.errors import ArgumentError, did_you_mean
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def bind(function: Callable[..., Any], what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Arguments by name, or ArgumentError naming the parameters there are."""
-    signature = inspect.signature(function)
+    signature = signature_of(function)
     try:
         return dict(signature.bind(*args, **kwargs).arguments)
     except TypeError as error:
         near = "".join(did_you_mean(key, signature.parameters) for key in kwargs if key not in signature.parameters)
-        takes = ", ".join(str(parameter) for parameter in signature.parameters.values())
+        takes = ", ".join(
+            str(parameter.replace(annotation=inspect.Parameter.empty))
+            for name, parameter in signature.parameters.items()
+            if name not in ("self", "cls")
+        )
         raise ArgumentError(f"{what}: {error}{near}; it takes ({takes})") from None
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """What a call takes; for a class its constructor's, which a metaclass would hide."""
+    if not isinstance(function, type):
+        return inspect.signature(function)
+    signature = inspect.signature(function.__init__)
+    return signature.replace(parameters=list(signature.parameters.values())[1:], return_annotation=inspect.Signature.empty)
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: an unknown keyword raises ArgumentError with the near name."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        bind(function, function.__name__, args, kwargs)
+        return function(*args, **kwargs)
+
+    return call
 
 
 class Remembering(ABCMeta):

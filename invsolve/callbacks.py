@@ -85,4 +85,5 @@ class Callbacks:
 
     def __call__(self, step: Step) -> bool:
         """False when any callback returned False; all are called."""
-        return all([callback(step) is not False for callback in self.callbacks])
+        answers = [callback(step) for callback in self.callbacks]
+        return all(answer is not False for answer in answers)

@@ -131,12 +131,22 @@ class Operator(nn.Module, metaclass=Remembering):
         return getattr(type(self), name) is not getattr(Operator, name)
 
     @property
+    def stacked(self) -> bool:
+        """Whether y is a tuple."""
+        return bool(self.out_shape) and isinstance(self.out_shape[0], tuple)
+
+    @property
+    def out_shapes(self) -> tuple[Shape, ...]:
+        """The shapes of y's parts, one for a plain operator."""
+        return self.out_shape if self.stacked else (self.out_shape,)  # pyright: ignore[reportReturnType]
+
+    @property
     def label(self) -> str:
         """The class name, for messages."""
         return type(self).__name__
 
     @property
-    def T(self) -> Operator:  # noqa: N802 (the field's name for a transpose)
+    def T(self) -> Operator:  # noqa: N802 (the field's name)
         """The adjoint as an operator."""
         from invsolve.algebra import AdjointView
 
@@ -156,7 +166,7 @@ class Operator(nn.Module, metaclass=Remembering):
             dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
         if buffer.dtype == dtype and buffer.device == x.device:
             return buffer
-        cache = self.__dict__.setdefault("_converted", {})
+        cache: dict[Any, tuple[Tensor, Tensor]] = vars(self).setdefault("_converted", {})  # pyright: ignore[reportAttributeAccessIssue]
         key = (name, dtype, x.device)
         held = cache.get(key)
         if held is None or held[0] is not buffer:

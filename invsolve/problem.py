@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from invsolve.arguments import Remembering, checked
 from invsolve.errors import InputError
 from invsolve.measurement import Measurement, parts
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise
@@ -31,7 +32,7 @@ class NoMeasurement(Operator):
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(metaclass=Remembering):
     """y = H(x) + n with everything a solver may know; never the truth.
 
     Args:
@@ -81,6 +82,7 @@ class Problem:
         return self.noise.sigma.to(first.device, first.real.dtype)
 
     @classmethod
+    @checked
     def simulate(
         cls,
         operator: Operator,
@@ -151,12 +153,10 @@ def check_image(operator: Operator, x: Tensor) -> None:
 
 def check_measurement(operator: Operator, y: Measurement, noise: NoiseModel, *, check_range: bool) -> None:
     """Raise InputError with what was given and what is allowed."""
-    stacked = bool(operator.out_shape) and isinstance(operator.out_shape[0], tuple)
-    if stacked != isinstance(y, tuple) or len(parts(y)) != (len(operator.out_shape) if stacked else 1):
-        raise InputError(
-            f"{operator.label} gives {f'a tuple of {len(operator.out_shape)} tensors' if stacked else 'one tensor'}; y is {type(y).__name__}"
-        )
-    shapes = operator.out_shape if stacked else (operator.out_shape,)
+    shapes = operator.out_shapes
+    if operator.stacked != isinstance(y, tuple) or len(parts(y)) != len(shapes):
+        wanted = f"a tuple of {len(shapes)} tensors" if operator.stacked else "one tensor"
+        raise InputError(f"{operator.label} gives {wanted}; y is {type(y).__name__}")
     for part, shape in zip(parts(y), shapes, strict=True):
         if not isinstance(part, Tensor):
             raise InputError(f"y must be a tensor, given {type(part).__name__}; torch.as_tensor makes one")
@@ -197,7 +197,8 @@ def refuse_far_values(operator: Operator, y: Measurement, noise: NoiseModel) -> 
     margin = (high - low) + 10 * noise.spread()
     for part in parts(y):
         if part.numel() and (float(part.min()) < low - margin or float(part.max()) > high + margin):
+            given = f"[{float(part.min()):.3g}, {float(part.max()):.3g}]"
             raise InputError(
-                f"y spans [{float(part.min()):.3g}, {float(part.max()):.3g}], but {operator.label} of a [0, 1] image lies in [{low:g}, {high:g}]; "
+                f"y spans {given}, but {operator.label} of a [0, 1] image lies in [{low:g}, {high:g}]; "
                 "divide 0..255 data by 255 (and its sigma too), or pass check_range=False"
             )

@@ -120,4 +120,5 @@ class Solution:
         }
 
     def __repr__(self) -> str:
-        return f"Solution(x={tuple(self.x.shape)}, {self.status.value}, steps={self.steps}, nfe={self.nfe}, {self.seconds:.2f} s, seed={self.seed})"
+        run = f"steps={self.steps}, nfe={self.nfe}, {self.seconds:.2f} s, seed={self.seed}"
+        return f"Solution(x={tuple(self.x.shape)}, {self.status.value}, {run})"

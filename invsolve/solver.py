@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from invsolve.arguments import Remembering
+from invsolve.arguments import Remembering, checked
 from invsolve.errors import CompatibilityError, DivergedError, InputError
 from invsolve.measurement import parts
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise
@@ -96,6 +96,7 @@ class Solver(metaclass=Remembering):
     def _own(self, problem: Problem, prior: Prior) -> list[str]:
         return self.gaps(problem, prior) if isinstance(prior, self.requires.prior) else []
 
+    @checked
     def solve(
         self,
         problem: Problem,

@@ -1,7 +1,7 @@
 """Closed forms to hold solvers against: a dense operator, the Gaussian posterior, laws of affine samplers, distances.
 
-    x0 ~ N(m, C), y = A x0 + n, n ~ N(0, sigma^2 I):
-    C_y = C - C A^T (A C A^T + sigma^2 I)^{-1} A C,   m_y = m + C A^T (A C A^T + sigma^2 I)^{-1} (y - A m)
+x0 ~ N(m, C), y = A x0 + n, n ~ N(0, sigma^2 I):
+C_y = C - C A^T (A C A^T + sigma^2 I)^{-1} A C,   m_y = m + C A^T (A C A^T + sigma^2 I)^{-1} (y - A m)
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Gaussian:
 
     def posterior(self, matrix: Tensor, y: Tensor, sigma: float) -> Gaussian:
         """The law of x0 given y (m,)."""
-        gain = self.cov @ matrix.T @ torch.linalg.inv(matrix @ self.cov @ matrix.T + sigma**2 * torch.eye(len(matrix), dtype=self.cov.dtype))
+        spread = matrix @ self.cov @ matrix.T + sigma**2 * torch.eye(len(matrix), dtype=self.cov.dtype)
+        gain = self.cov @ matrix.T @ torch.linalg.inv(spread)
         cov = self.cov - gain @ matrix @ self.cov
         return Gaussian(self.mean + gain @ (y - matrix @ self.mean), 0.5 * (cov + cov.T))
 
