@@ -1,0 +1,369 @@
+"""Samplers against closed forms: Gaussian prior, linear operator, dense float64 algebra written here.
+
+Under a Gaussian prior ddim, ddpm, heun, diffpir, ddrm and score-ald are affine in (x_T, y, z), so the law of their output follows
+exactly by a recursion on mean and covariance. N = 4000 chains (one batch of identical problems) must agree with that law
+within 4 standard errors in every entry of mean and covariance. The law's own distance from the posterior is the
+solver's bias: `benchmarks/oracle.py` tabulates it; the assertions on it here are those of theory.
+"""
+
+import math
+
+import pytest
+import torch
+
+from invsolve import GaussianNoise, NoNoise, Problem, Rng
+from invsolve.priors import GaussianMixturePrior, GaussianPrior
+from invsolve.solvers import DDIM, DDPM, DDRM, DPS, DiffPIR, Heun, ScoreALD
+from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, empirical, propagate, sliced_wasserstein, standard_errors
+
+SIZE, ROWS, CHAINS, SIGMA_Y = 8, 4, 4000, 0.05
+LIKE = torch.zeros(1, dtype=torch.float64)
+EYE = torch.eye(SIZE, dtype=torch.float64)
+
+
+def normal(*shape, seed):
+    return Rng(seed, [0], purpose="test").normal(shape, LIKE)[0]
+
+
+def case(name, seed=0):
+    """(law of x0, its prior, A, y): S white, G correlated with variances .075 to .00075, I correlated behind a mask."""
+    matrix = normal(ROWS, SIZE, seed=seed) / math.sqrt(SIZE)
+    if name == "S":
+        law = Gaussian(torch.full((SIZE,), 0.5, dtype=torch.float64), 0.25 * EYE)
+        prior = GaussianPrior(0.5, 0.5)
+    else:
+        basis = torch.linalg.qr(normal(SIZE, SIZE, seed=seed + 100))[0]
+        values = torch.logspace(math.log10(0.075), math.log10(0.00075), SIZE, dtype=torch.float64)
+        law = Gaussian(torch.full((SIZE,), 0.5, dtype=torch.float64), basis @ torch.diag(values) @ basis.T)
+        prior = GaussianPrior(0.5, cov=law.cov)
+        if name == "I":
+            matrix = EYE[::2]
+    truth = law.sample(1, seed + 200)[0]
+    y = matrix @ truth + SIGMA_Y * normal(ROWS, seed=seed + 300)
+    return law, prior, matrix, y
+
+
+def problem_of(matrix, y, chains=CHAINS, sigma=SIGMA_Y):
+    noise = GaussianNoise(sigma) if sigma else NoNoise()
+    return Problem(DenseOperator(matrix), y.expand(chains, ROWS), noise)
+
+
+def zero(size=SIZE):
+    return torch.zeros(size, size, dtype=torch.float64)
+
+
+def start(sigma):
+    return Gaussian(torch.full((SIZE,), 0.5, dtype=torch.float64), sigma**2 * EYE)
+
+
+# ---- the laws, step by step: x <- F x + g + N(0, Q) ----
+
+
+def generic_law(law, sigmas, eta):
+    def steps():
+        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+            gain, offset = law.denoiser(sigma)
+            ratio = 1 - (following / sigma) ** 2
+            kept = following / sigma * math.sqrt(1 - eta**2 * ratio)
+            yield gain + kept * (EYE - gain), (1 - kept) * offset, following**2 * eta**2 * ratio * EYE
+
+    return propagate(start(sigmas[0]), steps())
+
+
+def heun_law(law, sigmas):
+    def slope(sigma):
+        gain, offset = law.denoiser(sigma)
+        return (EYE - gain) / sigma, -offset / sigma
+
+    def steps():
+        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+            first, g = slope(sigma)
+            matrix, shift = EYE + (following - sigma) * first, (following - sigma) * g
+            if following > 0:
+                second, h = slope(following)
+                half = 0.5 * (following - sigma)
+                matrix, shift = EYE + half * (first + second @ matrix), half * (g + h + second @ shift)
+            yield matrix, shift, zero()
+
+    return propagate(start(sigmas[0]), steps())
+
+
+def diffpir_law(law, sigmas, a, y, *, zeta, spread, sigma_y=SIGMA_Y):
+    def steps():
+        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+            gain, offset = law.denoiser(sigma)
+            pull = a.T @ torch.linalg.inv(a @ a.T + sigma_y**2 / spread(sigma) * torch.eye(ROWS, dtype=torch.float64))
+            matrix, shift = (EYE - pull @ a) @ gain, (EYE - pull @ a) @ offset + pull @ y
+            kept = following / sigma * math.sqrt(1 - zeta)
+            yield matrix + kept * (EYE - matrix), (1 - kept) * shift, following**2 * zeta * EYE
+
+    return propagate(start(sigmas[0]), steps())
+
+
+def ddrm_law(law, sigmas, a, y, *, eta=0.85, eta_b=1.0, sigma_y=SIGMA_Y):
+    u, s, vh = torch.linalg.svd(a, full_matrices=True)
+    seen = torch.arange(SIZE) < ROWS
+    level, value = torch.zeros(SIZE, dtype=torch.float64), torch.zeros(SIZE, dtype=torch.float64)
+    level[:ROWS], value[:ROWS] = sigma_y / s, (u.T @ y) / s
+    middle = vh @ torch.full((SIZE,), 0.5, dtype=torch.float64)
+    first = sigmas[0]
+    informed = seen & (level < first)
+    law_now = Gaussian(torch.where(informed, value, middle), torch.diag(torch.where(informed, first**2 - level**2, first**2)))
+
+    def steps():
+        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+            gain, offset = law.denoiser(sigma)
+            gain, offset = vh @ gain @ vh.T, vh @ offset
+            rows, shifts, noise = [], [], []
+            kept = math.sqrt(1 - eta**2) * following
+            for i in range(SIZE):
+                if not seen[i]:
+                    rows.append(gain[i] + kept / sigma * (EYE[i] - gain[i]))
+                    shifts.append((1 - kept / sigma) * offset[i])
+                    noise.append((eta * following) ** 2)
+                elif following < level[i]:
+                    rows.append((1 - kept / level[i]) * gain[i])
+                    shifts.append((1 - kept / level[i]) * offset[i] + kept / level[i] * value[i])
+                    noise.append((eta * following) ** 2)
+                else:
+                    rows.append((1 - eta_b) * gain[i])
+                    shifts.append((1 - eta_b) * offset[i] + eta_b * value[i])
+                    noise.append(following**2 - (eta_b * level[i]) ** 2)
+            yield torch.stack(rows), torch.stack(shifts), torch.diag(torch.as_tensor(noise, dtype=torch.float64))
+
+    spectral = propagate(law_now, steps())
+    return spectral.affine(vh.T, torch.zeros(SIZE, dtype=torch.float64), zero())
+
+
+def ald_law(law, sigmas, a, y, *, step=0.3, gamma=1.0, inner=3):
+    bound = float(torch.linalg.matrix_norm(a, 2)) ** 2
+
+    def steps():
+        for sigma in sigmas[:-1]:
+            gain, offset = law.denoiser(sigma)
+            width = SIGMA_Y**2 + (gamma * sigma) ** 2
+            rate = step / (1 / sigma**2 + bound / width)
+            matrix = EYE + rate * ((gain - EYE) / sigma**2 - a.T @ a / width)
+            for _ in range(inner):
+                yield matrix, rate * (offset / sigma**2 + a.T @ y / width), 2 * rate * EYE
+        gain, offset = law.denoiser(sigmas[-2])
+        yield gain, offset, zero()
+
+    return propagate(start(sigmas[0]), steps())
+
+
+def posterior_spread(prior):
+    return lambda sigma: prior.s0**2 * sigma**2 / (prior.s0**2 + sigma**2)
+
+
+SAMPLERS = {
+    "ddrm": (DDRM(), lambda law, prior, a, y: ddrm_law(law, prior.sigmas(20), a, y)),
+    "ddrm-eta_b": (DDRM(eta=0.5, eta_b=0.7), lambda law, prior, a, y: ddrm_law(law, prior.sigmas(20), a, y, eta=0.5, eta_b=0.7)),
+    "diffpir": (
+        DiffPIR(),
+        lambda law, prior, a, y: diffpir_law(law, prior.sigmas(50), a, y, zeta=0.3, spread=posterior_spread(prior)),
+    ),
+    "diffpir-paper": (
+        DiffPIR(steps=30, zeta=1.0, variance="noise", weight=2.0),
+        lambda law, prior, a, y: diffpir_law(law, prior.sigmas(30), a, y, zeta=1.0, spread=lambda sigma: sigma**2 / 2),
+    ),
+    "score-ald": (ScoreALD(steps=60), lambda law, prior, a, y: ald_law(law, prior.sigmas(60), a, y)),
+}
+
+
+@pytest.mark.parametrize("name", ["S", "G", "I"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_posterior_samplers_have_their_exact_law(sampler, name):
+    law, prior, matrix, y = case(name)
+    solver, expected = SAMPLERS[sampler]
+    samples = solver.solve(problem_of(matrix, y), prior, generator=0).x
+    mean, cov = standard_errors(samples, expected(law, prior, matrix, y))
+    assert mean < 4
+    assert cov < 4
+
+
+@pytest.mark.parametrize("name", ["S", "G"])
+@pytest.mark.parametrize(
+    ("solver", "expected"),
+    [
+        (DDIM(steps=25), lambda law, prior: generic_law(law, prior.sigmas(25), 0.0)),
+        (DDIM(steps=25, eta=0.5), lambda law, prior: generic_law(law, prior.sigmas(25), 0.5)),
+        (DDPM(steps=40), lambda law, prior: generic_law(law, prior.sigmas(40), 1.0)),
+        (DDPM(steps=40, grid="vp-respaced"), lambda law, prior: generic_law(law, prior.sigmas(40, "vp-respaced"), 1.0)),
+        (Heun(), lambda law, prior: heun_law(law, prior.sigmas(18))),
+    ],
+    ids=["ddim", "ddim-eta", "ddpm", "ddpm-vp", "heun"],
+)
+def test_unconditional_samplers_have_their_exact_law(solver, expected, name):
+    law, prior, _, _ = case(name)
+    samples = solver.solve(Problem.unconditional((1, 1, SIZE), CHAINS, dtype=torch.float64), prior, generator=1).x
+    mean, cov = standard_errors(samples, expected(law, prior))
+    assert mean < 4
+    assert cov < 4
+
+
+def test_churn_keeps_the_prior_when_steps_are_small():
+    """EDM's churn adds the noise it then removes: with many levels the output law tends to the prior's."""
+    law, prior, _, _ = case("S")
+    samples = Heun(steps=60, churn=20).solve(Problem.unconditional((1, 1, SIZE), CHAINS, dtype=torch.float64), prior, generator=2).x
+    mean, cov = standard_errors(samples, law)
+    assert mean < 4
+    assert cov < 4
+
+
+def posterior_problem(name, seed):
+    law, prior, matrix, y = case(name, seed)
+    return law, prior, matrix, y, law.posterior(matrix, y, SIGMA_Y)
+
+
+@pytest.mark.parametrize(("solver", "name"), [(DDPM(steps=200), "S"), (Heun(steps=40), "G")], ids=["ddpm-S", "heun-G"])
+def test_the_exact_score_reaches_the_sampling_floor(solver, name):
+    """Rule (ii): with the posterior's own denoiser, mean sliced W1 over 8 seeds is within 1.1 of that of exact samples."""
+    count, reached, floor = 1000, 0.0, 0.0
+    for seed in range(8):
+        *_, posterior = posterior_problem(name, seed)
+        prior = GaussianPrior(posterior.mean.reshape(1, 1, SIZE), cov=posterior.cov)
+        unconditional = Problem.unconditional((1, 1, SIZE), count, dtype=torch.float64)
+        samples = solver.solve(unconditional, prior, generator=seed).x.flatten(1)
+        exact = posterior.sample(count, seed=1000 + seed)
+        reached += sliced_wasserstein(samples, exact)
+        floor += sliced_wasserstein(posterior.sample(count, seed=2000 + seed), exact)
+    assert reached <= 1.1 * floor
+
+
+def test_the_exact_score_of_a_mixture_finds_its_modes():
+    """Three modes, well apart: the share of samples near each is its weight within 4 binomial standard errors."""
+    means = torch.stack([torch.full((1, 1, 2), value, dtype=torch.float64) for value in (-0.5, 0.5, 1.5)])
+    weights = torch.tensor([0.2, 0.5, 0.3])
+    prior = GaussianMixturePrior(means, std=0.1, weights=weights)
+    count = 3000
+    samples = Heun(steps=40).solve(Problem.unconditional((1, 1, 2), count, dtype=torch.float64), prior, generator=0).x
+    nearest = (samples.flatten(1)[:, None] - means.flatten(1)[None]).square().sum(2).argmin(1)
+    share = torch.bincount(nearest, minlength=3) / count
+    assert bool(((share - weights).abs() < 4 * (weights * (1 - weights) / count).sqrt()).all())
+
+
+SOLVERS_FOR_RULE = {"ddrm": DDRM(), "diffpir": DiffPIR(), "score-ald": ScoreALD(), "dps": DPS(steps=100, scale=1.0)}
+
+
+@pytest.mark.parametrize(("solver", "name"), [(s, n) for s in SOLVERS_FOR_RULE for n in ("S", "G") if (s, n) != ("dps", "G")])
+def test_posterior_samplers_beat_the_prior(solver, name):
+    """Rule (i): mean sliced W1 to the posterior over 4 draws of (A, y) below the prior's own. DPS on G is the known exception."""
+    count, reached, prior_only = 500, 0.0, 0.0
+    for seed in range(4):
+        law, prior, matrix, y, posterior = posterior_problem(name, seed)
+        samples = SOLVERS_FOR_RULE[solver].solve(problem_of(matrix, y, count), prior, generator=seed).x.flatten(1)
+        exact = posterior.sample(count, seed=1000 + seed)
+        reached += sliced_wasserstein(samples, exact)
+        prior_only += sliced_wasserstein(law.sample(count, seed=2000 + seed), exact)
+    assert reached < prior_only
+
+
+def test_diffpir_of_the_paper_halves_the_covariance():
+    """Rule (vi): lambda = 1, zeta = 1, r^2 = sigma^2 on a white prior: trace ratio .5 +- .05, mean nearly exact."""
+    law, prior, matrix, y, posterior = posterior_problem("S", 0)
+    found = diffpir_law(law, prior.sigmas(100), matrix, y, zeta=1.0, spread=lambda sigma: sigma**2)
+    bias = Bias.of(found, posterior)
+    assert abs(bias.trace - 0.5) < 0.05
+    samples = DiffPIR(steps=100, zeta=1.0, variance="noise").solve(problem_of(matrix, y), prior, generator=0).x
+    measured = Bias.of(empirical(samples), posterior)
+    # The trace of a sample covariance of N chains has relative standard error sqrt(2 |C|_F^2 / N) / tr C.
+    error = math.sqrt(2 * float(found.cov.square().sum()) / CHAINS) / float(posterior.cov.trace())
+    assert abs(measured.trace - bias.trace) < 4 * error
+
+
+# ---- single facts ----
+
+
+def test_ddrm_without_noise_ends_consistent():
+    law, prior, matrix, _, _ = posterior_problem("S", 0)
+    y = matrix @ law.sample(1, 5)[0]
+    problem = problem_of(matrix, y, 3, sigma=0)
+    x = DDRM().solve(problem, prior, generator=0).x
+    # y - H x is a few roundings of numbers of size |y| / s_min.
+    smallest = float(torch.linalg.svdvals(matrix).min())
+    assert float((problem.operator(x) - problem.y).abs().max()) < 100 * torch.finfo(torch.float64).eps * float(y.abs().max()) / smallest
+    theirs = DDRM(authors=True).solve(problem, prior, generator=0).x
+    assert float((problem.operator(theirs) - problem.y).abs().max()) > 1e-6  # E5: the strict inequality loses it
+
+
+def test_ddrm_with_noise_returns_the_estimate():
+    _, prior, matrix, y, _ = posterior_problem("S", 0)
+    solution = DDRM().solve(problem_of(matrix, y, 2), prior, generator=0, keep=1)
+    last = solution.trace[-1]
+    assert float((last.x - last.x0_hat).abs().max()) < 1e-12
+
+
+def test_diffpir_uses_its_last_step():
+    """E6: the authors return the state at the last level, whose noise is still there; ours is the data-consistent estimate."""
+    _, prior, matrix, y, _ = posterior_problem("S", 0)
+    problem = problem_of(matrix, y, 200)
+    ours = DiffPIR(steps=20, grid="vp-sqrt").solve(problem, prior, generator=0, keep=1)
+    assert torch.equal(ours.x, ours.trace[-1].x0_hat)
+    theirs = DiffPIR(steps=20, grid="vp-sqrt", authors=True).solve(problem, prior, generator=0, keep=1)
+    assert torch.equal(theirs.x, theirs.trace[-2].x)
+
+
+def test_diffpir_authors_rho_is_a_quarter_of_lambda():
+    """lambda_code = 4 lambda: the authors' 7 in mixed units is our 7 / 4 with r^2 = sigma^2."""
+    _, prior, matrix, y, _ = posterior_problem("S", 0)
+    problem = problem_of(matrix, y, 1)
+    ours = DiffPIR(weight=7 / 4, variance="noise").tau(problem, prior, 0.37)
+    theirs = DiffPIR(weight=7.0, authors=True).tau(problem, prior, 0.37)
+    assert float((ours - theirs).abs() / ours) < 1e-12
+
+
+def test_dps_step_is_the_authors_step_in_our_variables():
+    """One step t -> s of the authors' VP recurrence in [-1, 1], mapped to VE in [0, 1], equals ours on the same noise."""
+    law, prior, matrix, y, _ = posterior_problem("G", 1)
+    zeta, sigma, following = 0.7, 1.3, 0.6
+    a_t, a_s = 1 / (1 + 4 * sigma**2), 1 / (1 + 4 * following**2)
+    x = 0.5 + sigma * normal(SIZE, seed=7)
+    z = normal(SIZE, seed=8)
+    gain, offset = law.denoiser(sigma)
+
+    def estimate(x_t):  # the same denoiser in [-1, 1]: x' = 2 x - 1, x_t = sqrt(a) x'
+        return 2 * (gain @ ((x_t / math.sqrt(a_t) + 1) / 2) + offset) - 1
+
+    x_t = (math.sqrt(a_t) * (2 * x - 1)).requires_grad_(True)
+    y_theirs = 2 * y - matrix @ torch.ones(SIZE, dtype=torch.float64)
+    norm = (y_theirs - matrix @ estimate(x_t)).norm()
+    (gradient,) = torch.autograd.grad(norm, x_t)
+    x0 = estimate(x_t).detach()
+    eps = (x_t.detach() - math.sqrt(a_t) * x0) / math.sqrt(1 - a_t)
+    c1 = math.sqrt((1 - a_s) / (1 - a_t)) * math.sqrt(1 - a_t / a_s)
+    x_s = math.sqrt(a_s) * x0 + math.sqrt(1 - a_s - c1**2) * eps + c1 * z - zeta * gradient
+    expected = (x_s / math.sqrt(a_s) + 1) / 2
+
+    problem = problem_of(matrix, y, 1)
+    image = x.reshape(1, 1, 1, SIZE)
+    x0_hat, _, ours = DPS._guide(problem, prior, image, sigma, None)
+    ratio = 1 - (following / sigma) ** 2
+    ancestral = x0_hat + following * (math.sqrt(1 - ratio) * (image - x0_hat) / sigma + math.sqrt(ratio) * z.reshape(image.shape))
+    stepped = ancestral - 0.5 * zeta * math.sqrt((1 + 4 * sigma**2) * (1 + 4 * following**2)) * ours
+    assert float((stepped.flatten() - expected).abs().max()) < 1e-10
+
+
+def test_dps_last_step_in_closed_form():
+    """steps = 1: x = x0_hat + (zeta / 2) sqrt(1 + 4 sigma^2) G^T A^T r / |r|, no noise."""
+    law, prior, matrix, y, _ = posterior_problem("G", 2)
+    x_init = normal(1, 1, 1, SIZE, seed=3)
+    x = DPS(steps=1, scale=0.8, sigma_max=2.0).solve(problem_of(matrix, y, 1), prior, x_init=x_init, generator=0).x.flatten()
+    gain, offset = law.denoiser(2.0)
+    x0 = gain @ x_init.flatten() + offset
+    residual = y - matrix @ x0
+    expected = x0 + 0.5 * 0.8 * math.sqrt(1 + 4 * 2.0**2) * gain.T @ matrix.T @ residual / residual.norm()
+    assert float((x - expected).abs().max()) < 1e-12
+
+
+def test_score_ald_stays_stable_without_gamma():
+    """gamma = 0 is stiff (the null space hardly moves), but the step rule keeps it finite: a fixed share of the stability limit."""
+    _, prior, matrix, y, _ = posterior_problem("G", 0)
+    x = ScoreALD(steps=40, gamma=0.0).solve(problem_of(matrix, y, 20), prior, generator=0).x
+    assert bool(torch.isfinite(x).all())
+
+
+def test_score_ald_counts_its_calls():
+    _, prior, matrix, y, _ = posterior_problem("S", 0)
+    solution = ScoreALD(steps=10, inner=2).solve(problem_of(matrix, y, 2), prior, generator=0)
+    assert solution.nfe == 21
