@@ -1,0 +1,81 @@
+"""What the operators of this package share: shape checks, the rank rule per item, damping, reflections."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from invsolve.errors import InputError
+from invsolve.measurement import column
+from invsolve.operator import Operator, Shape
+from invsolve.svd import rank_rule
+
+
+def expect(operator: Operator, x: Tensor) -> None:
+    """Raise InputError unless x is (B, *in_shape): broadcasting would otherwise hide a wrong channel count."""
+    if x.shape[1:] != operator.in_shape:
+        raise InputError(f"{operator.label} takes x of shape (B, {', '.join(map(str, operator.in_shape))}); given {tuple(x.shape)}")
+
+
+def divided(shape: Shape, factor: int) -> Shape:
+    """(C, H / factor, W / factor).
+
+    Raises:
+        InputError: the factor is not a positive int that divides both sides.
+    """
+    channels, height, width = shape
+    if isinstance(factor, bool) or int(factor) != factor or factor < 1 or height % factor or width % factor:
+        near = f"; crop to {height - height % int(factor)} x {width - width % int(factor)}" if factor >= 1 else ""
+        raise InputError(f"factor must be a positive int that divides height and width; given {factor} for {height} x {width}{near}")
+    return (channels, height // int(factor), width // int(factor))
+
+
+def ranked(s: Tensor, rows: int, columns: int, *, batched: bool = False) -> Tensor:
+    """`rank_rule`, item by item where s leads with a batch: an item's rank does not depend on its batch."""
+    return torch.stack([rank_rule(one, rows, columns) for one in s]) if batched else rank_rule(s, rows, columns)
+
+
+def rank_text(s: Tensor, repeats: int = 1) -> str:
+    """How many singular values count, for an operator's repr."""
+    return f"{repeats * int((s > 0).sum())} of {repeats * s.numel()} singular values above eps max(m, n) s_max"
+
+
+def damping(tau: float | Tensor, like: Tensor) -> Tensor:
+    """1 / tau shaped to meet `like`, (B, 1, ...) or a scalar: 0 for tau = inf and inf for tau = 0."""
+    return 1 / column(tau, like)
+
+
+def to_phases(x: Tensor, factor: int) -> Tensor:
+    """(B, C, H, W) to its factor^2 polyphase images, (B, C, r^2, H / r, W / r); the first one holds the upper-left pixels."""
+    batch, channels, height, width = x.shape
+    blocks = x.reshape(batch, channels, height // factor, factor, width // factor, factor)
+    return blocks.permute(0, 1, 3, 5, 2, 4).reshape(batch, channels, factor**2, height // factor, width // factor)
+
+
+def from_phases(phases: Tensor, factor: int) -> Tensor:
+    """The inverse of `to_phases`."""
+    batch, channels, _, height, width = phases.shape
+    blocks = phases.reshape(batch, channels, factor, factor, height, width)
+    return blocks.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, height * factor, width * factor)
+
+
+def reflector(v: Tensor) -> tuple[Tensor, Tensor]:
+    """w and beta of the symmetric reflection P = I - beta w w^T that swaps the unit vector v and e_0."""
+    w = v.clone()
+    w[0] -= 1
+    square = w.dot(w)
+    return w, 2 / square if square > 0 else torch.zeros_like(square)
+
+
+def size(shape: Shape) -> int:
+    """Number of entries."""
+    return math.prod(shape)
+
+
+def select_arguments(operator: Operator, items: range, *names: str) -> Operator:
+    """The operator made anew with some per-item arguments restricted to `items`."""
+    changed = {name: torch.as_tensor(operator.arguments[name])[list(items)] for name in names}
+    chosen = type(operator)(**{**operator.arguments, **changed})
+    return chosen.to(operator.device)

@@ -1,0 +1,194 @@
+"""Separable operators: Y = A_v X A_h^T per channel with two small dense matrices.
+
+With A = U diag(s) V^T by LAPACK in float64 for each axis, H has V = V_v (x) V_h, U = U_v (x) U_h and s = s_v s_h^T; the rank
+rule acts on the product. Cost: four matrix products of side length per channel, memory 2 (H^2 + W^2) numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from invsolve.errors import InputError, did_you_mean
+from invsolve.operator import Operator, image_shape
+from invsolve.svd import SVD
+from invsolve_operators.common import expect, rank_text, ranked, size
+from invsolve_operators.kernels import gaussian_1d
+
+BOUNDARIES = ("zero", "reflect", "symmetric", "circular")
+
+
+class Separable(Operator):
+    """Y = A_v X A_h^T, the base of separable blur and bicubic downsampling.
+
+    Args:
+        in_shape: (C, H, W).
+        vertical: A_v, (h, H).
+        horizontal: A_h, (w, W).
+    """
+
+    vertical: Tensor
+    horizontal: Tensor
+    left_v: Tensor
+    left_h: Tensor
+    right_v: Tensor
+    right_h: Tensor
+    s: Tensor
+
+    def __init__(self, in_shape: Sequence[int], vertical: Tensor, horizontal: Tensor) -> None:
+        super().__init__()
+        self.in_shape = image_shape(in_shape)
+        self.out_shape = (self.in_shape[0], len(vertical), len(horizontal))
+        s = []
+        for name, matrix in (("v", vertical), ("h", horizontal)):
+            left, values, right = torch.linalg.svd(matrix.to(torch.float64), full_matrices=True)
+            # Columns of U beyond the number of columns of A have no partner in the image space.
+            count = min(matrix.shape)
+            self.register_buffer(f"left_{name}", left[:, :count].contiguous())
+            self.register_buffer(f"right_{name}", right.mT.contiguous())
+            s.append(torch.nn.functional.pad(values, (0, matrix.shape[1] - count)))
+        self.register_buffer("vertical", vertical.to(torch.float64))
+        self.register_buffer("horizontal", horizontal.to(torch.float64))
+        product = s[0][:, None] * s[1]
+        self.register_buffer("s", ranked(product, size(self.out_shape), size(self.in_shape)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A_v X A_h^T."""
+        expect(self, x)
+        return self.like("vertical", x) @ x @ self.like("horizontal", x).mT
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A_v^T Y A_h."""
+        return self.like("vertical", y).mT @ y @ self.like("horizontal", y)
+
+    def svd(self) -> SVD:
+        """s = s_v s_h^T on the spectrum (C, H, W)."""
+        rows, columns = self.left_v.shape[1], self.left_h.shape[1]
+
+        def left(c: Tensor) -> Tensor:
+            seen = (c * (self.like("s", c) > 0))[..., :rows, :columns]
+            return self.like("left_v", c) @ seen @ self.like("left_h", c).mT
+
+        def left_transposed(y: Tensor) -> Tensor:
+            c = self.like("left_v", y).mT @ y @ self.like("left_h", y)
+            height, width = self.s.shape
+            return torch.nn.functional.pad(c, (0, width - columns, 0, height - rows)) * (self.like("s", y) > 0)
+
+        def right(c: Tensor) -> Tensor:
+            return self.like("right_v", c) @ c @ self.like("right_h", c).mT
+
+        def right_transposed(x: Tensor) -> Tensor:
+            return self.like("right_v", x).mT @ x @ self.like("right_h", x)
+
+        return SVD(self.s.expand(self.in_shape), left, left_transposed, right, right_transposed)
+
+    def interval(self) -> tuple[float, float]:
+        """The least interval that holds H x for every x in [0, 1]."""
+        (pv, nv), (ph, nh) = ((m.clamp_min(0).sum(1), (-m).clamp_min(0).sum(1)) for m in (self.vertical, self.horizontal))
+        high = pv[:, None] * ph + nv[:, None] * nh
+        low = pv[:, None] * nh + nv[:, None] * ph
+        return (-float(low.max()) + 0.0, float(high.max()))
+
+    def extra_repr(self) -> str:
+        """The rank."""
+        return f"{super().extra_repr()}, {rank_text(self.s, self.in_shape[0])}"
+
+
+class SeparableBlur(Separable):
+    """Convolution with the outer product of two 1-D kernels: y = k_v k_h^T * x, with a boundary of one's choice.
+
+    Args:
+        in_shape: (C, H, W).
+        vertical: kernel along the height, odd or even length, centre at index k // 2; not normalised.
+        horizontal: kernel along the width; default the vertical one.
+        boundary: how the image goes on: "zero", "reflect" (edge pixel not repeated), "symmetric" (repeated) or "circular".
+
+    Raises:
+        InputError: a kernel that is not a finite vector, or another boundary.
+    """
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        vertical: Tensor | Sequence[float],
+        horizontal: Tensor | Sequence[float] | None = None,
+        boundary: str = "zero",
+    ) -> None:
+        shape = image_shape(in_shape)
+        kernel_v = checked_vector(vertical)
+        kernel_h = kernel_v if horizontal is None else checked_vector(horizontal)
+        super().__init__(shape, blur_matrix(kernel_v, shape[1], boundary), blur_matrix(kernel_h, shape[2], boundary))
+        low, high = self.interval()
+        self.output_range = (0.0, 1.0) if low == 0 and high <= 1 + 1e-6 else None
+
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Every boundary, an asymmetric and an even kernel, odd sizes, colour."""
+        slope = [0.5, 0.3, 0.2]
+        even = [0.1, 0.4, 0.4, 0.1]
+        return [
+            cls((3, 8, 8), slope),
+            cls((1, 9, 7), slope, even, "reflect"),
+            cls((1, 6, 5), even, slope, "symmetric"),
+            cls((2, 5, 6), even, None, "circular"),
+        ]
+
+
+class SeparableGaussianBlur(SeparableBlur):
+    """Gaussian blur with a boundary of one's choice.
+
+    Args:
+        in_shape: (C, H, W).
+        sigma: standard deviation in pixels.
+        boundary: as in SeparableBlur.
+        truncate: the kernel ends at floor(truncate sigma + 1/2) pixels from its centre.
+
+    Raises:
+        InputError: sigma or truncate is not positive and finite, or another boundary.
+    """
+
+    def __init__(self, in_shape: Sequence[int], sigma: float = 1.5, boundary: str = "reflect", truncate: float = 4.0) -> None:
+        super().__init__(in_shape, gaussian_1d(sigma, truncate), None, boundary)
+
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Colour with zero boundary, odd grey with reflection."""
+        return [cls((3, 8, 8), 1.0, "zero"), cls((1, 9, 7), 0.8), cls((1, 10, 12), 3.0, "symmetric")]
+
+
+def checked_vector(kernel: Tensor | Sequence[float]) -> Tensor:
+    """A 1-D kernel in float64."""
+    value = torch.as_tensor(kernel)
+    if value.ndim != 1 or value.numel() == 0 or value.is_complex() or not bool(torch.isfinite(value).all()):
+        raise InputError(f"a 1-D kernel must be a real, finite, non-empty vector; given shape {tuple(value.shape)}, {value.dtype}")
+    return value.to(torch.float64) if isinstance(kernel, Tensor) else torch.as_tensor(kernel, dtype=torch.float64)
+
+
+def fold(index: Tensor, count: int, boundary: str) -> tuple[Tensor, Tensor]:
+    """Where an index outside 0..count-1 reads, and whether it reads at all (1 or 0, float64).
+
+    Raises:
+        InputError: no such boundary.
+    """
+    if boundary not in BOUNDARIES:
+        raise InputError(f"no boundary '{boundary}'{did_you_mean(boundary, BOUNDARIES)} There are: {', '.join(BOUNDARIES)}")
+    inside = torch.ones(index.shape, dtype=torch.float64)
+    if boundary == "zero":
+        inside = ((index >= 0) & (index < count)).to(torch.float64)
+        return index.clamp(0, count - 1), inside
+    if boundary == "circular":
+        return index % count, inside
+    period = max(1, 2 * count - 2) if boundary == "reflect" else 2 * count
+    last = period if boundary == "reflect" else period - 1
+    folded = index % period
+    return torch.minimum(folded, last - folded), inside
+
+
+def blur_matrix(kernel: Tensor, count: int, boundary: str) -> Tensor:
+    """A of y[i] = sum_t k[t] x[i - (t - k // 2)], (count, count)."""
+    shift = torch.arange(len(kernel)) - len(kernel) // 2
+    index = torch.arange(count)[:, None] - shift
+    target, inside = fold(index, count, boundary)
+    return torch.zeros(count, count, dtype=torch.float64).scatter_add_(1, target, kernel * inside)
