@@ -232,6 +232,8 @@ def write_image(path: str | Path, image: Tensor) -> None:
     elif suffix == ".safetensors":
         from safetensors.torch import save_file
 
+        if image.dtype == torch.complex128:
+            raise InputError("safetensors has no complex128; write .npy, or image.to(torch.complex64)")
         with replacing(path) as temporary:
             save_file({"x": image.contiguous().clone()}, temporary)
     else:
@@ -244,7 +246,7 @@ def _pixels(image: Tensor) -> np.ndarray:
         image = image[0]
     if image.ndim != 3 or len(image) not in (1, 3) or min(image.shape) < 1 or not image.is_floating_point():
         raise InputError(
-            f"a PNG takes real (C, H, W) with 1 or 3 channels, given {tuple(image.shape)} {image.dtype}; .npy and .safetensors take any tensor"
+            f"a PNG takes real (C, H, W), C = 1 or 3, given {tuple(image.shape)} {image.dtype}; .npy and .safetensors take any"
         )
     scaled = (_checked(image.double(), "the image").clamp(0, 1) * 255 + 0.5).floor().to(torch.uint8)
     return (scaled[0] if len(image) == 1 else scaled.permute(1, 2, 0)).contiguous().numpy()
