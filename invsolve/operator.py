@@ -166,12 +166,18 @@ class Operator(nn.Module, metaclass=Remembering):
             dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
         if buffer.dtype == dtype and buffer.device == x.device:
             return buffer
-        cache: dict[Any, tuple[Tensor, Tensor]] = vars(self).setdefault("_converted", {})  # pyright: ignore[reportAttributeAccessIssue]
+        if buffer.requires_grad:
+            return buffer.to(x.device, dtype)
+        cache: dict[Any, tuple[Tensor, int, Tensor]] = vars(self).setdefault("_converted", {})  # pyright: ignore[reportAttributeAccessIssue]
         key = (name, dtype, x.device)
         held = cache.get(key)
-        if held is None or held[0] is not buffer:
-            cache[key] = held = (buffer, buffer.to(x.device, dtype))
-        return held[1]
+        # load_state_dict writes into the same tensor: the version tells.
+        version = 0 if buffer.is_inference() else buffer._version
+        if held is None or held[0] is not buffer or held[1] != version:
+            # A tensor made under inference mode could not take part in a later backward pass.
+            with torch.inference_mode(False):
+                cache[key] = held = (buffer, version, buffer.to(x.device, dtype))
+        return held[2]
 
     def __getitem__(self, index: int | slice) -> Operator:
         """The operator of one item (or some), for a batched operator; an unbatched one serves every item."""

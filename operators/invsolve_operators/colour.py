@@ -28,6 +28,8 @@ class Grey(Operator):
     """
 
     weights: Tensor
+    length: Tensor
+    mirror: Tensor
 
     def __init__(self, in_shape: Sequence[int], weights: Sequence[float] | Tensor | None = None) -> None:
         super().__init__()
@@ -43,9 +45,6 @@ class Grey(Operator):
         self.register_buffer("mirror", (beta.sqrt() * vector)[:, None, None])
         if bool((w >= 0).all()) and abs(float(w.sum()) - 1) < 1e-6:
             self.output_range = (0.0, 1.0)
-
-    length: Tensor
-    mirror: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """Weighted sum over the channels."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.operator import Operator, image_shape
+from invsolve.operator import Operator, Shape, image_shape
 from invsolve.svd import SVD
 from invsolve_operators import kernels
 from invsolve_operators.common import damping, divided, expect, from_phases, rank_text, ranked, select_arguments, size, to_phases
@@ -48,6 +48,7 @@ class BlurDecimate(Operator):
         the closed form of the prox. Deviation: in residual form and on the small grid, which keeps more digits in float32.
     """
 
+    out_shape: Shape
     kernel: Tensor
     phases: Tensor
     normal: Tensor

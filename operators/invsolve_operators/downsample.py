@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from invsolve.operator import Operator, image_shape
+from invsolve.operator import Operator, Shape, image_shape
 from invsolve.svd import SVD
 from invsolve_operators.common import damping, divided, expect, from_phases, reflector, to_phases
 from invsolve_operators.separable import Separable, fold
@@ -30,6 +30,7 @@ class BlockMean(Operator):
         InputError: the factor does not divide both sides.
     """
 
+    out_shape: Shape
     output_range = (0.0, 1.0)
     mirror: Tensor
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError, did_you_mean
-from invsolve.operator import Operator, image_shape
+from invsolve.operator import Operator, Shape, image_shape
 from invsolve.svd import SVD
 from invsolve_operators.common import expect, rank_text, ranked, size
 from invsolve_operators.kernels import gaussian_1d
@@ -29,6 +29,7 @@ class Separable(Operator):
         horizontal: A_h, (w, W).
     """
 
+    out_shape: Shape
     vertical: Tensor
     horizontal: Tensor
     left_v: Tensor
