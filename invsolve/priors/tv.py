@@ -44,9 +44,9 @@ class TotalVariation(Regulariser):
         objective of the solvers: |y - Hx|^2 / (2 sigma^2) + weight R(x),   images in [0, 1], sums over pixels and channels
 
     Args:
-        weight: in front of R, in the units of a negative log-likelihood. For photographs the best weight is about 0.6 / sigma
-            when denoising (12 at sigma = 0.05), and lower where H blurs or takes pixels away. For the least-squares form
-            1/2 |y - Hx|^2 + lam R(x) of the literature, lam = weight sigma^2.
+        weight: in front of R, in the units of a negative log-likelihood; 1/2 |y - Hx|^2 + lam R(x) of the literature has
+            lam = weight sigma^2. Scale it as c / sigma: for photographs c = 0.6 was best for denoising and for a missing box,
+            0.3 for a blur of 1.6 pixels, 0.1 for 4 x 4 means (PSNR, sigma 0.025 to 0.1). The default is c = 0.4 at 0.05.
         isotropic: Euclidean norm of the gradient of a pixel; False: the sum of its absolute components.
         tol: the prox stops an item once its duality gap is at most tol times its objective R(u) + |u - x|^2 / (2 tau).
         max_iter: cap on the iterations of the prox.
@@ -57,7 +57,8 @@ class TotalVariation(Regulariser):
     References:
         Nonlinear total variation based noise removal algorithms (Rudin, Osher, Fatemi, 1992).
         Fast Gradient-Based Algorithms for Constrained Total Variation Image Denoising and Deblurring Problems (Beck, Teboulle,
-        2009), FGP. Deviations: no box constraint; the stopping rule is the duality gap; every item stops on its own.
+        2009), FGP. Deviations: no box constraint; the stopping rule is the duality gap; every item stops on its own; the momentum
+        is (k - 1) / (k + 5) of On the Convergence of the Iterates of FISTA (Chambolle, Dossal, 2015), a fifth fewer iterations.
     """
 
     def __init__(self, weight: float = 8.0, isotropic: bool = True, tol: float = 1e-4, max_iter: int = 1000) -> None:
@@ -142,7 +143,7 @@ class TotalVariation(Regulariser):
         """FGP from the dual `scaled`; an item that meets the tolerance is taken out of the working batch."""
         out, dual = torch.empty_like(x), scaled
         rows = torch.arange(len(x), device=x.device)
-        old, ahead, momentum = scaled.clone(), scaled.clone(), 1.0
+        old, ahead = scaled.clone(), scaled.clone()
         u, new = torch.empty_like(x), torch.empty_like(scaled)
         for index in range(self.max_iter + 1):
             if index % CHECK_EVERY == 0 or index == self.max_iter:
@@ -157,9 +158,8 @@ class TotalVariation(Regulariser):
                     break
             plus_divergence(x, ahead, u)
             self._climb(u, ahead, radius)
-            following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-            torch.lerp(old, ahead, 1 + (momentum - 1) / following, out=new)  # the extrapolated point, beyond `ahead`
-            old, ahead, new, momentum = ahead, new, old, following
+            torch.lerp(old, ahead, 1 + index / (index + 6), out=new)  # extrapolated: beyond `ahead`
+            old, ahead, new = ahead, new, old
         return out, dual
 
     def _climb(self, u: Tensor, p: Tensor, radius: Tensor) -> None:
