@@ -75,4 +75,4 @@ class Crops:
         crop = image[top : top + self.size, left : left + self.size]
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
-        return np.ascontiguousarray(np.rot90(crop, rng.integers(4)) if rng.random() < 0.5 else crop)
+        return np.ascontiguousarray(np.rot90(crop, int(rng.integers(4))) if rng.random() < 0.5 else crop)

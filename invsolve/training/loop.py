@@ -69,6 +69,7 @@ class Training:
 
     @property
     def checkpoint(self) -> Path:
+        """The file a run goes on from."""
         return self.out / "checkpoint.pt"
 
     def run(self, report: Callable[[str], None] = print) -> nn.Module:

@@ -21,6 +21,12 @@ def invsolve_register(registry: Any) -> None:
         summary="diffusion prior on natural images: a DRUNet in EDM form, trained here",
         needs=NEEDS,
     )
-    add("prior", "dncnn", "invsolve_deepinv.priors:DnCNNPrior", summary="DnCNN with a noise map, trained here; sigma up to 0.24", needs=NEEDS)
-    add("prior", "deepinv-denoiser", "invsolve_deepinv.denoisers:build", summary="any deepinv.models class by its name", needs=NEEDS)
-    add("operator", "deepinv", "invsolve_deepinv.physics:build", summary="any deepinv.physics class by its name", needs=NEEDS)
+    add(
+        "prior",
+        "dncnn",
+        "invsolve_deepinv.priors:DnCNNPrior",
+        summary="DnCNN with a noise map, trained here; sigma up to 0.24",
+        needs=NEEDS,
+    )
+    add("prior", "deepinv-denoiser", "invsolve_deepinv.denoisers:DeepinvModel", summary="any deepinv.models class by its name", needs=NEEDS)
+    add("operator", "deepinv", "invsolve_deepinv.physics:DeepinvPhysics", summary="any deepinv.physics class by its name", needs=NEEDS)

@@ -6,8 +6,8 @@ serves pictures of any size.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
@@ -20,7 +20,7 @@ def pad_to_multiple(x: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
     down, right = -height % multiple, -width % multiple
     if down or right:
         mode = "reflect" if height > down and width > right else "replicate"
-        x = F.pad(x, (0, right, 0, down), mode=mode)
+        x = functional.pad(x, (0, right, 0, down), mode=mode)
     return x, (height, width)
 
 
@@ -55,7 +55,7 @@ class EDMDRUNet(nn.Module):
         super().__init__()
         from deepinv.models import DRUNet
 
-        self.net = DRUNet(channels, channels, nc=tuple(nc), nb=nb, pretrained=None)
+        self.net = DRUNet(channels, channels, nc=(nc[0], nc[1], nc[2], nc[3]), nb=nb, pretrained=None)
         self.mean, self.s0 = mean, s0
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class NoiseMapDnCNN(nn.Module):
         from deepinv.models import DnCNN
 
         self.channels = channels
-        self.net = DnCNN(channels + 1, channels + 1, depth=depth, nf=nf, pretrained=None, device=None)
+        self.net = DnCNN(channels + 1, channels + 1, depth=depth, nf=nf, pretrained=None, device=None)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """x0_hat, shape and dtype of x."""

@@ -1,7 +1,7 @@
 """Weight files: `NAME.safetensors` beside its model card `NAME.json`, read offline and checked before they are used.
 
-Order of the checks: size and sha256 of the file against the card, then the header (capped) against the keys, shapes and
-dtype of a freshly built network; only then is data read. safetensors holds no code; no pickle is read here.
+Order of the checks: the header's size (capped), the file's size and sha256 against the card, then the keys, shapes and dtypes
+in the header against a freshly built network; only then are tensors made. safetensors holds no code; no pickle is read here.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def read_card(path: Path) -> Card:
         raise InputError(f"{path}: not a model card ({error}); unknown fields: {sorted(given - known) or 'none'}") from error
     if card.network not in NETWORKS or card.dtype not in DTYPES or not 0 < low < high or not below < above or not card.s0 > 0:
         raise InputError(
-            f"{path}: need network in {sorted(NETWORKS)}, dtype in {sorted(DTYPES)}, 0 < sigma_range[0] < sigma_range[1], clip[0] < clip[1], "
-            f"s0 > 0; given {card.network!r}, {card.dtype!r}, {card.sigma_range}, {card.clip}, {card.s0}"
+            f"{path}: need network in {sorted(NETWORKS)}, dtype in {sorted(DTYPES)}, 0 < sigma_range[0] < sigma_range[1], "
+            f"clip[0] < clip[1], s0 > 0; given {card.network!r}, {card.dtype!r}, {card.sigma_range}, {card.clip}, {card.s0}"
         )
     return card
 
