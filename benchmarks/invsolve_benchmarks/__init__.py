@@ -1,1 +1,31 @@
-""""""
+"""What the benchmark harness runs out of the box: four photographs, synthetic images, metrics and suites.
+
+Registered by the same hook as everybody's; importing this module imports nothing heavy.
+"""
+
+from typing import Any
+
+from invsolve.hookspecs import hookimpl
+
+
+@hookimpl
+def invsolve_register(registry: Any) -> None:
+    """Data sets, image metrics and suites."""
+    add = registry.add
+    add(
+        "dataset",
+        "quick-photos",
+        "invsolve_benchmarks.datasets:quick_photos",
+        summary="four photographs, 128x128 RGB, CC0 or public domain",
+    )
+    add("dataset", "synthetic", "invsolve_benchmarks.datasets:synthetic", summary="discs, bars and gradients of any size, from a seed")
+    add("metric", "psnr", "invsolve.bench.metrics:PSNR", summary="peak signal-to-noise ratio, data range 1, per image")
+    add("metric", "ssim", "invsolve.bench.metrics:SSIM", summary="structural similarity, Gaussian window of sigma 1.5, data range 1")
+    add("metric", "haarpsi", "invsolve.bench.metrics:HaarPSI", summary="Haar wavelet perceptual similarity; needs no weights")
+    add(
+        "suite",
+        "quick",
+        "invsolve_benchmarks.catalogue:QUICK",
+        summary="inpainting, deblurring and SR x4 of four photographs by eight solvers",
+    )
+    add("suite", "smoke", "invsolve_benchmarks.catalogue:SMOKE", summary="everything small: two synthetic 32x32 images, seconds")

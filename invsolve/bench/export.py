@@ -1,0 +1,154 @@
+"""Rows: read from the cells of a run's folder, written as rows.jsonl and rows.csv; and their means."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from invsolve.bench.cells import Store, encode, number, write_text
+from invsolve.errors import InputError
+
+# Text that a spreadsheet would run as a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def read_run(folder: str | Path) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
+    path = Path(folder) / "run.json"
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no run that can be read ({error}); `invsolve bench run SUITE --out {folder}` makes one") from None
+    if not isinstance(run, dict) or not isinstance(run.get("cells"), list):
+        raise InputError(f"{path} is not what a run writes")
+    return run
+
+
+def read_rows(folder: str | Path) -> list[dict[str, Any]]:
+    """The rows of the cells that the last run in this folder was made of, in order; cells that are not there yet are left out.
+
+    Raises:
+        InputError: the folder holds no run, or two solvers were given different measurements.
+    """
+    run, store = read_run(folder), Store(Path(folder), "cells", "cell.json")
+    records = [store.read(cell["key"]) for cell in run["cells"]]
+    rows = [record["row"] for record in records if record is not None]
+    for row in rows:
+        row["metrics"] = {name: number(value) for name, value in row["metrics"].items()}
+    _check_fair(rows)
+    return rows
+
+
+def _check_fair(rows: list[dict[str, Any]]) -> None:
+    """All solvers must have seen the same y."""
+    seen: dict[tuple[str, str], str] = {}
+    for row in rows:
+        pair = (row["operator"], row["image"])
+        if seen.setdefault(pair, row["y_sha256"]) != row["y_sha256"]:
+            raise InputError(
+                f"{row['solver']} had another measurement of {pair[1]} under {pair[0]} than the others; run again with fresh=True"
+            )
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """rows.jsonl (all of it) and rows.csv (flat)."""
+    write_text(folder / "rows.jsonl", "".join(json.dumps(encode(row), allow_nan=False, ensure_ascii=False) + "\n" for row in rows))
+    flat = [
+        {**{key: value for key, value in row.items() if key not in ("metrics", "versions")}, **row["metrics"], **_versions(row)}
+        for row in rows
+    ]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in flat)
+    write_text(folder / "rows.csv", text.getvalue())
+
+
+def _versions(row: dict[str, Any]) -> dict[str, str]:
+    return {f"version_{name}": value for name, value in row["versions"].items()}
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and per-image standard deviation (unbiased; None for one image) of a number.
+
+    Args:
+        mean, std: over images; infinite values make the mean infinite and the std None.
+        count: number of images.
+        infinite: how many of the values are infinite.
+    """
+
+    mean: float
+    std: float | None
+    count: int
+    infinite: int = 0
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread | None:
+        """None without values."""
+        if not values:
+            return None
+        infinite = sum(not math.isfinite(value) for value in values)
+        std = statistics.stdev(values) if len(values) > 1 and not infinite else None
+        return cls(math.fsum(values) / len(values) if not infinite else sum(values), std, len(values), infinite)
+
+    def text(self, digits: int) -> str:
+        """`26.31 ± 1.20`."""
+        mean = f"{self.mean:.{digits}f}"
+        return mean if self.std is None else f"{mean} ± {self.std:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A solver on an operator over all images: what a table shows in one row.
+
+    Args:
+        operator, solver, prior: labels.
+        status: "finished", or the worst of its rows: "failed", "skipped".
+        reason: why, for those.
+        numbers: mean and spread by column: the metrics, residual, nfe, seconds, network_seconds.
+        done, total: images with an answer, and images.
+    """
+
+    operator: str
+    solver: str
+    prior: str
+    status: str
+    reason: str
+    numbers: dict[str, Spread | None]
+    done: int
+    total: int
+
+
+def lines(rows: list[dict[str, Any]], operator: str) -> list[Line]:
+    """The solvers of an operator, in the order of the rows."""
+    mine = [row for row in rows if row["operator"] == operator]
+    return [_line([row for row in mine if row["solver"] == solver]) for solver in dict.fromkeys(row["solver"] for row in mine)]
+
+
+def _line(group: list[dict[str, Any]]) -> Line:
+    done = [row for row in group if row["status"] not in ("failed", "skipped")]
+    troubled = [row for row in group if row["status"] in ("failed", "skipped")]
+    names = [*group[0]["metrics"], "nfe", "seconds", "network_seconds"]
+    numbers = {name: Spread.of([value for row in done if (value := _number(row, name)) is not None]) for name in names}
+    status, reason = (troubled[0]["status"], troubled[0]["reason"]) if troubled else ("finished", "")
+    return Line(group[0]["operator"], group[0]["solver"], group[0]["prior"], status, reason, numbers, len(done), len(group))
+
+
+def _number(row: dict[str, Any], name: str) -> float | None:
+    return row["metrics"][name] if name in row["metrics"] else row[name]

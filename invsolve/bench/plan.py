@@ -1,0 +1,177 @@
+"""From a suite to objects: checks every name and parameter first, and says what determines a result."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from invsolve.arguments import bind
+from invsolve.bench.cells import canonical
+from invsolve.bench.data import Picture
+from invsolve.bench.suite import Entry, Labelled, SolverEntry, Suite
+from invsolve.errors import ArgumentError, InputError, PluginError, UnknownNameError
+from invsolve.noise import NoiseModel
+from invsolve.operator import Operator
+from invsolve.plugins import registry
+from invsolve.priors.base import Prior
+from invsolve.solver import Solver
+
+# Parts of the core that cannot change a result.
+NOT_CODE = ("bench", "commands", "testing", "training", "cli.py", "images.py", "storage.py", "callbacks.py", "encoding.py")
+
+
+def check(suite: Suite) -> None:
+    """Raise InputError with every unknown name and unfitting parameter of a suite, before anything is computed.
+
+    An entry that is registered but cannot be imported is no fault of the suite: its rows will say why they failed.
+    """
+    faults = [fault for where, kind, entry, fixed in _entries(suite) if (fault := _fault(where, kind, entry, fixed))]
+    faults += [f"metric: {error}" for name in suite.metrics if (error := _unknown("metric", name))]
+    if faults:
+        raise InputError("\n".join([f"suite '{suite.name}' cannot be run:", *(f"  - {fault}" for fault in dict.fromkeys(faults))]))
+
+
+def _entries(suite: Suite) -> Iterator[tuple[str, str, Entry, tuple[str, ...]]]:
+    """(where, kind, entry, arguments the harness adds) of everything a suite names."""
+    yield "data", "dataset", suite.data, ()
+    yield "noise", "noise", suite.noise, ()
+    for operator in suite.operator:
+        yield f"operator '{operator.label}'", "operator", operator, ("in_shape",)
+    for solver in suite.solver:
+        for label in ["", *solver.overrides]:
+            parameters, prior = solver.at(label)
+            where = f"solver '{solver.label}'" + (f" for '{label}'" if label else "")
+            yield where, "solver", Entry.model_validate({**parameters, "name": solver.name}), ()
+            yield f"{where}, prior", "prior", prior, ()
+
+
+def _unknown(kind: str, name: str) -> str:
+    try:
+        registry().entry(kind, name)
+    except UnknownNameError as error:
+        return str(error)
+    return ""
+
+
+def _fault(where: str, kind: str, entry: Entry, fixed: tuple[str, ...]) -> str:
+    unknown = _unknown(kind, entry.name)
+    if unknown:
+        return f"{where}: {unknown}"
+    try:
+        target = registry().load(kind, entry.name)
+        bind(target, f"{kind} '{entry.name}'", (), {**dict.fromkeys(fixed), **entry.parameters})
+        if kind == "solver":
+            target(**entry.parameters)
+    except PluginError:
+        return ""
+    except (ArgumentError, InputError) as error:
+        return f"{where}: {error}"
+    return ""
+
+
+def described(kind: str, entry: Entry) -> dict[str, Any]:
+    """What a result depends on of an entry: name, parameters with defaults filled in, plug-in, and the code it runs."""
+    held = registry().entry(kind, entry.name)
+    try:
+        parameters = inspect.signature(held.load()).parameters.values()
+        defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
+    except PluginError:
+        defaults = {}
+    values = {name: _jsonable(value) for name, value in {**defaults, **entry.parameters}.items()}
+    return {"name": entry.name, "parameters": values, "plugin": held.plugin, "code": code_digest(held.target.split(".")[0].split(":")[0])}
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_jsonable(part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): _jsonable(part) for key, part in value.items()}
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
+
+
+@cache
+def code_digest(package: str) -> str:
+    """SHA-256 over a package's Python files: an edited solver is another solver, whatever its version says."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return ""
+    root = Path(spec.origin).parent if spec.submodule_search_locations else None
+    files = [Path(spec.origin)] if root is None else sorted(root.rglob("*.py"))
+    digest = hashlib.sha256()
+    for file in files:
+        name = file.name if root is None else file.relative_to(root).as_posix()
+        if package == "invsolve" and name.split("/")[0] in NOT_CODE:
+            continue
+        digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+@dataclass
+class Workshop:
+    """Makes the objects of a suite, each once, on one device; a prior that fails to load gives its error text.
+
+    Args:
+        suite: checked.
+        device: where to compute.
+    """
+
+    suite: Suite
+    device: torch.device
+    _operators: dict[tuple[str, tuple[int, ...]], Operator] = field(default_factory=dict)
+    _priors: dict[str, Prior | str] = field(default_factory=dict)
+
+    def noise(self) -> NoiseModel:
+        """A noise model, on the CPU."""
+        return registry().build("noise", self.suite.noise.name, **self.suite.noise.parameters)
+
+    def operator(self, entry: Labelled, picture: Picture, *, device: torch.device | None = None) -> Operator:
+        """The operator for pictures of this size; one object per size and device, so that no measurement is drawn on a moved one."""
+        target = self.device if device is None else device
+        key = (f"{entry.label}/{target}", tuple(picture.image.shape))
+        if key not in self._operators:
+            made = registry().build("operator", entry.name, in_shape=tuple(picture.image.shape), **entry.parameters)
+            self._operators[key] = made.to(target)
+        return self._operators[key]
+
+    def solver(self, entry: SolverEntry, operator: str) -> Solver:
+        """The solver as set for the operator of this label."""
+        return registry().build("solver", entry.name, **entry.at(operator)[0])
+
+    def prior(self, entry: Entry) -> Prior | str:
+        """The prior, or why there is none."""
+        key = canonical({"name": entry.name, "parameters": entry.parameters})
+        if key not in self._priors:
+            try:
+                self._priors[key] = registry().build("prior", entry.name, **entry.parameters).to(self.device)
+            except Exception as error:
+                self._priors[key] = f"prior '{entry.name}': {type(error).__name__}: {error}"
+        return self._priors[key]
+
+    def inputs(self, operator: Labelled, picture: Picture, seed: int) -> dict[str, Any]:
+        """What the measurement depends on."""
+        return {
+            "operator": described("operator", operator),
+            "data": {"name": self.suite.data.name, "picture": picture.id, "sha256": picture.sha256},
+            "noise": described("noise", self.suite.noise),
+            "noise_seed": seed,
+            "dtype": self.suite.dtype,
+        }
+
+    def cell(self, operator: Labelled, solver: SolverEntry, measurement: str, seed: int) -> dict[str, Any]:
+        """What a result depends on: the measurement's key, the solver, the prior with its weights, the seed."""
+        parameters, prior = solver.at(operator.label)
+        made = self.prior(prior)
+        return {
+            "measurement": measurement,
+            "solver": described("solver", Entry.model_validate({**parameters, "name": solver.name})),
+            "prior": {**described("prior", prior), "weights_sha256": getattr(made, "weights_sha256", None)},
+            "seed": seed,
+        }

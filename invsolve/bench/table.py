@@ -1,0 +1,105 @@
+"""The console's table: per operator, a row per solver with means and per-image standard deviations."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from invsolve.bench.export import Line, lines, read_rows, read_run
+
+# Control characters could move the cursor or recolour the terminal.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def plain(text: str) -> str:
+    """Without control characters."""
+    return CONTROL.sub("", text)
+
+
+def columns(run: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """(name, heading, digits) of the numbers that are shown."""
+    metrics = [(name, f"{one['label']} {one['unit']}".strip(), one["digits"]) for name, one in run["metrics"].items()]
+    return [*metrics, ("residual", "residual", 2), ("nfe", "NFE", 0), ("seconds", "s/image", 2)]
+
+
+def cells(line: Line, shown: list[tuple[str, str, int]]) -> list[str]:
+    """A line's numbers as text; NFE without spread, for it rarely has one."""
+    out = []
+    for name, _, digits in shown:
+        value = line.numbers.get(name)
+        text = "-" if value is None else value.text(digits)
+        out.append(text.split(" ")[0] if name == "nfe" else text)
+    return out
+
+
+def note(line: Line) -> str:
+    """What to say of a solver that gave no answer, or not to all."""
+    if not line.reason:
+        return ""
+    part = f" ({line.total - line.done} of {line.total})" if line.done else ""
+    return plain(f"{line.solver}: {line.status}{part}: {line.reason}")
+
+
+def print_tables(folder: str | Path, stream: IO[str] | None = None) -> None:
+    """Print a run's tables: drawn by rich on a terminal, plain text elsewhere."""
+    stream = sys.stdout if stream is None else stream
+    run, rows = read_run(folder), read_rows(folder)
+    if stream.isatty():
+        _rich(run, rows, stream)
+    else:
+        stream.write(format_plain(run, rows))
+
+
+def footer(run: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    """What the numbers mean."""
+    settings = [f"{one['label']}: {one['settings']}" for one in run["metrics"].values()]
+    missing = len(run["cells"]) - len(rows)
+    open_cells = [f"incomplete: {missing} of {len(run['cells'])} cells are not there yet"] if missing else []
+    return [
+        *open_cells,
+        "mean ± standard deviation over images",
+        *settings,
+        "residual: |Hx - y| / (sigma sqrt m) over measured entries, about 1 for the truth",
+        f"{run['hardware']}; device {run['device']}",
+    ]
+
+
+def format_plain(run: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """The tables as aligned text."""
+    shown, out = columns(run), []
+    for operator in dict.fromkeys(row["operator"] for row in rows):
+        group = lines(rows, operator)
+        table = [["solver", *(heading for _, heading, _ in shown)], *([plain(line.solver), *cells(line, shown)] for line in group)]
+        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+        out.append(plain(operator))
+        out += [
+            "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))]).rstrip()
+            for row in table
+        ]
+        out += [f"  {text}" for line in group if (text := note(line))]
+        out.append("")
+    return "\n".join([*out, *footer(run, rows)]) + "\n"
+
+
+def _rich(run: dict[str, Any], rows: list[dict[str, Any]], stream: IO[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console, shown = Console(file=stream), columns(run)
+    for operator in dict.fromkeys(row["operator"] for row in rows):
+        table = Table(title=Text(plain(operator)), title_justify="left")
+        table.add_column("solver", overflow="fold")
+        for _, heading, _ in shown:
+            table.add_column(heading, justify="right")
+        group = lines(rows, operator)
+        for line in group:
+            table.add_row(Text(plain(line.solver)), *cells(line, shown))
+        console.print(table)
+        for line in group:
+            if text := note(line):
+                console.print(Text(f"  {text}"))
+    for text in footer(run, rows):
+        console.print(Text(text), style="dim")
