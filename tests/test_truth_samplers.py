@@ -141,7 +141,7 @@ def ald_law(law, sigmas, a, y, *, step=0.3, gamma=1.0, inner=3):
     def steps():
         for sigma in sigmas[:-1]:
             gain, offset = law.denoiser(sigma)
-            width = SIGMA_Y**2 + (gamma * sigma) ** 2
+            width = SIGMA_Y**2 + (gamma * sigma) ** 2 * bound
             rate = step / (1 / sigma**2 + bound / width)
             matrix = EYE + rate * ((gain - EYE) / sigma**2 - a.T @ a / width)
             for _ in range(inner):
