@@ -48,8 +48,8 @@ class ScoreALD(Solver):
     References:
         Robust Compressed Sensing MRI with Deep Generative Priors (Jalal et al., 2021), arXiv:2108.01368, eq. 4 and its section 3.
         Deviations: the step rule above in place of eta_0 (sigma_i / sigma_L)^2, to which it is proportional while gamma_i dominates
-        sigma_y; gamma_i in units of |H| sigma_i (the paper leaves its scale open), so that a small |H|, as in super-resolution, does not drown
-        the data; |H| by 50 products of the power method; the final denoising.
+        sigma_y; gamma_i in units of |H| sigma_i (the paper leaves its scale open), so that a small |H|, as in super-resolution, does
+        not drown the data; |H| by 50 products of the power method; the final denoising.
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.LINEAR, Capability.ADJOINT}))
