@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Step:
     state: Mapping[str, Tensor] = field(default_factory=dict)
     converged: bool = False
 
-    def to(self, device: str) -> Step:
+    def to(self, device: torch.device | str) -> Step:
         """A copy on another device."""
         stats = {key: value.to(device) for key, value in self.stats.items()}
         state = {key: value.to(device) for key, value in self.state.items()}

@@ -154,9 +154,17 @@ class Solver(metaclass=Remembering):
         return CompatibilityError("\n".join(lines))
 
     def _start(self, problem: Problem, x_init: Tensor | None, start: Step | None) -> Step | None:
-        if x_init is None:
-            return start
+        if x_init is None and start is None:
+            return None
         image = problem.image
+        if x_init is None:
+            assert start is not None
+            if start.x.shape != image.shape or start.x.dtype != image.dtype:
+                given = f"{tuple(start.x.shape)} and {start.x.dtype}"
+                raise InputError(
+                    f"start belongs to another problem: its x has {given}, an image here {tuple(image.shape)} and {image.dtype}"
+                )
+            return start.to(image.device)
         if start is not None:
             raise InputError("give x_init or start, not both")
         if not isinstance(x_init, Tensor) or x_init.shape != image.shape or x_init.device != image.device:
@@ -171,7 +179,8 @@ class Solver(metaclass=Remembering):
     ) -> Solution:
         counted = Counted(prior) if isinstance(prior, Denoiser) else prior
         trace: list[Step] = []
-        status, last = Status.FINISHED, None
+        status = Status.FINISHED
+        last = start if start is not None and start.index >= 0 else None  # a finished run, resumed, is its own answer
         began = time.perf_counter()
         for step in self.iterate(problem, counted, rng, start):
             if not bool(torch.isfinite(step.x).all()):

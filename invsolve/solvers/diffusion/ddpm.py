@@ -26,4 +26,4 @@ class DDPM(DDIM):
     """
 
     steps: int = 200
-    eta: float = field(default=1.0, init=False)
+    eta: float = field(default=1.0, init=False, repr=False)
