@@ -1,0 +1,316 @@
+"""Conformance of solvers: what every solver promises, checked on small problems in closed form.
+
+    for solver, check in solver_cases(MySolver(steps=8)):
+        check(solver)                        # raises AssertionError with what was found and what is allowed
+
+With pytest: `@pytest.mark.parametrize("solver, check", solver_cases(MySolver(steps=8)))`. pytest is not needed here. The
+problems are chosen by what the solver says it requires: see `invsolve.testing.settings`.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+import random
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from invsolve.errors import DivergedError
+from invsolve.operator import Operator
+from invsolve.priors.base import Denoiser, DiffusionPrior, Prior
+from invsolve.priors.convert import rescale
+from invsolve.priors.gaussian import GaussianPrior
+from invsolve.rng import Rng
+from invsolve.solution import Solution, Status, Step
+from invsolve.solver import Solver
+from invsolve.testing.cases import Check, Checks, build_cases, named, need
+from invsolve.testing.refusals import REFUSALS
+from invsolve.testing.settings import Kept, Setting, Watched, frozen_state, poisoned, refused, run, same, settings, small, truth
+
+DOUBLE = 1e-10  # float64: some 1e6 roundings of values below 100; nothing but a coupling of items or a lost digit is larger
+
+
+def check_finite_answer(solver: Solver) -> None:
+    """Every fitting problem is solved, in y's shape, dtype and device, without a gradient graph."""
+    for dtype in (torch.float32, torch.float64):
+        for setting in settings(solver, dtype=dtype):
+            solution, image = run(solver, setting), setting.problem.image
+            need(solution.x.shape == image.shape, f"{setting.label}: x has shape {tuple(solution.x.shape)}, an image {tuple(image.shape)}")
+            need(solution.x.dtype == dtype, f"{setting.label}: x is {solution.x.dtype}, y {dtype}")
+            need(solution.x.device == image.device, f"{setting.label}: x is on {solution.x.device}, y on {image.device}")
+            need(torch.isfinite(solution.x).all(), f"{setting.label}: NaN or Inf in the answer")
+            need(not solution.x.requires_grad, f"{setting.label}: the answer carries a graph")
+            need(solution.status in (Status.FINISHED, Status.CONVERGED), f"{setting.label}: status {solution.status}")
+
+
+def check_same_seed(solver: Solver) -> None:
+    """The same seed (0 too; an int, a torch.Generator or an Rng) gives the same bits; None records the seed it drew."""
+    for setting in settings(solver):
+        ids = setting.problem.items
+        for seed in (0, 1):
+            first = run(solver, setting, seed)
+            need(first.seed == seed, f"{setting.label}: Solution.seed is {first.seed}, given {seed}")
+            same(run(solver, setting, seed).x, first.x, 0, f"{setting.label}, seed {seed} twice")
+            same(run(solver, setting, Rng(seed, ids)).x, first.x, 0, f"{setting.label}, seed {seed} and Rng({seed})")
+        drawn = [run(solver, setting, torch.Generator().manual_seed(3)) for _ in range(2)]
+        same(drawn[0].x, drawn[1].x, 0, f"{setting.label}, a torch.Generator twice")
+        fresh = run(solver, setting, None)
+        same(run(solver, setting, fresh.seed).x, fresh.x, 0, f"{setting.label}, the recorded seed")
+
+
+def check_other_seed(solver: Solver) -> None:
+    """A solver that draws gives another answer for another seed, and for a second run with the same generator object."""
+    for setting in settings(solver):
+        rng = Rng(0, setting.problem.items)
+        before = rng.state()
+        zero = run(solver, setting, rng).x
+        draws = any(not torch.equal(old, new) for old, new in zip(before, rng.state(), strict=True))
+        if draws:
+            need(not torch.equal(zero, run(solver, setting, 1).x), f"{setting.label}: seeds 0 and 1 give the same answer")
+            generator = torch.Generator().manual_seed(3)
+            first, second = (run(solver, setting, generator).x for _ in range(2))
+            need(not torch.equal(first, second), f"{setting.label}: two runs from one torch.Generator are equal")
+
+
+def check_item_alone(solver: Solver) -> None:
+    """Every item alone equals that item in a batch of 3; its random stream bit for bit."""
+    for setting in settings(solver):
+        rng = Rng(2, setting.problem.items)
+        batch = run(solver, setting, rng)
+        for item in range(setting.problem.batch):
+            alone_rng = Rng(2, setting.problem[item].items)
+            alone = solver.solve(setting.problem[item], setting.prior, generator=alone_rng)
+            need(torch.equal(alone_rng.state()[0], rng.state()[item]), f"{setting.label}: item {item} drew other numbers than in the batch")
+            same(alone.x[0], batch.x[item], DOUBLE, f"{setting.label}: item {item} alone and in a batch of 3")
+
+
+def check_samples(solver: Solver) -> None:
+    """samples=n stacks n runs; the first is the plain run; mean and std have the image's shape."""
+    for setting in settings(solver):
+        plain, many = run(solver, setting, 4), run(solver, setting, 4, samples=3)
+        shape = tuple(plain.x.shape)
+        need(tuple(many.x.shape) == (3, *shape), f"{setting.label}: samples=3 gives {tuple(many.x.shape)}, expected {(3, *shape)}")
+        same(many.x[0], plain.x, 0, f"{setting.label}: sample 0 and the plain run")
+        need(tuple(many.mean.shape) == shape and tuple(many.std.shape) == shape, f"{setting.label}: shape of mean or std")
+        need(many.samples == 3 and plain.samples is None, f"{setting.label}: Solution.samples")
+        same(plain.mean, plain.x, 0, f"{setting.label}: the mean of a plain run")
+        need(many.nfe == 3 * plain.nfe, f"{setting.label}: nfe {many.nfe} for three samples, {plain.nfe} for one")
+        if not torch.equal(many.x[0], run(solver, setting, 5).x):
+            need(not torch.equal(many.x[0], many.x[1]), f"{setting.label}: samples 0 and 1 are equal")
+
+
+def watched_steps(solver: Solver, setting: Setting, **options: Any) -> tuple[Solution, list[Step]]:
+    """A run and deep copies of its steps, taken when they were made."""
+    steps: list[Step] = []
+    solution = run(solver, setting, callback=lambda step: steps.append(copy.deepcopy(step)), **options)
+    return solution, steps
+
+
+def check_steps(solver: Solver) -> None:
+    """Indices count up from 0, `total` is what the run makes (or more, if it converged), tensors are detached and of y's dtype."""
+    for setting in settings(solver):
+        solution, steps = watched_steps(solver, setting)
+        need([step.index for step in steps] == list(range(len(steps))), f"{setting.label}: indices {[step.index for step in steps]}")
+        need(len({step.total for step in steps}) == 1, f"{setting.label}: total changes during the run")
+        total, made = steps[0].total, len(steps)
+        fits = made <= total if solution.status == Status.CONVERGED else made == total
+        need(fits, f"{setting.label}: {made} steps were made, total says {total}, status {solution.status}")
+        need(solution.steps == made, f"{setting.label}: Solution.steps is {solution.steps}, {made} were made")
+        for step in steps:
+            for tensor in (step.x, step.x0_hat, *step.state.values(), *step.stats.values()):
+                need(not tensor.requires_grad, f"{setting.label}: step {step.index} carries a graph")
+            images = (step.x, step.x0_hat)
+            need(
+                all(x.shape == solution.x.shape and x.dtype == solution.x.dtype for x in images),
+                f"{setting.label}: shape or dtype of a step",
+            )
+            need(all(len(value) == setting.problem.batch for value in step.stats.values()), f"{setting.label}: stats must be (B,)")
+
+
+def check_stop(solver: Solver) -> None:
+    """A callback that returns False stops the run at once, with a finite image; None and True go on."""
+    for setting in settings(solver):
+        total = watched_steps(solver, setting)[1][0].total
+        for last in {0, min(1, total - 1)}:
+            solution = run(solver, setting, callback=lambda step, last=last: step.index < last)
+            need(solution.status == Status.STOPPED, f"{setting.label}: stopped at step {last}, status {solution.status}")
+            need(solution.steps == last + 1, f"{setting.label}: stopped at step {last}, {solution.steps} steps were made")
+            need(torch.isfinite(solution.x).all(), f"{setting.label}: NaN or Inf after a stop")
+
+
+def check_keep(solver: Solver) -> None:
+    """keep=2 keeps every second step, on the CPU, as it was when it was made; nothing by default."""
+    for setting in settings(solver):
+        solution, steps = watched_steps(solver, setting, keep=2)
+        need([step.index for step in solution.trace] == [step.index for step in steps[::2]], f"{setting.label}: which steps are kept")
+        for kept, made in zip(solution.trace, steps[::2], strict=True):
+            need(kept.x.device.type == "cpu", f"{setting.label}: a kept step is on {kept.x.device}")
+            same(kept.x, made.x.cpu(), 0, f"{setting.label}: kept step {kept.index} was changed later")
+            for name, value in made.state.items():
+                same(kept.state[name], value.cpu(), 0, f"{setting.label}: state '{name}' of kept step {kept.index} was changed later")
+        need(not run(solver, setting).trace, f"{setting.label}: steps are kept unasked")
+
+
+def check_resume(solver: Solver) -> None:
+    """Going on from any kept step, with the Rng at its position, gives the bits of the uninterrupted run."""
+    for setting in settings(solver):
+        rng, positions = Rng(6, setting.problem.items), []
+        whole = run(solver, setting, rng, keep=1, callback=lambda _, r=rng, p=positions: p.append(r.state()))
+        for step, position in zip(whole.trace, positions, strict=True):
+            again = Rng(6, setting.problem.items).restore(position)
+            rest = run(solver, setting, again, start=step)
+            same(rest.x, whole.x, 0, f"{setting.label}: resumed after step {step.index} of {step.total}")
+            need(rest.steps == whole.steps, f"{setting.label}: resumed after step {step.index}, ended at {rest.steps}, not {whole.steps}")
+
+
+def check_start(solver: Solver) -> None:
+    """x_init is accepted, matters to nobody else, and is left as it was."""
+    for setting in settings(solver):
+        x_init = truth(setting.problem.operator.in_shape, setting.problem.batch, torch.float64)
+        kept = x_init.clone()
+        solution = run(solver, setting, x_init=x_init)
+        same(x_init, kept, 0, f"{setting.label}: x_init was changed")
+        need(torch.isfinite(solution.x).all(), f"{setting.label}: NaN or Inf from x_init")
+        alone = solver.solve(setting.problem[1], setting.prior, generator=1, x_init=x_init[1:2])
+        same(alone.x[0], solution.x[1], DOUBLE, f"{setting.label}: item 1 from x_init, alone and in a batch")
+
+
+def check_nfe(solver: Solver) -> None:
+    """Solution.nfe is the number of calls that the prior saw; 0 for a regulariser."""
+    for setting in settings(solver):
+        if isinstance(setting.prior, DiffusionPrior):
+            watched: Prior = copy.deepcopy(setting.prior)
+            counter = watched.denoiser = Watched(setting.prior.denoiser)  # pyright: ignore
+        else:
+            watched = counter = Watched(setting.prior) if isinstance(setting.prior, Denoiser) else setting.prior  # pyright: ignore
+        solution = solver.solve(setting.problem, watched, generator=1)
+        calls = counter.calls if isinstance(counter, Watched) else 0
+        need(solution.nfe == calls, f"{setting.label}: nfe says {solution.nfe}, the prior was called {calls} times")
+        need(0 <= solution.network_seconds <= solution.seconds, f"{setting.label}: {solution.network_seconds} s in the network")
+
+
+def check_untouched(solver: Solver) -> None:
+    """y, operator, noise and prior, the global generators, the default dtype and the gradient mode are as they were."""
+    for setting in settings(solver):
+        problem, prior = setting.problem, setting.prior
+        things = (problem.y, problem.operator, problem.noise, prior)
+        for grad in (True, False):
+            with torch.set_grad_enabled(grad):
+                held, modes = frozen_state(*things), []
+                world = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate(), torch.get_default_dtype())  # pyright: ignore
+                solver.solve(problem, prior, generator=1, callback=lambda _, m=modes: m.append(torch.is_grad_enabled()))
+                after = (torch.get_rng_state(), np.random.get_state()[1], random.getstate(), torch.get_default_dtype())  # pyright: ignore
+                need(torch.is_grad_enabled() == grad and set(modes) == {grad}, f"{setting.label}: the gradient mode was changed")
+            for old, new in zip(held, frozen_state(*things), strict=True):
+                same(old, new, 0, f"{setting.label}: y, operator, noise or prior was changed")
+            need(torch.equal(world[0], after[0]), f"{setting.label}: torch's global generator was used")
+            need(bool((world[1] == after[1]).all()) and world[2] == after[2], f"{setting.label}: numpy's or Python's generator was used")
+            need(world[3] == after[3], f"{setting.label}: the default dtype is {after[3]} now")
+            need(all(parameter.grad is None for parameter in prior.parameters()), f"{setting.label}: the prior got gradients")
+
+
+def check_divergence(solver: Solver) -> None:
+    """A prior that turns NaN: DivergedError names the step; throw=False gives a finite image and the status."""
+    for setting in settings(solver):
+        made = watched_steps(solver, setting)[0]
+        for call in {1, max(1, made.nfe // 2)}:
+            error = refused(
+                lambda s=setting, c=call: solver.solve(s.problem, poisoned(s.prior, c), generator=1), DivergedError, "step", "NaN"
+            )
+            need(any(word.isdigit() for word in error.split()), f"{setting.label}: no step number in: {error}")
+            solution = solver.solve(setting.problem, poisoned(setting.prior, call), generator=1, throw=False)
+            need(solution.status == Status.DIVERGED, f"{setting.label}: status {solution.status} after NaN")
+            need(torch.isfinite(solution.x).all(), f"{setting.label}: throw=False gave NaN")
+
+
+def check_value(solver: Solver) -> None:
+    """A solver is a value: frozen, equal and hashable by its hyperparameters; repr, pickle and replace give it back; no trace of a run."""
+    field = dataclasses.fields(solver)[0].name  # pyright: ignore[reportArgumentType]
+    try:
+        setattr(solver, field, getattr(solver, field))
+    except dataclasses.FrozenInstanceError:
+        pass
+    else:
+        raise AssertionError(f"{solver} is not frozen: '{field}' could be set")
+    before = dict(vars(solver))
+    run(solver, small(solver))
+    need(vars(solver) == before, f"{solver}: a run changed its attributes: {sorted(set(vars(solver)) ^ set(before))}")
+    names = {type(solver).__name__: type(solver), "inf": float("inf"), "nan": float("nan")}
+    need(eval(repr(solver), names) == solver, f"repr does not give the solver back: {solver!r}")
+    need(pickle.loads(pickle.dumps(solver)) == solver, f"pickle does not give the solver back: {solver!r}")
+    need(dataclasses.replace(solver) == solver and hash(solver) == hash(copy.deepcopy(solver)), f"{solver!r}: replace or hash")  # pyright: ignore
+
+
+def check_range(solver: Solver) -> None:
+    """A denoiser that lives in [-1, 1], rescaled, gives the image of the same denoiser written for [0, 1]."""
+    for setting in settings(solver):
+        if isinstance(setting.prior, GaussianPrior):
+            wide = GaussianPrior(0.0, 0.5)  # N(0, 1/4) in [-1, 1] is N(1/2, 1/16) in [0, 1]
+            wide.sigma_range = tuple(2 * end for end in setting.prior.sigma_range)  # pyright: ignore[reportAttributeAccessIssue]
+            other = solver.solve(setting.problem, rescale(wide, (-1.0, 1.0)), generator=1)
+            same(other.x, run(solver, setting).x, DOUBLE, f"{setting.label}: a prior in [-1, 1] and the same one in [0, 1]")
+
+
+def check_sizes(solver: Solver, operators: Callable[[tuple[int, int, int]], list[Operator]] | None = None) -> None:
+    """Odd and other than square sizes, grey and colour; `operators` makes others than the mask for a shape."""
+    for shape in ((1, 45, 61), (3, 45, 61)):
+        made = [Kept(shape)] if operators is None else operators(shape)
+        for setting in settings(solver, shape=shape, batch=1, dtype=torch.float32, operators=made):
+            solution = run(solver, setting)
+            need(solution.x.shape == (1, *shape), f"{setting.label}: shape {tuple(solution.x.shape)} for images {shape}")
+            need(torch.isfinite(solution.x).all(), f"{setting.label}: NaN or Inf at {shape}")
+
+
+def check_storage(solver: Solver) -> None:
+    """A saved solution reads back: image, status, numbers, seed and solver."""
+    setting = small(solver)
+    for options in ({}, {"samples": 2}):
+        solution = run(solver, setting, **options)
+        with tempfile.TemporaryDirectory() as folder:
+            solution.save(Path(folder) / "solution")
+            loaded = Solution.load(Path(folder) / "solution")
+        same(loaded.x, solution.x, 0, f"{setting.label}: the image read back")
+        need(loaded.summary() == solution.summary(), f"{setting.label}: read back {loaded.summary()}, saved {solution.summary()}")
+
+
+CHECKS: tuple[Check, ...] = (
+    *REFUSALS,
+    check_finite_answer,
+    check_same_seed,
+    check_other_seed,
+    check_item_alone,
+    check_samples,
+    check_steps,
+    check_stop,
+    check_keep,
+    check_resume,
+    check_start,
+    check_nfe,
+    check_untouched,
+    check_divergence,
+    check_value,
+    check_range,
+    check_sizes,
+    check_storage,
+)
+
+
+def solver_checks(solver: Solver) -> Checks:
+    """All checks by name; each is called with the solver and raises AssertionError with what it found."""
+    return named(*CHECKS)
+
+
+def solver_cases(*solvers: Solver, expected_failures: Mapping[str, str] | None = None) -> list[Any]:
+    """Every solver with every check, for `pytest.mark.parametrize("solver, check", ...)`.
+
+    Args:
+        solvers: instances with few steps; `Solver.examples()` gives some.
+        expected_failures: reason by check name, for what is known not to hold; a check that passes all the same fails.
+    """
+    return build_cases(solvers, solver_checks, expected_failures)
