@@ -111,7 +111,7 @@ class Registry:
     def _load(self, point: EntryPoint) -> None:
         distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
         record = PluginRecord(point.name, distribution, version)
-        held = dict(self.entries)
+        held, known = dict(self.entries), set(self.manager.get_plugins())
         module: Any = None
         try:
             module = point.load()
@@ -122,7 +122,7 @@ class Registry:
             self._call_register(record, module)
         except (Exception, SystemExit) as error:
             self.entries = held
-            if module is not None and self.manager.get_plugin(point.name) is module:
+            if module is not None and module not in known and self.manager.is_registered(module):
                 self.manager.unregister(module)
             record.entries, record.error = 0, f"{type(error).__name__}: {error}"
             record.details = traceback.format_exc()
@@ -155,7 +155,7 @@ class Registry:
         record = self._current
         plugin = f"{record.distribution} {record.version}".strip()
         if kind not in KINDS:
-            raise RegistrationError(f"no kind '{kind}'{did_you_mean(kind, KINDS)} There are: {', '.join(KINDS)}")
+            raise RegistrationError(no_kind(kind))
         if not NAME.fullmatch(name):
             raise RegistrationError(f"{kind} name {name!r} must match {NAME.pattern}")
         if not isinstance(target, str) or target.count(":") != 1:
@@ -168,7 +168,7 @@ class Registry:
     def names(self, kind: str) -> list[str]:
         """All names of a kind, sorted."""
         if kind not in KINDS:
-            raise UnknownNameError(f"no kind '{kind}'{did_you_mean(kind, KINDS)} There are: {', '.join(KINDS)}")
+            raise UnknownNameError(no_kind(kind))
         return sorted(name for (of, name) in self.entries if of == kind)
 
     def of(self, kind: str) -> Iterator[Entry]:
@@ -239,6 +239,11 @@ class Registry:
                 self.manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
             except (Exception, SystemExit) as error:
                 log.warning("plug-in %s failed in %s: %r", self.manager.get_name(plugin), hook, error)
+
+
+def no_kind(kind: object) -> str:
+    """The message for a kind that does not exist."""
+    return f"no kind {kind!r}{did_you_mean(str(kind), KINDS) or '; there are: ' + ', '.join(KINDS)}"
 
 
 @cache

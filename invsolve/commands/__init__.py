@@ -1,0 +1,29 @@
+"""The sub-commands; each module imports what it computes with only when it is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from invsolve.errors import did_you_mean
+
+
+class Kind(click.ParamType):
+    """operator, prior, solver, ...; the plural is understood."""
+
+    name = "kind"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The kind in the singular."""
+        from invsolve.plugins import KINDS
+
+        singular = value if value in KINDS else str(value).removesuffix("s")
+        if singular not in KINDS:
+            near = did_you_mean(str(value), KINDS) or f"; there are: {', '.join(KINDS)}"
+            self.fail(f"no kind '{value}'{near}", param, ctx)
+        return singular
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """What the help shows."""
+        return "KIND"
