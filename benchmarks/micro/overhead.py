@@ -16,18 +16,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import deepinv
 import numpy as np
 import torch
-from torch import Tensor, nn
+from invsolve_operators import BoxMask
+from torch import Tensor
 
 from invsolve import GaussianNoise, Problem, load_prior
+from invsolve.measurement import parts
 from invsolve.priors import Denoiser
 from invsolve.solver import Solver
 from invsolve.solvers import DDRM, DPS, HQS, DiffPIR
-from invsolve_operators import BoxMask
 
 NOISE = 0.05
 
@@ -49,7 +51,7 @@ class Run:
         return 1e3 * (self.total - self.inside) / self.calls
 
 
-class Timed(nn.Module):
+class Timed(deepinv.models.Denoiser):
     """Our prior with deepinv's call, and the timer at its border."""
 
     def __init__(self, prior: Denoiser) -> None:
@@ -101,10 +103,11 @@ def theirs(run: Callable[[Timed], object], prior: Denoiser) -> Run:
 def pairs(problem: Problem, prior: Denoiser, steps: int) -> dict[str, tuple[Solver, Callable[[Timed], object]]]:
     """Solver -> ours and deepinv's, `steps` network evaluations each."""
     # deepinv 0.5.0 wants one mask value per channel in DDRM
-    keep = problem.operator.mask.float().expand(problem.operator.in_shape).clone()
-    physics = deepinv.physics.Inpainting(img_size=problem.operator.in_shape, mask=keep)
+    shape: Any = problem.operator.in_shape
+    keep = problem.operator.get_buffer("mask").float().expand(shape).clone()
+    physics = deepinv.physics.Inpainting(img_size=shape, mask=keep)
     physics.noise_model = deepinv.physics.GaussianNoise(NOISE)
-    y = problem.y
+    y = parts(problem.y)[0]
     fidelity = deepinv.optim.data_fidelity.L2()
     levels = np.array(prior.sigmas(steps, sigma_max=40.0)[:-1])
 
@@ -136,8 +139,8 @@ def pairs(problem: Problem, prior: Denoiser, steps: int) -> dict[str, tuple[Solv
 
 def quartiles(values: list[float]) -> str:
     """median [25 %, 75 %]."""
-    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 2 else (min(values), statistics.median(values), max(values))
-    return f"{statistics.median(values):.4f} [{low:.4f}, {high:.4f}]"
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return f"{middle:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def row(name: str, side: int, mine: list[Run], other: list[Run]) -> str:
@@ -161,7 +164,8 @@ def measure(sides: list[int], steps: int, repeats: int, only: list[str], report:
         for name, (solver, build) in pairs(problem, prior, steps).items():
             if only and name not in only:
                 continue
-            ours(solver, problem, prior), theirs(build, prior)  # warm-up
+            ours(solver, problem, prior)  # warm-up
+            theirs(build, prior)
             mine, other = [], []
             for _ in range(repeats):
                 mine.append(ours(solver, problem, prior))

@@ -3,18 +3,20 @@
 Not collected by the default test paths. deepinv's operator of the same kind stands beside ours where it has one.
 """
 
+from typing import Any
+
 import deepinv
 import pytest
 import torch
-
-from invsolve import Capability
 from invsolve_deepinv.physics import DeepinvOperator
 from invsolve_operators import Bicubic, BlockMean, BlurDecimate, BoxMask, GaussianBlur, Grey, SeparableGaussianBlur
+
+from invsolve import Capability
 
 pytest.importorskip("pytest_benchmark")
 
 SIDE = 128
-SHAPE = (3, SIDE, SIDE)
+SHAPE: Any = (3, SIDE, SIDE)
 KERNEL = deepinv.physics.functional.gaussian_blur(sigma=(1.5, 1.5))
 OPERATORS = {
     "box-mask": lambda: BoxMask(SHAPE),

@@ -140,13 +140,14 @@ class DeepinvOperator(Operator):
     def examples(cls) -> list[Operator]:
         """Inpainting, circular blur, grey from colour, subsampling after a blur."""
         kernel = deepinv.physics.functional.gaussian_blur(sigma=(1.0, 0.7)).double()
+        shape: Any = (3, 8, 8)
         made = [
-            deepinv.physics.Inpainting(img_size=(3, 8, 8), mask=(torch.arange(192).reshape(3, 8, 8) % 3 > 0).double()),
-            deepinv.physics.BlurFFT((3, 8, 8), filter=kernel[..., :5, :5]),
+            deepinv.physics.Inpainting(img_size=shape, mask=(torch.arange(192).reshape(3, 8, 8) % 3 > 0).double()),
+            deepinv.physics.BlurFFT(shape, filter=kernel[..., :5, :5]),
             deepinv.physics.Decolorize(),
-            deepinv.physics.Downsampling((3, 8, 8), filter="bicubic", factor=2),
+            deepinv.physics.Downsampling(shape, filter="bicubic", factor=2),
         ]
-        return [DeepinvOperator(physics, (3, 8, 8)) for physics in made]
+        return [DeepinvOperator(physics, shape) for physics in made]
 
 
 class DeepinvPhysics(DeepinvOperator):
