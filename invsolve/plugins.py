@@ -6,10 +6,12 @@ are rolled back, it is listed as broken, and everything else works.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -114,7 +116,8 @@ class Registry:
         held, known = dict(self.entries), set(self.manager.get_plugins())
         module: Any = None
         try:
-            module = point.load()
+            with contextlib.redirect_stdout(sys.stderr):  # a plug-in that prints must not spoil what is read by machines
+                module = point.load()
             if self.manager.has_plugin(point.name) or self.manager.is_registered(module):
                 raise RegistrationError(f"plug-in name '{point.name}' is already taken")
             self.manager.register(module, name=point.name)
