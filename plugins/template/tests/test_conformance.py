@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from invsolve_template import Flip
+from invsolve_template.flip import Flip
 
 from invsolve import Operator, registry
 from invsolve.testing.operators import operator_cases

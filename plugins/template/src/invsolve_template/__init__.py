@@ -1,33 +1,12 @@
-"""A plug-in for invsolve: one operator, and the hook that registers it."""
+"""A plug-in for invsolve: the hook that registers one operator.
 
-from collections.abc import Sequence
-from typing import ClassVar
+Nothing is imported here but the marker: `invsolve list` reads every plug-in, and targets are imported when they are used.
+"""
 
-from torch import Tensor
-
-from invsolve import Capability, Operator, hookimpl
+from invsolve import hookimpl
 from invsolve.plugins import Registry
-
-
-class Flip(Operator):
-    """Mirror the image left to right: (H x)[..., j] = x[..., W - 1 - j].
-
-    Args:
-        in_shape: (C, H, W).
-    """
-
-    traits: ClassVar[frozenset[Capability]] = frozenset({Capability.LINEAR})  # so the adjoint follows, exactly
-    output_range = (0.0, 1.0)
-
-    def __init__(self, in_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.in_shape = self.out_shape = tuple(in_shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The mirrored image."""
-        return x.flip(-1)
 
 
 @hookimpl
 def invsolve_register(registry: Registry) -> None:
-    registry.add("operator", "flip", "invsolve_template:Flip", summary="mirror left to right")
+    registry.add("operator", "flip", "invsolve_template.flip:Flip", summary="mirror left to right")
