@@ -10,7 +10,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from invsolve.errors import InputError
+
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def files_of(source: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every image file of a folder or a zip file."""
+    if source.suffix == ".zip" and source.is_file():
+        try:
+            with zipfile.ZipFile(source) as archive:
+                for name in sorted(archive.namelist()):
+                    if Path(name).suffix.lower() in SUFFIXES:
+                        yield f"{source}:{name}", archive.read(name)
+        except zipfile.BadZipFile as error:
+            raise InputError(f"{source}: not a readable zip file ({error}); copy it again") from error
+    elif source.is_dir():
+        for path in sorted(source.rglob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                yield str(path), path.read_bytes()
 
 
 def read_images(source: str | Path, mode: str = "RGB") -> Iterator[Image.Image]:
@@ -18,20 +36,17 @@ def read_images(source: str | Path, mode: str = "RGB") -> Iterator[Image.Image]:
 
     Raises:
         FileNotFoundError: the source does not exist or holds no image.
+        InputError: a file that cannot be read as an image; it is named.
     """
     source = Path(source)
     count = 0
-    if source.suffix == ".zip" and source.is_file():
-        with zipfile.ZipFile(source) as archive:
-            for name in sorted(archive.namelist()):
-                if Path(name).suffix.lower() in SUFFIXES:
-                    count += 1
-                    yield Image.open(io.BytesIO(archive.read(name))).convert(mode)
-    elif source.is_dir():
-        for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
-                count += 1
-                yield Image.open(path).convert(mode)
+    for name, data in files_of(source):
+        try:
+            image = Image.open(io.BytesIO(data)).convert(mode)
+        except Exception as error:
+            raise InputError(f"{name}: not a readable image ({error}); remove it or put a good copy in its place") from error
+        count += 1
+        yield image
     if not count:
         raise FileNotFoundError(f"{source}: no image found; give a folder or a zip with one of {sorted(SUFFIXES)}")
 
@@ -43,6 +58,9 @@ class Crops:
         sources: (folder or zip, weight, scales): images are drawn from a source in proportion to its weight, after
             having been resized (Lanczos) by each of the scales once.
         size: side of a crop in pixels; smaller images are left out.
+
+    Raises:
+        FileNotFoundError, InputError: see `read_images`; a source without an image of the size.
     """
 
     def __init__(self, sources: list[tuple[str | Path, float, tuple[float, ...]]], size: int) -> None:
@@ -58,7 +76,7 @@ class Crops:
                         resized = image if scale == 1 else image.resize((width, height), Image.Resampling.LANCZOS)
                         pool.append(np.asarray(resized))
             if not pool:
-                raise ValueError(f"{path}: no image of at least {size} x {size} pixels at scales {scales}")
+                raise InputError(f"{path}: no image of at least {size} x {size} pixels at scales {scales}")
             self.pools.append(pool)
             weights.append(weight)
         self.weights = np.array(weights) / sum(weights)

@@ -13,13 +13,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from invsolve.errors import DivergedError, InputError
 from invsolve.training.data import Crops
 from invsolve.training.objectives import LogSigma, UniformSigma, denoising_loss
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how: hours are wall-clock hours of training, over which the rate falls from lr to lr / 50 (cosine)."""
+    """How long and how; the rate falls from lr to lr / 50 along a cosine over the whole run.
+
+    Args:
+        sigmas: distribution of the noise levels, in [0, 1] units.
+        s0: standard deviation of the data about their mean level, in [0, 1] units.
+        hours: wall-clock hours of training (saving and validating left out); ignored where `steps` is given.
+        batch: patches per step.
+        lr: highest rate of Adam.
+        warmup: steps over which the rate rises.
+        ema_images: half-life of the average of the weights, in images.
+        clip: largest norm of the gradient.
+        bf16: autocast to bfloat16.
+        save_seconds: seconds between checkpoints.
+        seed: of crops, noise levels and noise.
+        steps: number of steps instead of hours: the run is then reproducible to the bit, interrupted or not.
+    """
 
     sigmas: LogSigma | UniformSigma
     s0: float
@@ -32,6 +48,7 @@ class Recipe:
     bf16: bool = True
     save_seconds: float = 180
     seed: int = 0
+    steps: int | None = None
 
 
 def psnr_at(network: nn.Module, images: Tensor, sigma: float, *, bf16: bool) -> float:
@@ -52,6 +69,9 @@ class Training:
         recipe: batch size, rate, duration.
         out: the folder; `checkpoint.pt` and `log.csv` are written there.
         validation: (N, C, H, W) images in [0, 1] for the PSNR column of the log.
+
+    Raises:
+        InputError: the folder's checkpoint is damaged or of another network.
     """
 
     def __init__(self, network: nn.Module, crops: Crops, recipe: Recipe, out: str | Path, validation: Tensor) -> None:
@@ -73,10 +93,10 @@ class Training:
         return self.out / "checkpoint.pt"
 
     def run(self, report: Callable[[str], None] = print) -> nn.Module:
-        """Train until the recipe's hours are used up; returns the averaged network."""
+        """Train until the recipe's hours (or steps) are used up; returns the averaged network."""
         last = time.monotonic()
         saved = self.seconds
-        while self.seconds < self.recipe.hours * 3600:
+        while self._done() < 1:
             self._train_step()
             now = time.monotonic()
             self.seconds, last = self.seconds + now - last, now
@@ -86,9 +106,14 @@ class Training:
         self.save(report)
         return self.ema
 
+    def _done(self) -> float:
+        """The part of the budget that is used."""
+        if self.recipe.steps is not None:
+            return self.step / self.recipe.steps
+        return self.seconds / (self.recipe.hours * 3600)
+
     def _rate(self) -> float:
-        done = min(1.0, self.seconds / (self.recipe.hours * 3600))
-        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, self._done())))
         return self.recipe.lr * cosine * min(1.0, (self.step + 1) / self.recipe.warmup)
 
     def _train_step(self) -> None:
@@ -101,7 +126,7 @@ class Training:
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
             loss = denoising_loss(self.network, x0, sigma, noise, recipe.s0)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {float(loss.detach())} at step {self.step}; last good state: {self.checkpoint}")
+            raise DivergedError(f"loss is {float(loss.detach())} at step {self.step}; last good state: {self.checkpoint}")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
@@ -146,10 +171,15 @@ class Training:
         report("  ".join(f"{key} {value}" for key, value in row.items()))
 
     def _load(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.rng.bit_generator.state = state["rng"]
-        self.noise.set_state(state["noise"])
-        self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
+        try:
+            state = torch.load(self.checkpoint, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.ema.load_state_dict(state["ema"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.rng.bit_generator.state = state["rng"]
+            self.noise.set_state(state["noise"])
+            self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
+        except Exception as error:
+            raise InputError(
+                f"{self.checkpoint}: cannot go on from it ({error}); it is damaged or of another network: give another folder, or remove it"
+            ) from error
