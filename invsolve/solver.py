@@ -55,7 +55,7 @@ class Counted(Denoiser):
     def __init__(self, inner: Denoiser) -> None:
         super().__init__()
         self.inner = inner
-        for name in ("sigma_range", "clip", "s0", "channels", "differentiable", "blind"):
+        for name in ("sigma_range", "clip", "s0", "channels", "in_shape", "differentiable", "blind"):
             setattr(self, name, getattr(inner, name))
         self.calls, self.seconds = 0, 0.0
 
@@ -249,6 +249,8 @@ def prior_gaps(solver: Solver, problem: Problem, prior: Prior) -> list[str]:
         channels = problem.operator.in_shape[0]
         if prior.channels is not None and prior.channels != channels:
             gaps.append(f"prior {type(prior).__name__} takes {prior.channels}-channel images, the operator {channels}-channel ones")
+        if prior.in_shape is not None and prior.in_shape != problem.operator.in_shape:
+            gaps.append(f"prior {type(prior).__name__} takes images of shape {prior.in_shape}, the operator {problem.operator.in_shape}")
     device = parts(problem.y)[0].device
     if prior.device is not None and prior.device.type != device.type:
         gaps.append(f"devices differ: y on {device}, operator on {problem.operator.device or device}, prior on {prior.device}")

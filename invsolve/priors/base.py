@@ -69,6 +69,7 @@ class Denoiser(Prior):
         clip: the interval its estimates are clipped to by samplers, None for no clipping (closed forms).
         s0: standard deviation of the data, for methods that use Var[x0 | x] ~ s0^2 sigma^2 / (s0^2 + sigma^2).
         channels: the number of image channels it takes, None for any.
+        in_shape: the one image shape (C, H, W) it takes, None for any.
         differentiable: whether autograd goes through.
         blind: whether sigma is ignored.
     """
@@ -77,6 +78,7 @@ class Denoiser(Prior):
     clip: tuple[float, float] | None = None
     s0: float = 0.5
     channels: int | None = None
+    in_shape: tuple[int, ...] | None = None
     differentiable: bool = True
     blind: bool = False
 
@@ -105,7 +107,7 @@ class DiffusionPrior(Denoiser):
         super().__init__()
         self.denoiser, self.schedule, self.unit = denoiser, schedule, unit
         self.clip, self.s0, self.channels = denoiser.clip, denoiser.s0, denoiser.channels
-        self.differentiable, self.blind = denoiser.differentiable, denoiser.blind
+        self.in_shape, self.differentiable, self.blind = denoiser.in_shape, denoiser.differentiable, denoiser.blind
         ends = self._table()
         self.sigma_range = (ends[0], ends[-1])
 

@@ -46,6 +46,7 @@ class GaussianPrior(Denoiser):
             raise InputError(f"std must be positive and finite; given {std}")
         self.std = float(std)
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
+        self.in_shape = tuple(self.mean.shape) if self.mean.ndim else None
         self.full = cov is not None
         if cov is not None:
             if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not torch.allclose(cov, cov.T, rtol=1e-6, atol=1e-10):
@@ -116,6 +117,7 @@ class GaussianMixturePrior(Denoiser):
             )
         self.std = float(std)
         self.register_buffer("means", means.double())
+        self.in_shape = tuple(means.shape[1:])
         self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log())
         spread = (means - means.mean(0)).double().square().mean()
         self.s0 = float((spread + std**2).sqrt())
