@@ -210,14 +210,14 @@ def poisoned(prior: Prior, call: int) -> Prior:
     return Watched(prior, call) if isinstance(prior, Denoiser) else WatchedRegulariser(prior, call)  # pyright: ignore[reportArgumentType]
 
 
-def truth(shape: Shape, batch: int, dtype: torch.dtype, *, seed: int = 7) -> Tensor:
-    """(B, *shape) images in [0.1, 0.9]: a smooth wave per item and channel, with a little texture."""
-    rng = Rng(seed, range(batch), purpose="truth")
+def truth(shape: Shape, batch: int, dtype: torch.dtype, *, texture: float = 0.1) -> Tensor:
+    """(B, *shape) images in [0.1, 0.9]: a smooth wave per item and channel, with a little white texture."""
+    rng = Rng(7, range(batch), purpose="truth")
     like = torch.zeros(1, dtype=dtype)
     phase = rng.uniform((shape[0], 1, 1), like) * 6.3
     rows, columns = torch.arange(shape[1], dtype=dtype)[:, None], torch.arange(shape[2], dtype=dtype)
     wave = torch.sin(0.35 * rows + 0.25 * columns + phase)
-    return 0.5 + 0.3 * wave + 0.1 * (rng.uniform(shape, like) * 2 - 1)
+    return 0.5 + 0.3 * wave + texture * (rng.uniform(shape, like) * 2 - 1)
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def fitting_noise(solver: Solver) -> NoiseModel | None:
 def fitting_priors() -> list[Prior]:
     """A regulariser, and a denoiser as simple as the solver takes."""
     return [
-        TotalVariation(weight=1.0, tol=1e-3, max_iter=200),
+        TotalVariation(weight=1.0, tol=1e-3, max_iter=40),
         GaussianPrior(0.5, 0.25),
         DiffusionPrior(GaussianPrior(0.5, 0.25), DiscreteVP()),
     ]
