@@ -12,7 +12,7 @@ from torch import Tensor
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 14, 44
-COLOURS = ("#1f6f8b", "#c8553d", "#588157", "#6d597a", "#b08900", "#3d5a80", "#9c4668", "#4a7c59", "#7f5539", "#5c677d")
+COLOURS = ("#1f6f8b", "#c8553d", "#588157", "#6d597a", "#b08900", "#3d5a80", "#9c4668", "#2f3e6e", "#7f5539", "#5c677d")
 
 
 def data_uri(image: Tensor) -> str | None:

@@ -195,7 +195,7 @@ class Job:
         }
         for index, case in enumerate(chunk):
             x = solution.x[index]
-            numbers = {name: float(value[index]) for name, value in values.items()}
+            numbers: dict[str, float | None] = {name: float(value[index]) for name, value in values.items()}
             numbers["residual"] = None if off is None else float(off[index])
             row = self.row(case, solution.status.value, "") | shared | {"metrics": numbers, "x_sha256": tensor_sha256(x)}
             self.cells.write(case.key, {"inputs": case.inputs, "row": row}, {"x": x})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -87,7 +87,7 @@ class HaarPSI(Metric):
 
     def compute(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """Per image, in float32, which is what deepinv's function takes."""
-        from deepinv.loss.metric import HaarPSI as Inner  # noqa: N811
+        from deepinv.loss.metric import HaarPSI as Inner
 
         if x.shape[1] not in (1, 3):
             raise InputError(f"HaarPSI takes 1 or 3 channels; given {x.shape[1]}")
@@ -109,8 +109,8 @@ def residual(problem: Problem, x: Tensor) -> Tensor | None:
 def measured(operator: Operator, batch: int) -> Tensor:
     """1 for each entry of y that is a measurement, 0 where a mask holds nothing; (1 or B, m), float64."""
     if not operator.has(Capability.MASK):
-        sizes = operator.out_shape if isinstance(operator.out_shape[0], tuple) else (operator.out_shape,)
-        return torch.ones(1, sum(math.prod(shape) for shape in sizes), dtype=torch.float64)  # pyright: ignore[reportArgumentType]
+        shapes: tuple[Any, ...] = operator.out_shape if isinstance(operator.out_shape[0], tuple) else (operator.out_shape,)
+        return torch.ones(1, sum(math.prod(shape) for shape in shapes), dtype=torch.float64)
     mask = getattr(operator, "mask").double()  # noqa: B009 (the attribute that the MASK trait promises)
     lead = batch if operator.batch is not None else 1
     return mask.expand(lead, *operator.in_shape).flatten(1)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +11,7 @@ import torch
 from invsolve.arguments import bind
 from invsolve.bench.cells import canonical
 from invsolve.bench.data import Picture
+from invsolve.bench.fingerprint import described
 from invsolve.bench.suite import Entry, Labelled, SolverEntry, Suite
 from invsolve.errors import ArgumentError, InputError, PluginError, UnknownNameError
 from invsolve.noise import NoiseModel
@@ -23,9 +19,6 @@ from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.priors.base import Prior
 from invsolve.solver import Solver
-
-# Parts of the core that cannot change a result.
-NOT_CODE = ("bench", "commands", "testing", "training", "cli.py", "images.py", "storage.py", "callbacks.py", "encoding.py")
 
 
 def check(suite: Suite) -> None:
@@ -75,43 +68,6 @@ def _fault(where: str, kind: str, entry: Entry, fixed: tuple[str, ...]) -> str:
     except (ArgumentError, InputError) as error:
         return f"{where}: {error}"
     return ""
-
-
-def described(kind: str, entry: Entry) -> dict[str, Any]:
-    """What a result depends on of an entry: name, parameters with defaults filled in, plug-in, and the code it runs."""
-    held = registry().entry(kind, entry.name)
-    try:
-        parameters = inspect.signature(held.load()).parameters.values()
-        defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
-    except PluginError:
-        defaults = {}
-    values = {name: _jsonable(value) for name, value in {**defaults, **entry.parameters}.items()}
-    return {"name": entry.name, "parameters": values, "plugin": held.plugin, "code": code_digest(held.target.split(".")[0].split(":")[0])}
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_jsonable(part) for part in value]
-    if isinstance(value, dict):
-        return {str(key): _jsonable(part) for key, part in value.items()}
-    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
-
-
-@cache
-def code_digest(package: str) -> str:
-    """SHA-256 over a package's Python files: an edited solver is another solver, whatever its version says."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        return ""
-    root = Path(spec.origin).parent if spec.submodule_search_locations else None
-    files = [Path(spec.origin)] if root is None else sorted(root.rglob("*.py"))
-    digest = hashlib.sha256()
-    for file in files:
-        name = file.name if root is None else file.relative_to(root).as_posix()
-        if package == "invsolve" and name.split("/")[0] in NOT_CODE:
-            continue
-        digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 @dataclass

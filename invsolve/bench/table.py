@@ -44,12 +44,12 @@ def note(line: Line) -> str:
 
 def print_tables(folder: str | Path, stream: IO[str] | None = None) -> None:
     """Print a run's tables: drawn by rich on a terminal, plain text elsewhere."""
-    stream = sys.stdout if stream is None else stream
+    target: IO[str] = sys.stdout if stream is None else stream
     run, rows = read_run(folder), read_rows(folder)
-    if stream.isatty():
-        _rich(run, rows, stream)
+    if target.isatty():
+        _rich(run, rows, target)
     else:
-        stream.write(format_plain(run, rows))
+        target.write(format_plain(run, rows))
 
 
 def footer(run: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
