@@ -79,15 +79,23 @@ class DeepinvOperator(Operator):
         s = rank_rule(mask[0] if mask.ndim and mask.shape[0] == 1 else mask, rows, columns)
 
         def kept(values: Tensor) -> Tensor:
-            return torch.where(s.to(values.device) > 0, values, torch.zeros_like(values)) if full else values.clone()
+            return torch.where(s.to(values.device) > 0, values, torch.zeros_like(values)) if full else values
 
+        spectrum = tuple(self._call("V_adjoint", torch.zeros(1, *self.in_shape, dtype=torch.float64), ()).shape[1:])
         return SVD(
-            s.expand(self.in_shape).clone() if full and s.ndim <= len(self.in_shape) and s.numel() == 1 else s,
-            lambda spectrum: self._at(spectrum).U(kept(spectrum)),
-            lambda y: kept(self._at(y).U_adjoint(y.clone())),
-            lambda spectrum: self._at(spectrum).V(spectrum.clone()),
-            lambda x: self._at(x).V_adjoint(x.clone()),
+            s.expand(spectrum).clone() if full and s.numel() == 1 else s,
+            lambda values: self._call("U", kept(values), self.out_shape),
+            lambda y: kept(self._call("U_adjoint", y, spectrum)),
+            lambda values: self._call("V", values, self.in_shape),
+            lambda x: self._call("V_adjoint", x, spectrum),
         )
+
+    def _call(self, name: str, x: Tensor, shape: Shape) -> Tensor:
+        """A method of the physics on a clone of x; no items give no items of `shape`, which some methods cannot reshape."""
+        if not len(x):
+            complex_here = name == "A" and self.complex_output
+            return x.new_zeros((0, *shape), dtype=torch.complex(x, x).dtype if complex_here else x.real.dtype)
+        return getattr(self._at(x), name)(x.clone())
 
     def _at(self, like: Tensor) -> Any:
         """The physics in the precision and on the device of some data."""
@@ -103,15 +111,19 @@ class DeepinvOperator(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """A(x), without noise."""
-        return self._at(x).A(x.clone())
+        return self._call("A", x, self.out_shape)
 
     def adjoint(self, y: Measurement) -> Tensor:
         """A_adjoint where it passed the dot test, else the vector-Jacobian product."""
         self.need(Capability.ADJOINT)
         first = parts(y)[0]
-        if self._has_adjoint:
-            return self._at(first).A_adjoint(first.clone())
+        if self._has_adjoint or not len(first):
+            return self._call("A_adjoint", first, self.in_shape)
         return super().adjoint(first)
+
+    def _overrides(self, name: str) -> bool:
+        """What the base asks to choose a derivation: the methods are all here, but only what was found counts."""
+        return Capability(name) in self.found
 
     def svd(self) -> SVD:
         """The singular system, where it meets the contract."""
@@ -129,7 +141,10 @@ class DeepinvOperator(Operator):
         return self._system(self._full).prox(z, parts(y)[0], tau)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_copies": {}}
+        state = {**super().__getstate__(), "_copies": {}}
+        if isinstance(state["arguments"]["physics"], Physics):  # the caller's, which may hold lambdas; ours makes the same operator
+            state["arguments"] = {**state["arguments"], "physics": self.physics}
+        return state
 
     @property
     def label(self) -> str:
@@ -169,11 +184,6 @@ class DeepinvPhysics(DeepinvOperator):
             raise ArgumentError(f"no deepinv.physics class {physics!r}{did_you_mean(physics, known)} There are: {', '.join(known)}")
         cls = getattr(deepinv.physics, physics)
         super().__init__(construct(cls, {"img_size": tuple(in_shape), **(options or {})}, set(options or {})), in_shape)
-        self.recipe = (physics, self.in_shape, options)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Many physics hold lambdas, which cannot be pickled; the recipe can.
-        return DeepinvPhysics, self.recipe
 
     @classmethod
     def examples(cls) -> list[Operator]:
