@@ -27,6 +27,8 @@ class Progress:
 
         if self.bar is None or step.index < self.bar.n:
             self.bar = tqdm(total=step.total, desc=self.label or None, disable=self.disable, leave=False)
+        if self.bar.disable:  # the numbers below would wait for the device
+            return
         self.bar.update(step.index + 1 - self.bar.n)
         shown = {key: f"{float(value.mean()):.3g}" for key, value in step.stats.items()}
         if step.sigma is not None:

@@ -422,3 +422,29 @@ def test_equal_tensors_are_kept_once(tmp_path):
     stored = load_file(folder / "tensors.safetensors")
     shapes = [tuple(value.shape) for value in stored.values()]
     assert shapes.count((3, *SHAPE)) == 2  # the gains (argument and buffer in one) and y
+
+
+def registered_examples():
+    known = Registry()
+    return [
+        pytest.param(name, index, id=f"{name}-{index}")
+        for name in known.names("operator")
+        if name != "deepinv"  # tested beside its plug-in
+        for index in range(len(known.load("operator", name).examples()))
+    ]
+
+
+@pytest.mark.parametrize(("name", "index"), registered_examples())
+def test_every_registered_operator_round_trips(name, index, tmp_path, with_our_operators):
+    operator = with_our_operators.load("operator", name).examples()[index]
+    x = images(operator.batch or 2, operator.in_shape)
+    problem = Problem.simulate(operator, x, GaussianNoise(0.05), generator=0)
+    for case in (problem, problem[1]):
+        case.save(tmp_path / "saved")
+        loaded = Problem.load(tmp_path / "saved")
+        assert equal(case.y, loaded.y)
+        assert loaded.items == case.items
+        assert loaded.operator.batch == case.operator.batch
+        assert loaded.operator.capabilities == case.operator.capabilities
+        assert equal(case.operator(x[: case.batch]), loaded.operator(x[: case.batch]))
+        assert equal(case.operator.adjoint(case.y), loaded.operator.adjoint(case.y))

@@ -118,6 +118,7 @@ def report(setup: Setup, solution: Solution) -> dict[str, Any]:
     measured = not isinstance(setup.problem.operator, NoMeasurement)
     left = residual(setup.problem, solution.mean) if measured else None
     facts: dict[str, Any] = {
+        "image": list(solution.mean.shape),
         "status": solution.status.value,
         "steps": solution.steps,
         "nfe": solution.nfe,
