@@ -1,6 +1,9 @@
 """The benchmark harness: rows, fairness, resuming, refusals, table and report."""
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalSubscript=false
+
 import csv
+import io
 import json
 import math
 import re
@@ -22,7 +25,7 @@ from invsolve.bench.export import Spread, lines, read_rows, read_run
 from invsolve.bench.fingerprint import read, source_hash
 from invsolve.bench.job import Job, seed_of
 from invsolve.bench.plan import check
-from invsolve.bench.table import format_plain
+from invsolve.bench.table import format_plain, print_tables
 from invsolve.errors import InputError, UnknownNameError
 from invsolve.operator import Capability
 from invsolve.plugins import Entry, registry
@@ -427,6 +430,21 @@ def test_means_and_spreads_are_those_over_images(finished):
     assert "k1 0.01" in text  # metric settings are printed
     infinite = Spread.of([math.inf, 20.0])
     assert (infinite.mean, infinite.std, infinite.infinite) == (math.inf, None, 1)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_the_same_numbers_are_drawn_and_labels_stay_text(tmp_path):
+    solver = {"name": "ddrm", "label": "[bold]x[/bold] [/]", "steps": 2, "prior": GAUSSIAN}
+    rows = run(tiny(operator=values()["operator"][1:2], solver=[solver]), out=tmp_path, progress=False)
+    stream = Terminal()
+    print_tables(tmp_path, stream)
+    (line,) = lines(rows, "gaussian-blur")
+    assert "[bold]x[/bold] [/]" in stream.getvalue()
+    assert line.numbers["psnr"].text(2).replace(" ± ", "±") in stream.getvalue()
 
 
 class Page(HTMLParser):

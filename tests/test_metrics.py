@@ -1,5 +1,7 @@
 """Image metrics and the data residual against closed forms and an independent computation."""
 
+# pyright: reportArgumentType=false, reportCallIssue=false, reportOperatorIssue=false, reportOptionalMemberAccess=false, reportOptionalSubscript=false
+
 import math
 
 import numpy as np

@@ -84,20 +84,23 @@ def format_plain(run: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 
 def _rich(run: dict[str, Any], rows: list[dict[str, Any]], stream: IO[str]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console, shown = Console(file=stream), columns(run)
     for operator in dict.fromkeys(row["operator"] for row in rows):
-        table = Table(title=Text(plain(operator)), title_justify="left")
+        # Narrow enough for 80 columns: no frame, no blanks around the sign.
+        table = Table(title=Text(plain(operator)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
         table.add_column("solver", overflow="fold")
         for _, heading, _ in shown:
             table.add_column(heading, justify="right")
         group = lines(rows, operator)
         for line in group:
-            table.add_row(Text(plain(line.solver)), *cells(line, shown))
+            table.add_row(Text(plain(line.solver)), *(text.replace(" ± ", "±") for text in cells(line, shown)))
         console.print(table)
+        console.print()
         for line in group:
             if text := note(line):
                 console.print(Text(f"  {text}"))
