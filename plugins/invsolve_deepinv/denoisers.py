@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import deepinv
@@ -149,8 +150,6 @@ class DeepinvModel(DeepinvDenoiser):
         if model not in known:
             raise ArgumentError(f"no deepinv.models denoiser {model!r}{did_you_mean(model, known)} There are: {', '.join(known)}")
         cls, options = getattr(deepinv.models, model), dict(options or {})
-        import inspect
-
         if "pretrained" in inspect.signature(cls.__init__).parameters and "pretrained" not in options:
             raise ArgumentError(
                 f'{model}: say options={{"pretrained": ...}}: a path, "download" (goes to the network), or None for random weights'

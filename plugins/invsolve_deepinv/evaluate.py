@@ -101,7 +101,7 @@ def evaluate(name: str, data: Path, *, images: int | None = None, peers: bool = 
     return {
         "set": f"{SET.as_posix()}, {len(chosen)} whole images, noise seed = index, clamped to [0, 1], mean of per-image PSNR in dB",
         "weights_sha256": getattr(prior, "weights_sha256", None),
-        "options": options,
+        "options": {key: value for key, value in options.items() if key != "weights"},
         "psnr_db": table(methods, chosen),
     }
 

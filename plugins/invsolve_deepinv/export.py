@@ -1,7 +1,8 @@
-"""Make a shipped prior from a training folder: `python -m invsolve_deepinv.export natural --run FOLDER [--data FOLDER]`.
+"""Make a shipped prior from a training folder: `python -m invsolve_deepinv.export natural --run RUN --data DATA --table`.
 
 Writes `weights/NAME.safetensors` (16 bit above 2.5 M parameters) and the model card `weights/NAME.json` from the averaged
-weights of the last checkpoint. `--psnr FILE` puts a table written by `invsolve_deepinv.evaluate --json` into the card.
+weights of the last checkpoint; `--table` measures PSNR and puts it into the card, `--psnr FILE` takes a table written by
+`invsolve_deepinv.evaluate --json` instead.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.training.loop import Recipe, psnr_at
+from invsolve_deepinv.evaluate import evaluate
 from invsolve_deepinv.networks import NETWORKS
 from invsolve_deepinv.train import RECIPES, validation_images
 from invsolve_deepinv.weights import FOLDER, Card, read_card
@@ -34,12 +36,12 @@ LICENCE = "trained on images for non-commercial research (BSDS500, ImageNet); us
 WEAKNESSES = {
     "natural": [
         "a first version: 3.2 M weights, hours on two CPU cores; published networks of ten times the size are ahead",
-        "no attention and a small receptive field: samples drawn from noise have plausible texture but no objects",
+        "no attention and a small receptive field: samples drawn from noise show colour and texture, no objects",
         "grey images go through the colour network with chroma noise added (channels=1): about 1.4 dB behind a grey network of the field",
     ],
     "dncnn": [
         "12 layers see 25 x 25 pixels only: behind deeper networks above sigma 0.1",
-        "good for sigma up to 0.24: hqs, admm and red schedules that start higher are refused",
+        "good for sigma up to 0.24: a schedule that starts higher is refused",
     ],
 }
 
@@ -125,7 +127,8 @@ def export(name: str, run: Path, folder: Path = FOLDER, data: Path | None = None
         data=DATA,
         licence=LICENCE,
         training=training_of(state, recipe, side),
-        reproduce=f"python -m invsolve_deepinv.train {name} --data DATA --out RUN && python -m invsolve_deepinv.export {name} --run RUN",
+        reproduce=f"python -m invsolve_deepinv.train {name} --data DATA --out RUN; "
+        f"python -m invsolve_deepinv.export {name} --run RUN --data DATA --table",
         storage=rounding(name, full, stored, data),
         weaknesses=WEAKNESSES.get(name, []),
     )
@@ -135,16 +138,18 @@ def export(name: str, run: Path, folder: Path = FOLDER, data: Path | None = None
     return card
 
 
-def add_table(name: str, table: Path, folder: Path = FOLDER) -> Card:
+def add_table(name: str, measured: dict[str, Any], folder: Path = FOLDER) -> Card:
     """Put a measured PSNR table into the card.
 
     Raises:
         InputError: the table was measured with other weights.
     """
     path = folder / f"{name}.json"
-    card, measured = read_card(path), json.loads(table.read_text())
+    card = read_card(path)
     if measured.get("weights_sha256") != card.sha256:
-        raise InputError(f"{table}: measured with weights {measured.get('weights_sha256')}, the card has {card.sha256}; run evaluate again")
+        raise InputError(
+            f"the table was measured with weights {measured.get('weights_sha256')}, the card has {card.sha256}; run evaluate again"
+        )
     card = replace(card, psnr=measured)
     write(path, card.text().encode())
     return card
@@ -156,15 +161,22 @@ def main() -> None:
     parser.add_argument("prior", choices=sorted(RECIPES))
     parser.add_argument("--run", type=Path, help="training folder with checkpoint.pt")
     parser.add_argument("--data", type=Path, help="folder with dev/bsds500_val32: measures what the rounding costs")
+    parser.add_argument("--table", action="store_true", help="measure PSNR on the whole set beside the published networks (minutes)")
     parser.add_argument("--psnr", type=Path, help="table of invsolve_deepinv.evaluate --json, for the card")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the two files go")
     arguments = parser.parse_args()
-    if arguments.run is None and arguments.psnr is None:
-        parser.error("give --run, --psnr or both")
+    name, folder = arguments.prior, arguments.folder
+    if arguments.run is None and arguments.psnr is None and not arguments.table:
+        parser.error("give --run, --psnr or --table")
+    if arguments.table and arguments.data is None:
+        parser.error("--table needs --data")
     if arguments.run is not None:
-        print(export(arguments.prior, arguments.run, arguments.folder, arguments.data).text())
+        export(name, arguments.run, folder, arguments.data)
+    if arguments.table:
+        add_table(name, evaluate(name, arguments.data, peers=True, weights=str(folder / f"{name}.safetensors")), folder)
     if arguments.psnr is not None:
-        print(add_table(arguments.prior, arguments.psnr, arguments.folder).text())
+        add_table(name, json.loads(arguments.psnr.read_text()), folder)
+    print(read_card(folder / f"{name}.json").text())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ measured here once, on random float64 probes, and only what holds is passed on:
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import deepinv
@@ -201,8 +202,6 @@ def construct(cls: type, options: dict[str, Any], given: set[str]) -> Any:
     Raises:
         ArgumentError: a name in `given` that no constructor in the class's ancestry takes, or a refusal of the class.
     """
-    import inspect
-
     names: set[str] = set()
     for ancestor in cls.__mro__:
         if "__init__" in vars(ancestor) and ancestor not in (object, nn.Module):

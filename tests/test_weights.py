@@ -1,0 +1,211 @@
+"""Weight files: what is shipped, what export makes, and what loading refuses."""
+
+import hashlib
+import json
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from invsolve_deepinv import export
+from invsolve_deepinv.evaluate import convolutions, mean_psnr
+from invsolve_deepinv.networks import NETWORKS
+from invsolve_deepinv.priors import DnCNNPrior
+from invsolve_deepinv.train import RECIPES
+from invsolve_deepinv.weights import FOLDER, HEADER_LIMIT, Card, load_network, read_card
+
+from invsolve.errors import InputError
+
+TINY = {"channels": 3, "depth": 3, "nf": 4}
+
+
+def put(folder, state, dtype="F32", name="tiny", **changes):
+    """A weight file and its card."""
+    return put_bytes(folder, safetensors.torch.save(state), dtype, name, **changes)
+
+
+def put_bytes(folder, data, dtype="F32", name="tiny", **changes):
+    card = Card(name, "dncnn", TINY, (0.01, 0.2), 0.25, (0.0, 1.0), dtype, hashlib.sha256(data).hexdigest(), len(data), 1)
+    (folder / f"{name}.safetensors").write_bytes(data)
+    (folder / f"{name}.json").write_text(replace(card, **changes).text())
+    return folder / f"{name}.safetensors"
+
+
+@pytest.fixture
+def state():
+    torch.manual_seed(0)
+    return NETWORKS["dncnn"](**TINY).state_dict()
+
+
+def test_a_good_file_loads(tmp_path, state):
+    path = put(tmp_path, state)
+    network, card = load_network(path)
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    prior = DnCNNPrior(weights=str(path))
+    assert prior.sigma_range == (0.01, 0.2)
+    assert prior.weights_sha256 == card.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(("dtype", "short"), [(torch.float16, "F16"), (torch.bfloat16, "BF16")])
+def test_sixteen_bit_files_load_as_float32(tmp_path, state, dtype, short):
+    half = {key: value.to(dtype) for key, value in state.items()}
+    network, _ = load_network(put(tmp_path, half, short))
+    for key, value in network.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, half[key].float())
+
+
+@pytest.mark.parametrize("position", [9, 200, -1])
+def test_a_changed_byte_is_noticed(tmp_path, state, position):
+    path = put(tmp_path, state)
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"sha256|header is not"):
+        load_network(path)
+
+
+@pytest.mark.parametrize("length", [0, 7, 50, -4])
+def test_a_truncated_file_is_noticed(tmp_path, state, length):
+    path = put(tmp_path, state)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError, match=r"truncated|header claims|its card says"):
+        load_network(path)
+
+
+@pytest.mark.parametrize("claim", [HEADER_LIMIT + 1, 2**63, 0])
+def test_a_header_beyond_the_cap_is_refused_even_with_a_matching_card(tmp_path, claim):
+    path = put_bytes(tmp_path, struct.pack("<Q", claim) + b" " * 64)
+    with pytest.raises(InputError, match=f"header claims {claim} bytes"):
+        load_network(path)
+
+
+def test_other_tensors_are_refused_before_they_are_read(tmp_path, state, monkeypatch):
+    def never(data):
+        raise AssertionError("data was read")
+
+    monkeypatch.setattr(safetensors.torch, "load", never)
+    key = next(iter(state))
+    wrong = {
+        "the network needs F32": {**state, key: state[key][:, :2].contiguous()},
+        "missing": {other: value for other, value in state.items() if other != key},
+        "unknown": {**state, "extra": torch.zeros(1)},
+        "is F64": {**state, key: state[key].double()},
+    }
+    for message, tensors in wrong.items():
+        with pytest.raises(InputError, match=message):
+            load_network(put(tmp_path, tensors))
+
+
+def test_offsets_outside_the_file_are_refused(tmp_path, state):
+    data = safetensors.torch.save(state)
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    key = next(key for key in header if key != "__metadata__")
+    header[key]["data_offsets"][1] += 10_000
+    text = json.dumps(header).encode()
+    path = put_bytes(tmp_path, struct.pack("<Q", len(text)) + text + data[8 + size :])
+    with pytest.raises(InputError, match="safetensors refuses it"):
+        load_network(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no readable model card"),
+        ("[1]", "not a model card"),
+        ('{"name": "x"}', "not a model card"),
+        (json.dumps({"surprise": 1}), "surprise"),
+    ],
+)
+def test_bad_cards_are_refused(tmp_path, state, text, message):
+    path = put(tmp_path, state)
+    path.with_suffix(".json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_network(path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"network": "other"}, {"dtype": "I8"}, {"sigma_range": (0.2, 0.1)}, {"clip": (1, 1)}, {"arguments": {"depht": 3}}]
+)
+def test_cards_with_impossible_values_are_refused(tmp_path, state, change):
+    with pytest.raises(InputError, match=r"need network in|cannot be built"):
+        load_network(put(tmp_path, state, **change))
+
+
+def test_missing_files_are_named(tmp_path, state):
+    with pytest.raises(InputError, match="no readable model card"):
+        load_network("nothing")
+    path = put(tmp_path, state)
+    path.unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        load_network(path)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_shipped_cards_say_what_they_must(name):
+    card = read_card(FOLDER / f"{name}.json")
+    file = FOLDER / f"{name}.safetensors"
+    assert card.size == file.stat().st_size < 10_000_000
+    assert card.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    network, arguments, _, recipe = RECIPES[name]
+    assert card.network == network
+    assert card.arguments == json.loads(json.dumps(arguments))
+    assert card.sigma_range == (recipe.sigmas.low, recipe.sigmas.high)
+    assert card.parameters == sum(value.numel() for value in load_network(name)[0].parameters())
+    assert card.dtype == ("F32" if card.parameters <= 2_500_000 else card.dtype)
+    assert {"steps", "images", "hours"} <= card.training.keys()
+    assert "BSDS500" in card.data
+    assert "never val" in card.data
+    assert card.licence
+    assert card.reproduce
+    assert card.weaknesses
+
+
+def test_export_writes_the_average_and_a_card_that_loads(tmp_path, monkeypatch):
+    torch.manual_seed(1)
+    network, average = (NETWORKS["dncnn"](**TINY) for _ in range(2))
+    recipe = replace(RECIPES["dncnn"][3], steps=5)
+    monkeypatch.setitem(RECIPES, "dncnn", ("dncnn", TINY, 40, recipe))
+    content = {"network": network.state_dict(), "ema": average.state_dict(), "step": 5, "seconds": 36.0, "loss": 0.5}
+    torch.save(content, tmp_path / "checkpoint.pt")
+    card = export.export("dncnn", tmp_path, tmp_path / "out")
+    assert card.training["images"] == 5 * recipe.batch
+    assert card.training["hours"] == 0.01
+    loaded, again = load_network(tmp_path / "out" / "dncnn.safetensors")
+    assert again == card
+    assert all(torch.equal(value, average.state_dict()[key]) for key, value in loaded.state_dict().items())
+    table = {"weights_sha256": card.sha256, "psnr_db": {"dncnn": {"25": 30.0}}}
+    assert export.add_table("dncnn", table, tmp_path / "out").psnr == table
+    assert read_card(tmp_path / "out" / "dncnn.json").psnr == table
+    with pytest.raises(InputError, match="run evaluate again"):
+        export.add_table("dncnn", {"weights_sha256": "0" * 64}, tmp_path / "out")
+    content["ema"]["net.in_conv.bias"].fill_(np.nan)
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match="not finite"):
+        export.export("dncnn", tmp_path, tmp_path / "out")
+
+
+def test_storage_is_sixteen_bit_above_two_and_a_half_million():
+    assert export.storage({"w": torch.zeros(2_500_000)}) == (torch.float32, "F32")
+    assert export.storage({"w": torch.zeros(2_500_001)}) == (torch.float16, "F16")
+    assert export.storage({"w": torch.full((2_500_001,), 1e5)}) == (torch.bfloat16, "BF16")
+
+
+def test_published_networks_are_built_from_their_keys(tmp_path):
+    """A chain of two convolutions from a file, against the same two by hand; no bias where the file has none."""
+    first, second = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 3, 3, padding=1, bias=False)
+    state = {"model.0.weight": first.weight.data, "model.0.bias": first.bias.data, "model.2.weight": second.weight.data}
+    torch.save(state, tmp_path / "net.pth")
+    x = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(convolutions(tmp_path / "net.pth")(x), second(first(x).relu()))
+
+
+def test_psnr_of_a_known_error():
+    """Leaving the noise in gives -20 log10 sigma before clamping; a constant shift of 0.1 gives 20 dB exactly."""
+    images = [torch.full((1, 3, 8, 8), 0.5)]
+    assert mean_psnr(lambda x, sigma: images[0] + 0.1, images, 25) == pytest.approx(20.0, abs=1e-4)
