@@ -244,6 +244,13 @@ def test_an_operator_that_its_arguments_do_not_make_again_is_foreign(tmp_path):
         Problem.load(tmp_path / "saved")
 
 
+def test_a_class_that_only_looks_like_a_registered_one_is_foreign(tmp_path):
+    impostor = type("Gain", (Stranger,), {"__module__": __name__, "__qualname__": "Gain"})
+    Problem.simulate(impostor(SHAPE), images(), GaussianNoise(0.1), generator=0).save(tmp_path / "saved")
+    with pytest.raises(InputError, match="not a registered operator"):
+        Problem.load(tmp_path / "saved")
+
+
 def test_foreign_noise_must_be_given(tmp_path):
     Problem.simulate(Gain(SHAPE), images(), OddNoise(), generator=0).save(tmp_path / "saved")
     with pytest.raises(InputError, match=r"OddNoise.*noise="):
@@ -399,6 +406,15 @@ def test_damaged_and_hostile_folders(name, tmp_path):
     HOSTILE[name](folder)
     with pytest.raises(InvsolveError):
         Problem.load(folder)
+
+
+def test_one_changed_bit_is_noticed(tmp_path):
+    file = saved(tmp_path / "saved") / "tensors.safetensors"
+    blob = bytearray(file.read_bytes())
+    blob[-1] ^= 1  # the last bit of a number: nothing but the checksum can tell
+    file.write_bytes(blob)
+    with pytest.raises(InputError, match="checksum"):
+        Problem.load(tmp_path / "saved")
 
 
 def test_tensors_with_a_right_checksum_but_hostile_content(tmp_path):
