@@ -73,9 +73,15 @@ class Composed(Combined):
             raise InputError(
                 f"cannot compose {outer.label} @ {inner.label}: {outer.label} takes {outer.in_shape}, {inner.label} gives {inner.out_shape}"
             )
-        self.in_shape, self.out_shape = inner.in_shape, outer.out_shape
+        self.in_shape = inner.in_shape
+        self.out_shape = outer.out_shape
         self.complex_output = outer.complex_output
         self.output_range = outer.output_range if inner.output_range == (0.0, 1.0) else None
+
+    @property
+    def supports(self) -> tuple[Tensor | None, ...]:
+        """The outer operator's."""
+        return self.parts[0].supports
 
     def forward(self, x: Tensor) -> Measurement:
         """H(G(x))."""
@@ -145,6 +151,11 @@ class Scaled(Combined):
     def select(self, items: range) -> Operator:
         """c * H of the items."""
         return Scaled(self.parts[0].select(items), self.factor)
+
+    @property
+    def supports(self) -> tuple[Tensor | None, ...]:
+        """The operator's own."""
+        return self.parts[0].supports
 
     def _divided(self, y: Measurement) -> Measurement:
         return tuple(part / self.factor for part in y) if isinstance(y, tuple) else y / self.factor
@@ -224,6 +235,11 @@ class Stack(Combined):
         self.complex_output = any(operator.complex_output for operator in operators)
         ranges = {operator.output_range for operator in operators}
         self.output_range = next(iter(ranges)) if len(ranges) == 1 else None
+
+    @property
+    def supports(self) -> tuple[Tensor | None, ...]:
+        """The parts' own."""
+        return tuple(part.supports[0] for part in self.parts)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(H_1 x, H_2 x, ...)."""

@@ -106,6 +106,11 @@ class Wrapped(Combined):
         """The wrapped operator of the items."""
         return type(self)(self.parts[0].select(items), self.tol, self.max_iter)
 
+    @property
+    def supports(self) -> tuple[Tensor | None, ...]:
+        """The operator's own."""
+        return self.parts[0].supports
+
     def forward(self, x: Tensor) -> Measurement:
         """H x."""
         return self.parts[0](x)

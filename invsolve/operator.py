@@ -141,6 +141,12 @@ class Operator(nn.Module, metaclass=Remembering):
         return self.out_shape if self.stacked else (self.out_shape,)  # pyright: ignore[reportReturnType]
 
     @property
+    def supports(self) -> tuple[Tensor | None, ...]:
+        """Per part of y: 1 where an entry is measured at all and 0 where a mask holds nothing; None where all are."""
+        mask = getattr(self, "mask", None) if Capability.MASK in self.traits else None
+        return (mask, *[None] * (len(self.out_shapes) - 1))
+
+    @property
     def label(self) -> str:
         """The class name, for messages."""
         return type(self).__name__

@@ -37,7 +37,8 @@ class Problem(metaclass=Remembering):
 
     Args:
         operator: H.
-        y: (B, *out_shape), float32 or float64 (complex for complex operators); a tuple for a Stack.
+        y: (B, *out_shape), float32 or float64 (complex for complex operators); a tuple for a Stack. Entries that a mask does not
+            measure are set to 0 (in a copy).
         noise: the noise model, its sigma in the units of y.
         items: ids of the items, one per batch entry: they key the random streams (default 0, 1, ...).
         check_range: refuse y far outside the operator's output range (0..255 data); False for data in other units.
@@ -57,6 +58,8 @@ class Problem(metaclass=Remembering):
             if not isinstance(value, kind):
                 raise InputError(f"expected {kind.__name__}, given {type(value).__name__}; the order is Problem(operator, y, noise)")
         check_measurement(self.operator, self.y, self.noise, check_range=self.check_range)
+        # What a mask does not measure is no data: noise (or anything else) there must not enter a norm.
+        object.__setattr__(self, "y", supported(self.operator, self.y))
         if not self.items:
             object.__setattr__(self, "items", tuple(range(self.batch)))
         elif len(self.items) != self.batch:
@@ -137,6 +140,16 @@ class Problem(metaclass=Remembering):
         from invsolve.storage import load_problem
 
         return load_problem(path, operator=operator)
+
+
+def supported(operator: Operator, y: Measurement) -> Measurement:
+    """y with 0 where the operator measures nothing; y itself where there is nothing to change."""
+    kept = []
+    for part, support in zip(parts(y), operator.supports, strict=True):
+        outside = None if support is None else (support == 0).to(part.device)
+        empty = outside is None or not bool((outside & (part != 0)).any())
+        kept.append(part if empty or outside is None else part.masked_fill(outside, 0))
+    return tuple(kept) if isinstance(y, tuple) else kept[0]
 
 
 def check_image(operator: Operator, x: Tensor) -> None:

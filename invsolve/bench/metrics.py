@@ -8,9 +8,8 @@ Image metrics are taken after clipping x_hat to [0, 1], the residual before.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.measurement import flat, minus
 from invsolve.noise import GaussianNoise
-from invsolve.operator import Capability, Operator
+from invsolve.operator import Operator
 from invsolve.problem import Problem
 
 
@@ -107,10 +106,9 @@ def residual(problem: Problem, x: Tensor) -> Tensor | None:
 
 
 def measured(operator: Operator, batch: int) -> Tensor:
-    """1 for each entry of y that is a measurement, 0 where a mask holds nothing; (1 or B, m), float64."""
-    if not operator.has(Capability.MASK):
-        shapes: tuple[Any, ...] = operator.out_shape if isinstance(operator.out_shape[0], tuple) else (operator.out_shape,)
-        return torch.ones(1, sum(math.prod(shape) for shape in shapes), dtype=torch.float64)
-    mask = getattr(operator, "mask").double()  # noqa: B009 (the attribute that the MASK trait promises)
-    lead = batch if operator.batch is not None else 1
-    return mask.expand(lead, *operator.in_shape).flatten(1)
+    """1 for each entry of y that is a measurement, 0 where a mask holds nothing; (B, m), float64."""
+    rows = []
+    for shape, support in zip(operator.out_shapes, operator.supports, strict=True):
+        whole = torch.ones(shape, dtype=torch.float64) if support is None else support.double().cpu()
+        rows.append(whole.expand(batch, *shape).flatten(1))
+    return torch.cat(rows, dim=1)

@@ -44,7 +44,7 @@ class DPS(Solver):
         The factor (1/2) sqrt(...) carries their step from a VP state in [-1, 1] to a VE state in [0, 1].
         Deviations: norms are per item, so that a batch is its items; a residual of 0 has gradient 0, not NaN; for Poisson noise the
         residual is weighted by sqrt(mean v / v), v = gain max(y, gain), which is 1 where the noise is even, instead of the authors'
-        division by |y|; what a mask hides is left out of the norm by the operator itself (E9 does not arise: y is 0 there).
+        division by |y|; noise where a mask measures nothing does not enter the norm (E9), since a Problem sets y to 0 there.
     """
 
     requires: ClassVar[Requires] = Requires(
