@@ -85,12 +85,12 @@ class ADMM(Solver):
         total = self.steps or 500
         first, z, u, active = self._begin(problem, start)
         state = start.state if start is not None else {}
-        sigma = noise_levels(problem)
+        sigma, inner = noise_levels(problem), min(1e-4, max(1e-8, 0.1 * self.tol))
         rho, dual = state.get("rho", torch.full_like(sigma, self.rho)), state.get("dual")
         for index in range(first, total):
             x = problem.operator.prox(z - u, problem.y, 1 / rho)
             mixed = self.relaxation * x + (1 - self.relaxation) * z
-            new, found = regulariser_prox(prior, mixed + u, prior.weight * sigma**2 / rho, dual, min(1e-4, 0.1 * self.tol))
+            new, found = regulariser_prox(prior, mixed + u, prior.weight * sigma**2 / rho, dual, inner)
             primal, change = rms(x - new), rho * rms(new - z)
             u, z = keep(active, u + mixed - new, u), keep(active, new, z)
             dual = found if found is None or dual is None else keep(active, found, dual)
