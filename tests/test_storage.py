@@ -2,23 +2,18 @@
 
 import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from storage_cases import GAINS, SHAPE, Blind, Gain, OddNoise, OwnSolver, Stranger, equal, images, with_our_operators  # noqa: F401
 
 from invsolve import (
-    Capability,
     GaussianNoise,
     InputError,
-    InvsolveError,
     IterativePinv,
     IterativeProx,
     NoNoise,
-    Operator,
     PoissonNoise,
     Problem,
     Solution,
@@ -27,92 +22,10 @@ from invsolve import (
     Step,
 )
 from invsolve.errors import UnknownNameError
-from invsolve.measurement import parts
-from invsolve.noise import NoiseModel
 from invsolve.plugins import Registry
 from invsolve.priors import GaussianPrior
 from invsolve.solvers.diffusion.ddim import DDIM
 from invsolve.storage import load_problem, load_solution
-
-SHAPE = (3, 8, 6)
-
-
-class Gain(Operator):
-    """y = gain x; gains per item make it batched."""
-
-    traits = frozenset({Capability.LINEAR})
-    gain: torch.Tensor
-
-    def __init__(self, in_shape, gain=2.0):
-        super().__init__()
-        self.in_shape = self.out_shape = tuple(in_shape)
-        value = torch.as_tensor(gain, dtype=torch.float32)
-        self.register_buffer("gain", value)
-        self.batch = len(value) if value.ndim == 4 else None
-
-    def forward(self, x):
-        return self.like("gain", x) * x
-
-    def select(self, items):
-        return Gain(self.in_shape, self.gain[list(items)])
-
-
-class Blind(Operator):
-    """An operator with a trainable parameter."""
-
-    def __init__(self, in_shape, start=1.0):
-        super().__init__()
-        self.in_shape = self.out_shape = tuple(in_shape)
-        self.level = nn.Parameter(torch.tensor(float(start)))
-
-    def forward(self, x):
-        return x + self.level
-
-
-class Stranger(Operator):
-    """Never registered."""
-
-    def __init__(self, in_shape):
-        super().__init__()
-        self.in_shape = self.out_shape = tuple(in_shape)
-
-    def forward(self, x):
-        return 2 * x
-
-
-class OddNoise(NoiseModel):
-    """Never registered."""
-
-    def sample(self, clean, rng):
-        return clean
-
-    def nll(self, y, clean):
-        return (y - clean).flatten(1).sum(1)
-
-
-@dataclass(frozen=True)
-class OwnSolver(DDIM):
-    """Never registered."""
-
-
-@pytest.fixture(autouse=True)
-def with_our_operators(monkeypatch):
-    """A registry in which Gain and Blind are known by name; Stranger, OddNoise and OwnSolver are not."""
-    known = Registry()
-    known.add("operator", "test-gain", f"{__name__}:Gain")
-    known.add("operator", "test-blind", f"{__name__}:Blind")
-    monkeypatch.setattr("invsolve.encoding.registry", lambda: known)
-    return known
-
-
-def images(batch=3, shape=SHAPE):
-    return torch.rand(batch, *shape, generator=torch.Generator().manual_seed(7))
-
-
-def equal(a, b):
-    return len(parts(a)) == len(parts(b)) and all(
-        p.dtype == q.dtype and p.shape == q.shape and torch.equal(p, q) for p, q in zip(parts(a), parts(b), strict=True)
-    )
 
 
 def round_trip(problem, folder):
@@ -130,7 +43,6 @@ def round_trip(problem, folder):
     return loaded
 
 
-GAINS = torch.tensor([1.0, 0.5, 0.25]).reshape(3, 1, 1, 1).expand(3, *SHAPE)
 OPERATORS = {
     "plain": lambda: Gain(SHAPE, 1.5),
     "tensor argument": lambda: Gain(SHAPE, images(1)[0]),
@@ -245,7 +157,7 @@ def test_an_operator_that_its_arguments_do_not_make_again_is_foreign(tmp_path):
 
 
 def test_a_class_that_only_looks_like_a_registered_one_is_foreign(tmp_path):
-    impostor = type("Gain", (Stranger,), {"__module__": __name__, "__qualname__": "Gain"})
+    impostor = type("Gain", (Stranger,), {"__module__": "storage_cases", "__qualname__": "Gain"})
     Problem.simulate(impostor(SHAPE), images(), GaussianNoise(0.1), generator=0).save(tmp_path / "saved")
     with pytest.raises(InputError, match="not a registered operator"):
         Problem.load(tmp_path / "saved")
@@ -344,102 +256,6 @@ def test_a_failure_while_writing_keeps_the_old_folder(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "saved" / "config.json").read_text())["samples"] is None
 
 
-def saved(folder):
-    Problem.simulate(Gain(SHAPE) @ Gain(SHAPE, GAINS), images(), GaussianNoise(0.1), generator=0).save(folder)
-    return folder
-
-
-def edit(folder, change):
-    """Rewrite config.json after `change` (which may give a replacement)."""
-    file = folder / "config.json"
-    data = json.loads(file.read_text())
-    changed = change(data)
-    file.write_text(json.dumps(data if changed is None else changed))
-
-
-INNER = "['operator']['arguments']['outer']['object']"
-HOSTILE = {
-    "not json": lambda folder: (folder / "config.json").write_text("{"),
-    "bytes": lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe\x00"),
-    "empty": lambda folder: (folder / "config.json").write_bytes(b""),
-    "a list": lambda folder: edit(folder, lambda data: [data]),
-    "deep nesting": lambda folder: (folder / "config.json").write_text("[" * 100_000),
-    "deep value": lambda folder: (folder / "config.json").write_text(
-        (folder / "config.json").read_text().replace('"items": [', '"items": ' + "[" * 5000, 1)
-    ),
-    "a solution": lambda folder: edit(folder, lambda data: data.update(kind="solution")),
-    "another format": lambda folder: edit(folder, lambda data: data.update(format=2)),
-    "an extra key": lambda folder: edit(folder, lambda data: data.update(extra=1)),
-    "a missing key": lambda folder: edit(folder, lambda data: data.pop("y")),
-    "y of a missing tensor": lambda folder: edit(folder, lambda data: data.update(y={"tensor": "nowhere"})),
-    "y a number": lambda folder: edit(folder, lambda data: data.update(y=3)),
-    "y complex that is not": lambda folder: edit(folder, lambda data: data["y"].update(complex=True)),
-    "y another tensor": lambda folder: edit(folder, lambda data: data.update(y={"tensor": "noise.state.sigma"})),
-    "items too many": lambda folder: edit(folder, lambda data: data.update(items=[1, 2])),
-    "items strings": lambda folder: edit(folder, lambda data: data.update(items=["a", "b", "c"])),
-    "import path": lambda folder: edit(folder, lambda data: data["noise"].update(name="os:system")),
-    "unknown core": lambda folder: edit(folder, lambda data: data["operator"].update(core="system")),
-    "core as noise": lambda folder: edit(folder, lambda data: data.update(noise={"core": "sum", "arguments": {}, "state": {}})),
-    "unknown tag": lambda folder: edit(folder, lambda data: data["operator"]["arguments"].update(outer={"eval": "1"})),
-    "name not a string": lambda folder: edit(folder, lambda data: data["noise"].update(name=[1])),
-    "misspelt argument": lambda folder: edit(folder, lambda data: data["noise"].update(arguments={"sigmo": 1})),
-    "argument of a wrong type": lambda folder: edit(folder, lambda data: data["noise"].update(arguments={"sigma": "much"})),
-    "argument refused": lambda folder: edit(folder, lambda data: data["noise"].update(arguments={"sigma": -1})),
-    "an operator for a number": lambda folder: edit(
-        folder, lambda data: data["noise"]["arguments"].update(sigma={"object": data["operator"]["arguments"]["outer"]["object"]})
-    ),
-    "a number for an operator": lambda folder: edit(folder, lambda data: data["operator"]["arguments"].update(outer=3)),
-    "no state": lambda folder: edit(folder, lambda data: data["operator"].pop("state")),
-    "state missing": lambda folder: edit(folder, lambda data: data["operator"].update(state={})),
-    "state of another name": lambda folder: edit(folder, lambda data: data["noise"]["state"].update(other={"tensor": "y"})),
-    "state of another shape": lambda folder: edit(folder, lambda data: data["noise"]["state"].update(sigma={"tensor": "y"})),
-    "tensors gone": lambda folder: (folder / "tensors.safetensors").unlink(),
-    "tensors cut": lambda folder: (folder / "tensors.safetensors").write_bytes((folder / "tensors.safetensors").read_bytes()[:-7]),
-    "tensors exchanged": lambda folder: save_file({"y": torch.zeros(2)}, folder / "tensors.safetensors"),
-    "tensors a folder": lambda folder: ((folder / "tensors.safetensors").unlink(), (folder / "tensors.safetensors").mkdir()),
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_damaged_and_hostile_folders(name, tmp_path):
-    folder = saved(tmp_path / "saved")
-    HOSTILE[name](folder)
-    with pytest.raises(InvsolveError):
-        Problem.load(folder)
-
-
-def test_one_changed_bit_is_noticed(tmp_path):
-    file = saved(tmp_path / "saved") / "tensors.safetensors"
-    blob = bytearray(file.read_bytes())
-    blob[-1] ^= 1  # the last bit of a number: nothing but the checksum can tell
-    file.write_bytes(blob)
-    with pytest.raises(InputError, match="checksum"):
-        Problem.load(tmp_path / "saved")
-
-
-def test_tensors_with_a_right_checksum_but_hostile_content(tmp_path):
-    import hashlib
-
-    folder = saved(tmp_path / "saved")
-    for blob in (b"x" * 100, (2**62).to_bytes(8, "little") + b"{}", b"\x02\x00\x00\x00\x00\x00\x00\x00{}junk"):
-        (folder / "tensors.safetensors").write_bytes(blob)
-        edit(folder, lambda data, blob=blob: data.update(sha256=hashlib.sha256(blob).hexdigest()))
-        with pytest.raises(InputError):
-            Problem.load(folder)
-
-
-def test_no_such_folder(tmp_path):
-    with pytest.raises(InputError, match="no folder"):
-        Problem.load(tmp_path / "nowhere")
-
-
-def test_equal_tensors_are_kept_once(tmp_path):
-    folder = saved(tmp_path / "saved")
-    stored = load_file(folder / "tensors.safetensors")
-    shapes = [tuple(value.shape) for value in stored.values()]
-    assert shapes.count((3, *SHAPE)) == 2  # the gains (argument and buffer in one) and y
-
-
 def registered_examples():
     known = Registry()
     return [
@@ -451,8 +267,8 @@ def registered_examples():
 
 
 @pytest.mark.parametrize(("name", "index"), registered_examples())
-def test_every_registered_operator_round_trips(name, index, tmp_path, with_our_operators):
-    operator = with_our_operators.load("operator", name).examples()[index]
+def test_every_registered_operator_round_trips(name, index, tmp_path):
+    operator = Registry().load("operator", name).examples()[index]
     x = images(operator.batch or 2, operator.in_shape)
     problem = Problem.simulate(operator, x, GaussianNoise(0.05), generator=0)
     for case in (problem, problem[1]):
