@@ -4,15 +4,16 @@ import math
 
 import pytest
 import torch
+from invsolve_operators.blur import GaussianBlur
+from invsolve_operators.mask import BoxMask
 
 from invsolve import CompatibilityError, GaussianNoise, NoNoise, Operator, PoissonNoise, Problem, Status
+from invsolve.measurement import parts
 from invsolve.operator import Capability
 from invsolve.priors import Denoiser, GaussianPrior
 from invsolve.solvers import ADMM, HQS
 from invsolve.solvers.splitting.hqs import turned, turned_back
 from invsolve.testing.oracle import DenseOperator
-from invsolve_operators.blur import GaussianBlur
-from invsolve_operators.mask import BoxMask
 
 SHAPE, SIZE, ROWS = (1, 4, 4), 16, 10
 EYE = torch.eye(SIZE, dtype=torch.float64)
@@ -82,10 +83,11 @@ def test_admm_without_noise_takes_the_floor():
     level = prior.sigma_range[0]
     rho = (0.001 / level) ** 2
     gain = cov @ torch.linalg.inv(cov + level**2 * EYE)
-    z = problem.y @ torch.linalg.pinv(A).T
+    y = parts(problem.y)[0]
+    z = y @ torch.linalg.pinv(A).T
     u = torch.zeros_like(z)
     for _ in range(15):
-        x = torch.linalg.solve(A.T @ A + rho * EYE, (problem.y @ A + rho * (z - u)).T).T
+        x = torch.linalg.solve(A.T @ A + rho * EYE, (y @ A + rho * (z - u)).T).T
         z = mean + (x + u - mean) @ gain.T
         u = u + x - z
     found = ADMM(steps=15, tol=0).solve(problem, prior, generator=0).x
@@ -191,14 +193,14 @@ SOLVERS = {
 def test_batch_resume_and_inputs(name):
     _, _, prior = setting("full")
     _, problem = measured()
-    y, state = problem.y.clone(), torch.random.get_rng_state()
+    y, state = parts(problem.y)[0].clone(), torch.random.get_rng_state()
     whole = SOLVERS[name].solve(problem, prior, generator=0, keep=1)
     for item in range(3):
         alone = SOLVERS[name].solve(problem[item], prior, generator=0).x
         assert (alone[0] - whole.x[item]).abs().max() <= 1e-10
     for index in (0, 3, 6):
         assert torch.equal(SOLVERS[name].solve(problem, prior, start=whole.trace[index], generator=1).x, whole.x)
-    assert torch.equal(problem.y, y)
+    assert torch.equal(parts(problem.y)[0], y)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -240,7 +242,7 @@ def test_refusals():
     loud = Problem(problem.operator, problem.y, GaussianNoise(0.3))
     refused(ADMM(), loud, r"the noise level 0.3 is above the range 0.01 .. 0.15")
     for solver in (HQS(sigma_start=0.1), ADMM()):
-        refused(solver, Problem(problem.operator, problem.y.abs(), PoissonNoise(0.01)), "PoissonNoise is not one of")
+        refused(solver, Problem(problem.operator, parts(problem.y)[0].abs(), PoissonNoise(0.01)), "PoissonNoise is not one of")
         refused(solver, Problem(NoProx(), torch.rand(1, *SHAPE), GaussianNoise(0.1)), "lacks 'prox'")
         # the level is the prior's lowest where the noise is lower
         levels = HQS(sigma_start=0.1).sigmas(Problem(problem.operator, problem.y, NoNoise()), Narrow(), 4)

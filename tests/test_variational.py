@@ -4,17 +4,18 @@ import math
 
 import pytest
 import torch
+from invsolve_operators.blur import GaussianBlur
+from invsolve_operators.downsample import BlockMean
+from invsolve_operators.mask import BoxMask
 
 from invsolve import CompatibilityError, GaussianNoise, InputError, NoNoise, Operator, PoissonNoise, Problem, Stack, Status
 from invsolve.linalg import matrix
+from invsolve.measurement import parts
 from invsolve.operator import Capability
 from invsolve.priors import GaussianPrior, Regulariser, TotalVariation
 from invsolve.solvers import ADMM, HQS, AdamTV
 from invsolve.solvers.variational.common import fill, first_image, objective
 from invsolve.testing.oracle import DenseOperator
-from invsolve_operators.blur import GaussianBlur
-from invsolve_operators.downsample import BlockMean
-from invsolve_operators.mask import BoxMask
 
 SIGMA = 0.1
 SHAPE = (1, 4, 4)
@@ -247,12 +248,12 @@ def test_resume_is_bitwise(name, case):
 @pytest.mark.parametrize("name", SOLVERS)
 def test_the_input_is_left_alone(name):
     problem, prior = cases()["tv"]
-    y, x_init = problem.y.clone(), rand(3, 3, 12, 10, seed=8)
+    y, x_init = parts(problem.y)[0].clone(), rand(3, 3, 12, 10, seed=8)
     copy, state, dtype = x_init.clone(), torch.random.get_rng_state(), torch.get_default_dtype()
     first = SOLVERS[name].solve(problem, prior, generator=0, x_init=x_init).x
     second = SOLVERS[name].solve(problem, prior, generator=1, x_init=x_init).x
     assert torch.equal(first, second)
-    assert torch.equal(problem.y, y)
+    assert torch.equal(parts(problem.y)[0], y)
     assert torch.equal(x_init, copy)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.get_default_dtype() == dtype
@@ -322,14 +323,14 @@ def test_first_images():
         image = first_image(problem, None)
         assert image.shape == x.shape
         if expected == "y":
-            assert torch.equal(image, problem.y)
+            assert torch.equal(image, parts(problem.y)[0])
         if expected == "filled":
             seen = operator.mask.expand_as(x) != 0
             assert torch.equal(image[seen], x[seen])
             assert image.min() >= x.min() - 1e-12
             assert image.max() <= x.max() + 1e-12
     A, problem = dense_problem()
-    assert torch.allclose(first_image(problem, None).flatten(1), problem.y @ torch.linalg.pinv(A).T, atol=1e-10)
+    assert torch.allclose(first_image(problem, None).flatten(1), parts(problem.y)[0] @ torch.linalg.pinv(A).T, atol=1e-10)
     assert (first_image(Problem(Square((1, 4, 4)), torch.ones(1, 1, 4, 4), GaussianNoise(0.1)), None) == 0.5).all()
 
 
