@@ -49,6 +49,7 @@ class DeepinvOperator(Operator):
         self.in_shape = tuple(int(side) for side in in_shape)
         self.physics: Any = recast(physics, torch.float64)
         self._copies: dict[Any, Any] = {}
+        self.register_load_state_dict_post_hook(forget_copies)
         probe = Probe(self.physics, self.in_shape)
         self.out_shape: Shape = probe.out_shape
         self.complex_output = probe.complex_output
@@ -194,6 +195,11 @@ class DeepinvPhysics(DeepinvOperator):
             DeepinvPhysics("BlurFFT", (3, 8, 8), {"filter": kernel}),
             DeepinvPhysics("Downsampling", (3, 8, 8), {"filter": None, "factor": 2}),
         ]
+
+
+def forget_copies(operator: DeepinvOperator, _keys: Any) -> None:
+    """After load_state_dict: the copies in other precisions hold the old buffers."""
+    operator._copies.clear()
 
 
 def construct(cls: type, options: dict[str, Any], given: set[str]) -> Any:
