@@ -102,6 +102,11 @@ def test_items_freeze_on_their_own():
     together = solver.solve(problem, prior, generator=0)
     alone = [solver.solve(problem[item], prior, generator=0) for item in range(3)]
     assert len({run.steps for run in alone}) > 1
+    last = solver.solve(problem, prior, generator=0, keep=1).trace[-1]
+    again = solver.solve(problem, prior, generator=0, start=last)
+    assert torch.equal(again.x, together.x)
+    assert again.steps == together.steps
+    assert again.status == Status.CONVERGED
     for item in range(3):
         assert (alone[item].x[0] - together.x[item]).abs().max() <= 1e-10
 

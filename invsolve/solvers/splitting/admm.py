@@ -78,6 +78,8 @@ class ADMM(Solver):
 
     def iterate(self, problem: Problem, prior: Regulariser | Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """x is the answer (z above); stats: primal and dual residual, and the objective where there is one."""
+        if start is not None and start.converged:
+            return iter([start])
         return self._exact(problem, prior, start) if isinstance(prior, Regulariser) else self._plug(problem, prior, start)
 
     @torch.no_grad()
