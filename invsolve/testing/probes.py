@@ -66,6 +66,12 @@ def copied(y: Measurement) -> Measurement:
     return tuple(part.clone() for part in y) if isinstance(y, tuple) else y.clone()
 
 
+def widened(y: Measurement) -> Measurement:
+    """In double precision."""
+    wide = tuple(part.to(torch.promote_types(part.dtype, torch.float64)) for part in parts(y))
+    return wide if isinstance(y, tuple) else wide[0]
+
+
 def equal(a: Measurement, b: Measurement) -> bool:
     """Whether both hold the same bits."""
     return len(parts(a)) == len(parts(b)) and all(torch.equal(p, q) for p, q in zip(parts(a), parts(b), strict=True))

@@ -39,7 +39,7 @@ class Grey(Operator):
         w = torch.full((channels,), 1 / channels, dtype=torch.float64) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
         if w.shape != (channels,) or not bool(torch.isfinite(w).all()) or not bool((w != 0).any()):
             raise InputError(f"weights must be {channels} finite numbers, not all 0; given {weights}")
-        self.register_buffer("weights", w[:, None, None])
+        self.register_buffer("weights", w[:, None, None].clone())
         self.register_buffer("length", w.norm())
         vector, beta = reflector(w / w.norm())
         self.register_buffer("mirror", (beta.sqrt() * vector)[:, None, None])

@@ -96,7 +96,7 @@ def checked_kernel(kernel: Tensor) -> Tensor:
         raise InputError(
             f"kernel must be real and finite, (kh, kw) or one per image (B, kh, kw); given shape {tuple(value.shape)}, {value.dtype}"
         )
-    return value.to(torch.float64)
+    return value.to(torch.float64, copy=True)
 
 
 def averages(kernel: Tensor) -> bool:

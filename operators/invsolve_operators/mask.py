@@ -130,7 +130,7 @@ def random_mask(shape: Shape, keep: float, seed: int) -> Tensor:
 
 def checked_mask(mask: Tensor, shape: Shape) -> Tensor:
     """As 0/1 floats (1 or C, H, W) or (B, 1 or C, H, W)."""
-    value = torch.as_tensor(mask).to(torch.float32)
+    value = torch.as_tensor(mask).to(torch.float32, copy=True)
     value = value[None] if value.ndim == 2 else value
     if value.ndim not in (3, 4) or value.shape[-3] not in (1, shape[0]) or value.shape[-2:] != shape[1:]:
         allowed = "(H, W), (1, H, W), (C, H, W), (B, 1, H, W) or (B, C, H, W)"
