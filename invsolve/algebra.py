@@ -115,7 +115,7 @@ class Sum(Combined):
         """H(x) + G(x)."""
         first, second = (parts(part(x)) for part in self.parts)
         total = tuple(a + b for a, b in zip(first, second, strict=True))
-        return total if len(total) > 1 else total[0]
+        return total if self.stacked else total[0]
 
     def adjoint(self, y: Measurement) -> Tensor:
         """H^T y + G^T y."""
