@@ -15,7 +15,8 @@ from invsolve.measurement import column
 
 
 def rank_rule(s: Tensor, rows: int, columns: int) -> Tensor:
-    """s with every entry <= eps max(rows, columns) s_max set to 0, eps of s's dtype; per operator when s leads with a batch.
+    """s with every entry <= eps max(rows, columns) s_max set to 0, eps of s's dtype; for one operator: a batched
+    one goes item by item, or an item's rank would depend on its neighbours.
 
     The matrix-rank rule of numerical linear algebra; nothing above it is dropped.
     """

@@ -94,13 +94,6 @@ class Affine(LinearOnly):
         return y.clone()
 
 
-class Clipped(LinearOnly):
-    """A clamp claimed linear."""
-
-    def forward(self, x):
-        return x.clamp(-1, 1)
-
-
 class WritesInput(LinearOnly):
     """Works in place."""
 
