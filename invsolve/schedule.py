@@ -111,7 +111,7 @@ class DiscreteVP(Schedule):
 
     def __post_init__(self) -> None:
         a = np.cumprod(1 - np.linspace(self.low, self.high, self.steps))
-        object.__setattr__(self, "sigmas", tuple(np.sqrt((1 - a) / a)))
+        object.__setattr__(self, "sigmas", tuple(np.sqrt((1 - a) / a).tolist()))
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(sqrt(a_t), sqrt(1 - a_t)); t is rounded to the nearest index."""
