@@ -14,7 +14,7 @@ from torch import Tensor
 from invsolve.errors import InputError, did_you_mean
 from invsolve.operator import Operator, Shape, image_shape
 from invsolve.svd import SVD
-from invsolve_operators.common import expect, rank_text, ranked, size
+from invsolve_operators.common import damping, expect, rank_text, ranked, size
 from invsolve_operators.kernels import gaussian_1d
 
 BOUNDARIES = ("zero", "reflect", "symmetric", "circular")
@@ -63,6 +63,22 @@ class Separable(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         """A_v^T Y A_h."""
         return self.like("vertical", y).mT @ y @ self.like("horizontal", y)
+
+    def pinv(self, y: Tensor) -> Tensor:
+        """V (1 / s) U^T y."""
+        return self._solve(y, torch.zeros((), dtype=y.dtype, device=y.device))
+
+    def prox(self, z: Tensor, y: Tensor, tau: float | Tensor) -> Tensor:
+        """z + V [s / (s^2 + 1 / tau)] U^T (y - H z): the part of V that H does not see is never computed."""
+        return z + self._solve(y - self(z), damping(tau, z))
+
+    def _solve(self, residual: Tensor, weight: Tensor) -> Tensor:
+        """V [s / (s^2 + weight)] U^T of a measurement, 0 where s = 0."""
+        rows, columns = self.left_v.shape[1], self.left_h.shape[1]
+        s = self.like("s", residual)[:rows, :columns]
+        gain = torch.where(s > 0, s / (s.square() + weight), 0)
+        c = gain * (self.like("left_v", residual).mT @ residual @ self.like("left_h", residual))
+        return self.like("right_v", residual)[:, :rows] @ c @ self.like("right_h", residual)[:, :columns].mT
 
     def svd(self) -> SVD:
         """s = s_v s_h^T on the spectrum (C, H, W)."""
