@@ -72,14 +72,21 @@ class DDRM(Solver):
         svd = problem.operator.svd()
         measured = Measured.of(svd, problem)
         total = len(sigmas) - 1
-        first, x = (start.index + 1, start.x) if start else (0, svd.V(self._begin(measured, problem, svd, sigmas[0], rng)))
+        first, state = self._first(measured, problem, svd, sigmas[0], rng, start)
+        x = svd.V(state)
         for index in range(first, total):
             sigma, following = sigmas[index], sigmas[index + 1]
             x0_hat = estimate(prior, x, sigma)
-            spectrum = svd.Vt(x0_hat)
-            direction = (svd.Vt(x) - spectrum) / sigma
-            x = svd.V(self._step(measured, spectrum, direction, following, rng))
-            yield Step(index, total, x, x0_hat, following)
+            state = self._step(measured, svd.Vt(x0_hat), state, sigma, following, rng)
+            x = svd.V(state)
+            yield Step(index, total, x, x0_hat, following, state={"spectrum": state})
+
+    def _first(self, measured: Measured, problem: Problem, svd: SVD, sigma: float, rng: Rng, start: Step | None) -> tuple[int, Tensor]:
+        """First index and V^T x: a kept step's own, a user's x transformed, or a draw."""
+        if start is None:
+            return 0, self._begin(measured, problem, svd, sigma, rng)
+        held = start.state.get("spectrum")
+        return start.index + 1, svd.Vt(start.x) if held is None else held
 
     def _begin(self, measured: Measured, problem: Problem, svd: SVD, sigma: float, rng: Rng) -> Tensor:
         """V^T x_T: about the measurement where sigma_T tells more than it, else about 1/2."""
@@ -89,25 +96,27 @@ class DDRM(Solver):
         state = torch.where(informed, measured.value, middle) + std * rng.normal_like(middle)
         return state * math.sqrt(1 + 1 / (2 * sigma) ** 2) if self.authors else state
 
-    def _step(self, measured: Measured, x0: Tensor, direction: Tensor, sigma: float, rng: Rng) -> Tensor:
-        level = measured.level
-        z = rng.normal_like(x0) if sigma > 0 else torch.zeros_like(x0)
-        kept = math.sqrt(1 - self.eta**2) * sigma
-        null = x0 + kept * direction + self.eta * sigma * z
-        weak = x0 + kept * (measured.value - x0) / level.clamp_min(torch.finfo(x0.dtype).tiny) + self.eta * sigma * z
-        spread = (sigma**2 - (self.eta_b * level) ** 2).clamp_min(0).sqrt()
-        strong = (1 - self.eta_b) * x0 + self.eta_b * measured.value + spread * z
-        is_strong = level < sigma if self.authors else level <= sigma
-        out = torch.where(is_strong, strong, torch.where(level > sigma, weak, null))
-        return torch.where(measured.seen, out, null)
+    def _step(self, measured: Measured, x0: Tensor, state: Tensor, sigma: float, following: float, rng: Rng) -> Tensor:
+        """x0 + pull (y- - x0) + keep (x- - x0) + std z, with the three cases in the factors."""
+        level, kept = measured.level, math.sqrt(1 - self.eta**2) * following
+        strong = measured.seen & (level < following if self.authors else level <= following)
+        weak = measured.seen & (level > following)
+        pull = torch.where(strong, self.eta_b, torch.where(weak, kept * measured.precision, 0.0))
+        keep = (~(strong | weak)).to(x0.dtype) * (kept / sigma)
+        out = x0 + pull * (measured.value - x0) + keep * (state - x0)
+        if following == 0:
+            return out
+        spread = (following**2 - (self.eta_b * level).square()).clamp_min(0).sqrt()
+        return out + torch.where(strong, spread, self.eta * following) * rng.normal_like(x0)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The measurement in the spectrum: value U^T y / s, its noise level sigma_y / s, and where s > 0; all like (B, *spec)."""
+    """The measurement in the spectrum: value U^T y / s, its noise level sigma_y / s and 1 / level, and where s > 0."""
 
     value: Tensor
     level: Tensor
+    precision: Tensor
     seen: Tensor
 
     @classmethod
@@ -117,4 +126,4 @@ class Measured:
         inverse = reciprocal(svd.values(y))
         value = inverse * svd.Ut(y)
         level = column(problem.sigma, value) * inverse
-        return cls(value, level.expand_as(value), (svd.values(y) > 0).expand_as(value))
+        return cls(value, level, reciprocal(level), svd.values(y) > 0)
