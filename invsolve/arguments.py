@@ -22,13 +22,16 @@ def bind(function: Callable[..., Any], what: str, args: tuple[Any, ...], kwargs:
     try:
         return dict(signature.bind(*args, **kwargs).arguments)
     except TypeError as error:
-        near = "".join(did_you_mean(key, signature.parameters) for key in kwargs if key not in signature.parameters)
+        unknown = [key for key in kwargs if key not in signature.parameters]
+        near = "".join(did_you_mean(key, signature.parameters) for key in unknown)
+        # A misspelt required argument is reported as missing; what was given instead says more.
+        said = f"got an unexpected keyword argument '{unknown[0]}'" if unknown and "missing" in str(error) else error
         takes = ", ".join(
             str(parameter.replace(annotation=inspect.Parameter.empty))
             for name, parameter in signature.parameters.items()
             if name not in ("self", "cls")
         )
-        raise ArgumentError(f"{what}: {error}{near}; it takes ({takes})") from None
+        raise ArgumentError(f"{what}: {said}{near}; it takes ({takes})") from None
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:

@@ -59,7 +59,10 @@ class GaussianNoise(NoiseModel):
     def __init__(self, sigma: float | Tensor) -> None:
         super().__init__()
         # As written for a float: the level is a plain number that is cast at use, in whatever precision y has.
-        value = torch.as_tensor(sigma, dtype=torch.float64)
+        try:
+            value = torch.as_tensor(sigma, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(f"sigma must be a number or a (B,) tensor; given {sigma!r}") from None
         if value.ndim > 1 or not bool(torch.isfinite(value).all()) or bool((value < 0).any()):
             raise InputError(f"sigma must be finite and not negative, a number or (B,); given {sigma}")
         self.register_buffer("sigma", value)

@@ -13,7 +13,7 @@ from invsolve.arguments import Remembering, checked
 from invsolve.errors import InputError
 from invsolve.measurement import Measurement, parts
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise
-from invsolve.operator import Capability, Operator
+from invsolve.operator import Capability, Operator, image_shape
 from invsolve.rng import Rng
 
 
@@ -101,6 +101,8 @@ class Problem(metaclass=Remembering):
             InputError: x does not fit the operator.
         """
         check_image(operator, x)
+        if noise.batch not in (None, len(x)):
+            raise InputError(f"batch sizes differ: x {len(x)}, noise {noise.batch}")
         rng = Rng.make(generator, range(len(x)), purpose="simulate")
         with torch.no_grad():
             y = noise.sample(operator(x), rng)
@@ -111,7 +113,9 @@ class Problem(metaclass=Remembering):
         cls, shape: Sequence[int], batch: int = 1, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> Problem:
         """No measurement at all: the samplers ddpm, ddim and heun then draw from the prior."""
-        return cls(NoMeasurement(shape), torch.zeros(batch, 0, dtype=dtype, device=device), NoNoise())
+        if batch < 1:
+            raise InputError(f"batch must be at least 1; given {batch}")
+        return cls(NoMeasurement(image_shape(shape, "shape")), torch.zeros(batch, 0, dtype=dtype, device=device), NoNoise())
 
     def __getitem__(self, index: int | slice) -> Problem:
         """The problem of one item (as a batch of one) or of a slice; items keep their ids and so their random streams."""
@@ -191,6 +195,8 @@ def check_tensor(name: str, x: Tensor, *, allow_complex: bool = False) -> None:
     if x.real.dtype not in (torch.float32, torch.float64) if x.is_floating_point() or x.is_complex() else True:
         hint = f"; 8-bit images: {name}.float() / 255" if x.dtype == torch.uint8 else f"; convert with {name}.float()"
         raise InputError(f"{name} must be float32 or float64, given {x.dtype}{hint}")
+    if x.is_meta:
+        raise InputError(f"{name} is on the meta device and has no values; make it on cpu or cuda")
     bad = ~torch.isfinite(x)
     if bool(bad.any()):
         first = tuple(int(index) for index in bad.nonzero()[0])

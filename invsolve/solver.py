@@ -126,14 +126,19 @@ class Solver(metaclass=Remembering):
 
         Raises:
             CompatibilityError: the problem or the prior lacks something; every gap is listed.
-            InputError: x_init of another shape, samples < 1, an unusable generator.
+            InputError: no Problem, x_init of another shape, samples < 1, keep < 0, an unusable generator or callback.
             DivergedError: an iterate is not finite.
         """
+        if not isinstance(problem, Problem):
+            raise InputError(f"problem must be a Problem, given {type(problem).__name__}; the order is solve(problem, prior)")
         gaps = self.mismatches(problem, prior)
         if gaps:
             raise self._refusal(problem, prior, gaps)
-        if samples is not None and samples < 1:
-            raise InputError(f"samples must be at least 1; given {samples}")
+        for name, count, least in (("samples", samples, 1), ("keep", keep, 0)):
+            if count is not None and (not isinstance(count, int) or count < least):
+                raise InputError(f"{name} must be a whole number, at least {least}; given {count!r}")
+        if callback is not None and not callable(callback):
+            raise InputError(f"callback must be callable: callback(step) -> bool | None; given {type(callback).__name__}")
         start = self._start(problem, x_init, start)
         first = Rng.make(generator, problem.items)
         rngs = [first, *(Rng(first.seed, problem.items, sample) for sample in range(1, samples or 1))]

@@ -48,8 +48,8 @@ def grid_gaps(prior: Denoiser, steps: int, grid: str, sigma_max: float | None) -
     """Why the grid does not fit: no such name, or levels outside the prior's sigma_range (to a rounding error)."""
     if grid not in GRIDS:
         return [f"no grid '{grid}'; there are: {', '.join(GRIDS)}"]
-    if steps < 1:
-        return [f"steps must be at least 1; given {steps}"]
+    if not isinstance(steps, int) or steps < 1:
+        return [f"steps must be a whole number, at least 1; given {steps!r}"]
     low, high = prior.sigma_range
     sigmas = prior.sigmas(steps, grid, sigma_max)[:-1]
     slack = 1e-6
