@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from invsolve.errors import InputError
 from invsolve.priors import DiffusionPrior, GaussianPrior, NetworkDenoiser, as_denoiser, rescale
 from invsolve.priors.gaussian import GaussianMixturePrior

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from invsolve.errors import InputError
 from invsolve.priors import GaussianMixturePrior, GaussianPrior
 from invsolve.rng import Rng

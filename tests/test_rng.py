@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+
 from invsolve.errors import InputError
 from invsolve.noise import GaussianNoise, PoissonNoise
 from invsolve.problem import Problem

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+
 from invsolve.errors import CompatibilityError, InputError, UnknownNameError
 from invsolve.noise import GaussianNoise
 from invsolve.priors.base import DiffusionPrior

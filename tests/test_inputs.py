@@ -1,0 +1,292 @@
+"""What Problem and every solver refuse at entry, each with what was given, what is allowed and what to do."""
+
+import pytest
+import torch
+
+from invsolve import Capability, GaussianNoise, IterativeProx, NoNoise, Operator, PoissonNoise, Problem, Rng, Stack, load_prior, registry
+from invsolve.errors import ArgumentError, CompatibilityError, InputError
+from invsolve.priors import GaussianPrior
+from invsolve.solvers import DDRM, DPS, DiffPIR
+from invsolve.testing.settings import Coupled, Kept, truth
+
+SHAPE = (3, 8, 9)
+NOISE = GaussianNoise(0.1)
+
+
+def measurement(batch=2, dtype=torch.float32):
+    return truth(SHAPE, batch, dtype)
+
+
+def with_bad(value):
+    y = measurement()
+    y[1, 2, 3, 4] = value
+    return y
+
+
+class Wavy(Operator):
+    """y = sin(x): nonlinear, differentiable."""
+
+    traits = frozenset({Capability.DIFFERENTIABLE})
+
+    def __init__(self, in_shape=SHAPE):
+        super().__init__()
+        self.in_shape = self.out_shape = in_shape
+
+    def forward(self, x):
+        return x.sin()
+
+
+BAD_TENSORS = {
+    "channels": (lambda: measurement()[:, :1], r"\(B, 3, 8, 9\); given \(2, 1, 8, 9\)"),
+    "height": (lambda: measurement()[:, :, :-1], r"\(B, 3, 8, 9\); given \(2, 3, 7, 9\)"),
+    "transposed": (lambda: measurement().transpose(2, 3), r"given \(2, 3, 9, 8\)"),
+    "no batch": (lambda: measurement()[0], r"\(B, 3, 8, 9\); given \(3, 8, 9\)"),
+    "rank 5": (lambda: measurement()[None], r"given \(1, 2, 3, 8, 9\)"),
+    "scalar": (lambda: torch.tensor(0.5), r"given \(\)"),
+    "uint8": (lambda: (measurement() * 255).to(torch.uint8), r"float32 or float64, given torch\.uint8; 8-bit images: \w+\.float\(\) / 255"),
+    "int": (lambda: measurement().int(), r"float32 or float64, given torch\.int32; convert"),
+    "bool": (lambda: measurement() > 0.5, r"given torch\.bool"),
+    "float16": (lambda: measurement().half(), r"given torch\.float16; convert"),
+    "bfloat16": (lambda: measurement().bfloat16(), r"given torch\.bfloat16"),
+    "complex": (lambda: measurement().to(torch.complex64), r"complex .*real; pass \w+\.real"),
+    "numpy": (lambda: measurement().numpy(), r"must be a tensor, given ndarray; torch\.as_tensor"),
+    "list": (lambda: measurement().tolist(), r"must be a tensor, given list"),
+    "nan": (lambda: with_bad(float("nan")), r"1 NaN or infinite values, the first at index \(1, 2, 3, 4\)"),
+    "inf": (lambda: with_bad(float("-inf")), r"1 NaN or infinite values, the first at index \(1, 2, 3, 4\)"),
+    "meta": (lambda: measurement().to("meta"), r"meta"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TENSORS)
+def test_a_problem_refuses_the_measurement(name):
+    make, words = BAD_TENSORS[name]
+    for operator in (Kept(SHAPE), Wavy()):
+        with pytest.raises(InputError, match=words):
+            Problem(operator, make(), NOISE)
+
+
+@pytest.mark.parametrize("name", BAD_TENSORS)
+def test_simulate_refuses_the_truth(name):
+    make, words = BAD_TENSORS[name]
+    with pytest.raises(InputError, match=words):
+        Problem.simulate(Kept(SHAPE), make(), NOISE, generator=0)
+
+
+@pytest.mark.parametrize("name", BAD_TENSORS)
+def test_a_solver_refuses_x_init(name):
+    """Channel counts and ranks differ in the words only: the wanted shape is given there too."""
+    make, words = BAD_TENSORS[name]
+    problem = Problem(Kept(SHAPE), measurement(), NOISE)
+    shapes = ("channels", "height", "transposed", "no batch", "rank 5", "scalar")
+    words = r"x_init must have shape \(2, 3, 8, 9\) on cpu; given" if name in (*shapes, "numpy", "list", "meta") else words
+    with pytest.raises(InputError, match=words):
+        DPS(steps=2).solve(problem, GaussianPrior(), x_init=make())
+
+
+class TestRange:
+    def test_0_to_255_data(self):
+        with pytest.raises(InputError, match=r"spans \[.*\], but Kept of a \[0, 1\] image lies in \[0, 1\]; divide 0\.\.255 data by 255"):
+            Problem(Kept(SHAPE), measurement() * 255, NOISE)
+        with pytest.raises(InputError, match=r"divide 0\.\.255"):
+            Problem.simulate(Kept(SHAPE), measurement() * 255, NOISE, generator=0)
+
+    def test_can_be_allowed(self):
+        assert Problem(Kept(SHAPE), measurement() * 255, NOISE, check_range=False).batch == 2
+
+    def test_noise_and_minus_one_to_one_residuals_are_no_reason(self):
+        """Ten standard deviations of the noise about the range are data."""
+        assert Problem.simulate(Kept(SHAPE), measurement(), GaussianNoise(2.0), generator=0).batch == 2
+
+    def test_only_where_the_operator_says_its_output_is_an_image(self):
+        assert Problem(Coupled(SHAPE), measurement() * 255, NOISE).batch == 2
+
+
+class TestNoise:
+    @pytest.mark.parametrize("sigma", [-0.1, float("nan"), float("inf"), torch.tensor([0.1, -0.1]), torch.ones(2, 2)])
+    def test_unusable_sigma(self, sigma):
+        with pytest.raises(InputError, match="sigma must be finite and not negative, a number or"):
+            GaussianNoise(sigma)
+
+    @pytest.mark.parametrize("sigma", ["0.1", None, {}])
+    def test_no_number(self, sigma):
+        with pytest.raises(InputError, match="sigma must be a number"):
+            GaussianNoise(sigma)
+
+    @pytest.mark.parametrize("gain", [0, -1, float("nan"), float("inf")])
+    def test_unusable_gain(self, gain):
+        with pytest.raises(InputError, match="gain must be positive and finite; given"):
+            PoissonNoise(gain)
+
+    def test_a_level_per_item_must_have_the_batch_s_length(self):
+        three = GaussianNoise(torch.full((3,), 0.1))
+        with pytest.raises(InputError, match="batch sizes differ: y 2, noise 3"):
+            Problem(Kept(SHAPE), measurement(), three)
+        with pytest.raises(InputError, match="batch sizes differ: x 2, noise 3"):
+            Problem.simulate(Kept(SHAPE), measurement(), three, generator=0)
+
+    def test_poisson_noise_needs_counts(self):
+        with pytest.raises(InputError, match=r"needs H\(x\) >= 0; its smallest value is -"):
+            Problem.simulate(Kept(SHAPE), measurement() - 0.9, PoissonNoise(0.01), generator=0)
+
+
+class TestBatches:
+    def test_operator_for_another_batch(self):
+        masks = Kept(SHAPE).mask.expand(3, 1, *SHAPE[1:]).clone()
+        operator = registry().build("operator", "mask", in_shape=SHAPE, mask=masks)
+        with pytest.raises(InputError, match="batch sizes differ: y 2, operator 3"):
+            Problem(operator, measurement(2), NOISE)
+        with pytest.raises(InputError, match="parameters for 3 items, x has 2"):
+            Problem.simulate(operator, measurement(2), NOISE, generator=0)
+
+    def test_items_for_another_batch(self):
+        with pytest.raises(InputError, match="items has 1 ids, y has 2 items"):
+            Problem(Kept(SHAPE), measurement(), NOISE, items=(4,))
+
+    def test_rng_for_another_batch(self):
+        with pytest.raises(InputError, match="3 streams, the batch has 2"):
+            DPS(steps=2).solve(Problem(Kept(SHAPE), measurement(), NOISE), GaussianPrior(), generator=Rng(0, range(3)))
+
+    def test_parts_of_a_stack(self):
+        stack = Stack(Kept(SHAPE), Kept(SHAPE))
+        with pytest.raises(InputError, match="a tuple of 2 tensors; y is Tensor"):
+            Problem(stack, measurement(), NOISE)
+        with pytest.raises(InputError, match="one tensor; y is tuple"):
+            Problem(Kept(SHAPE), (measurement(), measurement()), NOISE)
+        with pytest.raises(InputError, match="batch sizes differ"):
+            Problem(stack, (measurement(2), measurement(3)), NOISE)
+
+
+class TestDevices:
+    def test_operator_elsewhere(self):
+        with pytest.raises(InputError, match="operator is on meta, data on cpu; move both"):
+            Problem(Kept(SHAPE).to("meta"), measurement(), NOISE)
+
+    def test_prior_elsewhere_names_all_three(self):
+        problem = Problem(Kept(SHAPE), measurement(), NOISE)
+        with pytest.raises(CompatibilityError, match="devices differ: y on cpu, operator on cpu, prior on meta"):
+            DPS(steps=2).solve(problem, GaussianPrior().to("meta"))
+
+
+class TestKeywords:
+    def test_problem(self):
+        with pytest.raises(ArgumentError, match=r"'nosie'; did you mean noise\?; it takes \(operator, y, noise"):
+            Problem(Kept(SHAPE), measurement(), nosie=NOISE)
+        with pytest.raises(ArgumentError, match="'generatr'; did you mean generator"):
+            Problem.simulate(Kept(SHAPE), measurement(), NOISE, generatr=0)
+
+    def test_noise_operator_and_prior(self):
+        with pytest.raises(ArgumentError, match="did you mean sigma"):
+            GaussianNoise(sigm=0.1)
+        with pytest.raises(ArgumentError, match="did you mean in_shape"):
+            registry().build("operator", "mask", in_shap=SHAPE)
+        with pytest.raises(ArgumentError, match="did you mean weight"):
+            load_prior("tv", wieght=3.0)
+
+    @pytest.mark.parametrize("entry", list(registry().of("solver")), ids=lambda entry: entry.name)
+    def test_solver_by_name_and_by_class(self, entry):
+        for make in (entry.load(), lambda **options: registry().build("solver", entry.name, **options)):
+            with pytest.raises(ArgumentError, match="'stepss'; did you mean steps"):
+                make(stepss=3)
+
+    def test_too_many_arguments_and_the_wrong_order(self):
+        with pytest.raises(InputError, match=r"expected Operator, given Tensor; the order is Problem\(operator, y, noise\)"):
+            Problem(measurement(), Kept(SHAPE), NOISE)
+        with pytest.raises(InputError, match="expected NoiseModel, given float"):
+            Problem(Kept(SHAPE), measurement(), 0.1)
+        with pytest.raises(InputError, match=r"given GaussianPrior; the order is solve\(problem, prior\)"):
+            DPS(steps=2).solve(GaussianPrior(), Problem(Kept(SHAPE), measurement(), NOISE))
+        with pytest.raises(InputError, match="must be a Problem, given Tensor"):
+            DPS(steps=2).solve(measurement(), GaussianPrior())
+
+
+SAMPLERS = [entry.load() for entry in registry().of("solver") if hasattr(entry.load()(), "grid")]
+
+
+class TestSolve:
+    problem = Problem(Kept(SHAPE), measurement(), NOISE)
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"samples": 0}, "samples must be a whole number, at least 1; given 0"),
+            ({"samples": 2.5}, r"samples must be a whole number, at least 1; given 2\.5"),
+            ({"keep": -1}, "keep must be a whole number, at least 0; given -1"),
+            ({"callback": 3}, "callback must be callable.*given int"),
+            ({"generator": "0"}, "generator must be an int.*not str"),
+            ({"generator": True}, "generator must be an int.*not bool"),
+        ],
+    )
+    def test_options(self, options, words):
+        with pytest.raises(InputError, match=words):
+            DPS(steps=2).solve(self.problem, GaussianPrior(), **options)
+
+    @pytest.mark.parametrize("cls", SAMPLERS, ids=lambda cls: cls.__name__)
+    @pytest.mark.parametrize("steps", [0, -3, 2.5])
+    def test_steps(self, cls, steps):
+        problem = self.problem if cls.requires.measurement else Problem.unconditional(SHAPE)
+        with pytest.raises(CompatibilityError, match=f"steps must be a whole number, at least 1; given {steps}"):
+            cls(steps=steps).solve(problem, GaussianPrior())
+
+    def test_a_start_of_another_problem(self):
+        start = DPS(steps=3).solve(self.problem, GaussianPrior(), generator=0, keep=1).trace[0]
+        with pytest.raises(InputError, match=r"start belongs to another problem.*\(2, 3, 8, 9\).*\(1, 3, 8, 9\)"):
+            DPS(steps=3).solve(self.problem[0], GaussianPrior(), start=start)
+        with pytest.raises(InputError, match="x_init or start, not both"):
+            DPS(steps=3).solve(self.problem, GaussianPrior(), start=start, x_init=measurement())
+
+    def test_a_prior_of_another_image_shape_is_not_broadcast(self):
+        prior = GaussianPrior(torch.full((3, 4, 4), 0.5))
+        with pytest.raises(CompatibilityError, match=r"images of shape \(3, 4, 4\), the operator \(3, 8, 9\)"):
+            DPS(steps=2).solve(self.problem, prior)
+
+
+class TestGaps:
+    def test_every_gap_is_listed_and_what_would_work_is_named(self):
+        problem = Problem(Kept(SHAPE) @ Coupled(SHAPE), measurement(), PoissonNoise(0.01))
+        with pytest.raises(CompatibilityError) as caught:
+            DiffPIR(steps=2).solve(problem, load_prior("tv"))
+        lines = str(caught.value).splitlines()
+        assert lines[0] == "DiffPIR cannot solve this problem:"
+        assert "lacks 'prox' (it has: adjoint, differentiable, linear)" in lines[1]
+        assert "TotalVariation is not a Denoiser" in lines[2]
+        assert "PoissonNoise is not one of: GaussianNoise, NoNoise" in lines[3]
+        assert lines[4] == "Installed solvers that can: adam-tv"
+        assert "IterativeProx(H, tol=1e-4)" in lines[5]
+
+    def test_the_named_wrapper_works(self):
+        wrapped = IterativeProx(Kept(SHAPE) @ Coupled(SHAPE), tol=1e-4)
+        problem = Problem(wrapped, measurement(), NOISE)
+        assert DiffPIR(steps=2).mismatches(problem, GaussianPrior()) == []
+
+    def test_the_solvers_named_really_can(self):
+        problem = Problem(Kept(SHAPE) @ Coupled(SHAPE), measurement(), NOISE)
+        with pytest.raises(CompatibilityError, match="Composed lacks 'svd'") as caught:
+            DDRM(steps=2).solve(problem, GaussianPrior())
+        names = str(caught.value).splitlines()[-1].removeprefix("Installed solvers that can: ").split(", ")
+        assert "dps" in names
+        assert "ddrm" not in names
+        for name in names:
+            assert registry().load("solver", name).examples()[0].solve(problem, GaussianPrior(), generator=0).x.isfinite().all()
+
+    def test_nonlinear_operator(self):
+        problem = Problem(Wavy(), measurement(), NOISE)
+        for entry in registry().of("solver"):
+            solver = entry.load().examples()[0]
+            if solver.requires.operator - {Capability.DIFFERENTIABLE}:
+                assert any("Wavy lacks" in gap for gap in solver.mismatches(problem, GaussianPrior())), entry.name
+
+    def test_no_noise_where_an_objective_is_needed(self):
+        problem = Problem(Kept(SHAPE), measurement() * Kept(SHAPE).mask, NoNoise())
+        for entry in registry().of("solver"):
+            solver = entry.load().examples()[0]
+            if solver.requires.measurement and not solver.mismatches(problem, GaussianPrior()):
+                assert solver.solve(problem, GaussianPrior(), generator=0).x.isfinite().all(), entry.name
+            assert solver.mismatches(problem, load_prior("tv")), entry.name
+
+
+class TestUnconditional:
+    def test_shape_and_batch(self):
+        with pytest.raises(InputError, match=r"\(channels, height, width\).*given \(8, 8\)"):
+            Problem.unconditional((8, 8))
+        with pytest.raises(InputError, match="batch must be at least 1; given 0"):
+            Problem.unconditional(SHAPE, 0)
