@@ -64,6 +64,8 @@ class Problem(metaclass=Remembering):
             object.__setattr__(self, "items", tuple(range(self.batch)))
         elif len(self.items) != self.batch:
             raise InputError(f"items has {len(self.items)} ids, y has {self.batch} items")
+        if len(set(self.items)) != len(self.items):
+            raise InputError(f"items must differ, since each keys a random stream of its own; given {self.items}")
 
     @property
     def batch(self) -> int:
