@@ -6,6 +6,7 @@ within 4 standard errors in every entry of mean and covariance. The law's own di
 solver's bias: `benchmarks/oracle.py` tabulates it; the assertions on it here are those of theory.
 """
 
+import itertools
 import math
 
 import pytest
@@ -61,7 +62,7 @@ def start(sigma):
 
 def generic_law(law, sigmas, eta):
     def steps():
-        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, following in itertools.pairwise(sigmas):
             gain, offset = law.denoiser(sigma)
             ratio = 1 - (following / sigma) ** 2
             kept = following / sigma * math.sqrt(1 - eta**2 * ratio)
@@ -76,7 +77,7 @@ def heun_law(law, sigmas):
         return (EYE - gain) / sigma, -offset / sigma
 
     def steps():
-        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, following in itertools.pairwise(sigmas):
             first, g = slope(sigma)
             matrix, shift = EYE + (following - sigma) * first, (following - sigma) * g
             if following > 0:
@@ -90,7 +91,7 @@ def heun_law(law, sigmas):
 
 def diffpir_law(law, sigmas, a, y, *, zeta, spread, sigma_y=SIGMA_Y):
     def steps():
-        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, following in itertools.pairwise(sigmas):
             gain, offset = law.denoiser(sigma)
             pull = a.T @ torch.linalg.inv(a @ a.T + sigma_y**2 / spread(sigma) * torch.eye(ROWS, dtype=torch.float64))
             matrix, shift = (EYE - pull @ a) @ gain, (EYE - pull @ a) @ offset + pull @ y
@@ -111,7 +112,7 @@ def ddrm_law(law, sigmas, a, y, *, eta=0.85, eta_b=1.0, sigma_y=SIGMA_Y):
     law_now = Gaussian(torch.where(informed, value, middle), torch.diag(torch.where(informed, first**2 - level**2, first**2)))
 
     def steps():
-        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, following in itertools.pairwise(sigmas):
             gain, offset = law.denoiser(sigma)
             gain, offset = vh @ gain @ vh.T, vh @ offset
             rows, shifts, noise = [], [], []
