@@ -81,7 +81,8 @@ def main() -> None:
     lines = [
         "# Bias under a Gaussian prior",
         "",
-        f"`python benchmarks/oracle.py --seeds {arguments.seeds}`: d = {SIZE}, m = {ROWS}, sigma_y = {SIGMA_Y}, {CHAINS} chains, mean ± standard error over the draws.",
+        f"`python benchmarks/oracle.py --seeds {arguments.seeds}`: d = {SIZE}, m = {ROWS}, sigma_y = {SIGMA_Y}, {CHAINS} chains,",
+        "mean ± standard error over the draws.",
         "",
         "| case | solver | mean error (s.d.) | covariance error | trace ratio | sliced W1 / floor |",
         "|---|---|---|---|---|---|",

@@ -1,7 +1,7 @@
 """The committed results of a run: `python benchmarks/quick_results.py runs/quick`.
 
-Writes quick.md (tables of means and spreads, and the comparisons that the suite was made for) and quick.png (one photograph: truth, measurement
-and every solver, an operator a row) into benchmarks/results.
+Writes quick.md (tables of means and spreads, and the comparisons that the suite was made for) and quick.png (one photograph:
+truth, measurement and every solver, an operator a row) into benchmarks/results.
 """
 
 import argparse
@@ -41,9 +41,8 @@ def comparisons(rows: list[dict[str, Any]]) -> list[str]:
         table = means(rows, operator, "haarpsi")
         best, rival = max(DIFFUSION, key=table.__getitem__), max(CLASSICAL, key=table.__getitem__)
         holds = "yes" if table[best] > table[rival] else "NO"
-        text.append(
-            f"- a diffusion solver above every classical one in HaarPSI, {operator}: {holds} ({best} {table[best]:.4f}, {rival} {table[rival]:.4f})"
-        )
+        seen = f"{best} {table[best]:.4f}, {rival} {table[rival]:.4f}"
+        text.append(f"- a diffusion solver above every classical one in HaarPSI, {operator}: {holds} ({seen})")
     return text
 
 
