@@ -4,6 +4,8 @@ with a noise schedule of its own)."""
 from __future__ import annotations
 
 from abc import abstractmethod
+from bisect import bisect
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -132,7 +134,8 @@ class DiffusionPrior(Denoiser):
         table = [sigma for sigma in self._table() if sigma_max is None or sigma <= sigma_max]
         if grid == "karras":
             wanted = sigma_grid(grid, steps, low=table[0], high=table[-1])[:-1]
-            picked = {min(table, key=lambda level, aim=aim: abs(level / aim - 1)) for aim in wanted}
+            middles = [(low + high) / 2 for low, high in pairwise(table)]
+            picked = {table[bisect(middles, aim)] for aim in wanted}
         else:
             sigma_grid(grid, steps, low=1, high=2)  # refuses an unknown name or steps < 1
             picked = {table[index] for index in vp_indices(grid, steps, len(table))}
