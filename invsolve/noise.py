@@ -31,6 +31,10 @@ class NoiseModel(nn.Module, metaclass=Remembering):
         """About one standard deviation of the noise on [0, 1] data: for the range check of a Problem."""
         return 0.0
 
+    def check(self, y: Measurement) -> None:
+        """Raise InputError where y cannot have come from this model."""
+        del y
+
     @property
     def batch(self) -> int | None:
         """Number of items when parameters differ per item, else None."""
@@ -117,14 +121,25 @@ class PoissonNoise(NoiseModel):
         gain: the value of one count in data units; the variance of y is gain * clean.
 
     Raises:
-        InputError: gain is not a positive finite number; a clean value is negative when sampling.
+        InputError: gain is not a positive finite number; a value of H(x), or of a Problem's y, is negative.
     """
 
     def __init__(self, gain: float) -> None:
         super().__init__()
-        if not 0 < float(gain) < float("inf"):
+        try:
+            self.gain = float(gain)
+        except (TypeError, ValueError, RuntimeError):
+            raise InputError(f"gain must be a number, one for all items; given {gain!r}") from None
+        if not 0 < self.gain < float("inf"):
             raise InputError(f"gain must be positive and finite; given {gain}")
-        self.gain = float(gain)
+
+    def check(self, y: Measurement) -> None:
+        """Counts are not negative; below 0 the likelihood has no maximum."""
+        if any(part.is_complex() for part in parts(y)):
+            raise InputError("Poisson noise needs real data; y is complex")
+        least = min((float(part.detach().min()) for part in parts(y) if part.numel()), default=0.0)
+        if least < 0:
+            raise InputError(f"Poisson noise needs y >= 0; its smallest value is {least:.3g}: clip it, or take GaussianNoise")
 
     def sample(self, clean: Measurement, rng: Rng) -> Measurement:
         """gain * Poisson(clean / gain)."""

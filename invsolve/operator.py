@@ -170,7 +170,7 @@ class Operator(nn.Module, metaclass=Remembering):
         dtype = x.real.dtype
         if buffer.is_complex():
             dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-        if buffer.dtype == dtype and buffer.device == x.device:
+        if buffer.dtype == dtype and buffer.device == x.device and not buffer.is_inference():
             return buffer
         if buffer.requires_grad:
             return buffer.to(x.device, dtype)
@@ -182,7 +182,7 @@ class Operator(nn.Module, metaclass=Remembering):
         if held is None or held[0] is not buffer or held[1] != version:
             # A tensor made under inference mode could not take part in a later backward pass.
             with torch.inference_mode(False):
-                cache[key] = held = (buffer, version, buffer.to(x.device, dtype))
+                cache[key] = held = (buffer, version, buffer.to(x.device, dtype, copy=buffer.is_inference()))
         return held[2]
 
     def __getitem__(self, index: int | slice) -> Operator:

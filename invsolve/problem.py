@@ -44,7 +44,8 @@ class Problem(metaclass=Remembering):
         check_range: refuse y far outside the operator's output range (0..255 data); False for data in other units.
 
     Raises:
-        InputError: wrong shape, rank, dtype, device, NaN or Inf, values far out of range, batch sizes that differ.
+        InputError: wrong shape, rank, dtype, device, NaN or Inf, values far out of range or impossible under the noise model, batch sizes
+            that differ.
     """
 
     operator: Operator
@@ -186,6 +187,7 @@ def check_measurement(operator: Operator, y: Measurement, noise: NoiseModel, *, 
     sizes = {"y": len(parts(y)[0]), "operator": operator.batch, "noise": noise.batch}
     if len({len(part) for part in parts(y)} | {size for size in sizes.values() if size is not None}) > 1:
         raise InputError(f"batch sizes differ: {', '.join(f'{key} {size}' for key, size in sizes.items() if size is not None)}")
+    noise.check(y)
     if check_range and operator.output_range is not None:
         refuse_far_values(operator, y, noise)
 
@@ -217,8 +219,11 @@ def refuse_far_values(operator: Operator, y: Measurement, noise: NoiseModel) -> 
     low, high = operator.output_range
     margin = (high - low) + 10 * noise.spread()
     for part in parts(y):
-        if part.numel() and (float(part.min()) < low - margin or float(part.max()) > high + margin):
-            given = f"[{float(part.min()):.3g}, {float(part.max()):.3g}]"
+        if not part.numel():
+            continue
+        least, most = float(part.detach().min()), float(part.detach().max())
+        if least < low - margin or most > high + margin:
+            given = f"[{least:.3g}, {most:.3g}]"
             raise InputError(
                 f"y spans {given}, but {operator.label} of a [0, 1] image lies in [{low:g}, {high:g}]; "
                 "divide 0..255 data by 255 (and its sigma too), or pass check_range=False"

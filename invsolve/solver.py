@@ -10,13 +10,13 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from invsolve.arguments import Remembering, checked
+from invsolve.arguments import Remembering, checked, signature_of
 from invsolve.errors import CompatibilityError, DivergedError, InputError
 from invsolve.measurement import parts
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise
@@ -129,6 +129,10 @@ class Solver(metaclass=Remembering):
             InputError: no Problem, x_init of another shape, samples < 1, keep < 0, an unusable generator or callback.
             DivergedError: an iterate is not finite.
         """
+        if torch.is_inference_mode_enabled():  # no gradient can be taken in there; without one, nothing is lost by leaving it
+            with torch.inference_mode(False), torch.no_grad():
+                kwargs: dict[str, Any] = {"generator": generator, "samples": samples, "x_init": x_init, "callback": callback}
+                return self.solve(problem, prior, **kwargs, keep=keep, throw=throw, start=start)
         if not isinstance(problem, Problem):
             raise InputError(f"problem must be a Problem, given {type(problem).__name__}; the order is solve(problem, prior)")
         gaps = self.mismatches(problem, prior)
@@ -139,6 +143,9 @@ class Solver(metaclass=Remembering):
                 raise InputError(f"{name} must be a whole number, at least {least}; given {count!r}")
         if callback is not None and not callable(callback):
             raise InputError(f"callback must be callable: callback(step) -> bool | None; given {type(callback).__name__}")
+        if any(part.is_inference() for part in parts(problem.y)):  # such tensors cannot be kept for a backward pass
+            y = tuple(part.clone() for part in parts(problem.y))
+            problem = replace(problem, y=y if isinstance(problem.y, tuple) else y[0])
         start = self._start(problem, x_init, start)
         first = Rng.make(generator, problem.items)
         rngs = [first, *(Rng(first.seed, problem.items, sample) for sample in range(1, samples or 1))]
@@ -163,6 +170,8 @@ class Solver(metaclass=Remembering):
         if x_init is None and start is None:
             return None
         image = problem.image
+        if start is not None and not isinstance(start, Step):
+            raise InputError(f"start must be a kept Step, such as solution.trace[-1]; given {type(start).__name__}")
         if x_init is None:
             assert start is not None
             if start.x.shape != image.shape or start.x.dtype != image.dtype:
@@ -260,9 +269,13 @@ def prior_gaps(solver: Solver, problem: Problem, prior: Prior) -> list[str]:
     if isinstance(prior, Denoiser):
         if requires.gradient and not prior.differentiable:
             gaps.append(f"prior {type(prior).__name__} is not differentiable")
+        if requires.gradient and any(weight.is_inference() for weight in prior.parameters()):
+            gaps.append(f"prior {type(prior).__name__} was made under torch.inference_mode(), so it has no gradient; make it outside")
         channels = problem.operator.in_shape[0]
         if prior.channels is not None and prior.channels != channels:
-            gaps.append(f"prior {type(prior).__name__} takes {prior.channels}-channel images, the operator {channels}-channel ones")
+            name = type(prior).__name__
+            hint = f"; make it with channels={channels}" if "channels" in signature_of(type(prior)).parameters else ""
+            gaps.append(f"prior {name} takes {prior.channels}-channel images, the operator {channels}-channel ones{hint}")
         if prior.in_shape is not None and prior.in_shape != problem.operator.in_shape:
             gaps.append(f"prior {type(prior).__name__} takes images of shape {prior.in_shape}, the operator {problem.operator.in_shape}")
     device = parts(problem.y)[0].device

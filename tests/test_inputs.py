@@ -1,12 +1,16 @@
 """What Problem and every solver refuse at entry, each with what was given, what is allowed and what to do."""
 
+import warnings
+
 import pytest
 import torch
+from invsolve_operators import Identity, Mask
 
 from invsolve import Capability, GaussianNoise, IterativeProx, NoNoise, Operator, PoissonNoise, Problem, Rng, Stack, load_prior, registry
 from invsolve.errors import ArgumentError, CompatibilityError, InputError
-from invsolve.priors import GaussianPrior
-from invsolve.solvers import DDRM, DPS, DiffPIR
+from invsolve.priors import DiffusionPrior, GaussianPrior
+from invsolve.schedule import DiscreteVP
+from invsolve.solvers import ADMM, DDRM, DPS, HQS, AdamTV, DiffPIR, Heun, ScoreALD
 from invsolve.testing.settings import Coupled, Kept, truth
 
 SHAPE = (3, 8, 9)
@@ -117,6 +121,17 @@ class TestNoise:
         with pytest.raises(InputError, match="gain must be positive and finite; given"):
             PoissonNoise(gain)
 
+    @pytest.mark.parametrize("gain", ["x", None, torch.ones(2)])
+    def test_a_gain_that_is_no_number(self, gain):
+        with pytest.raises(InputError, match="gain must be a number, one for all items"):
+            PoissonNoise(gain)
+
+    def test_negative_counts(self):
+        """The likelihood falls without end where y < 0: a run would return an image as if nothing were wrong."""
+        with pytest.raises(InputError, match=r"Poisson noise needs y >= 0; its smallest value is -0\.25"):
+            Problem(Kept(SHAPE), with_bad(-0.25), PoissonNoise(0.01))
+        assert Problem(Kept(SHAPE), with_bad(0.0), PoissonNoise(0.01)).batch == 2
+
     def test_a_level_per_item_must_have_the_batch_s_length(self):
         three = GaussianNoise(torch.full((3,), 0.1))
         with pytest.raises(InputError, match="batch sizes differ: y 2, noise 3"):
@@ -214,6 +229,7 @@ class TestSolve:
             ({"callback": 3}, "callback must be callable.*given int"),
             ({"generator": "0"}, "generator must be an int.*not str"),
             ({"generator": True}, "generator must be an int.*not bool"),
+            ({"start": 3}, "start must be a kept Step.*given int"),
         ],
     )
     def test_options(self, options, words):
@@ -226,6 +242,38 @@ class TestSolve:
         problem = self.problem if cls.requires.measurement else Problem.unconditional(SHAPE)
         with pytest.raises(CompatibilityError, match=f"steps must be a whole number, at least 1; given {steps}"):
             cls(steps=steps).solve(problem, GaussianPrior())
+
+    @pytest.mark.parametrize("cls", [AdamTV, HQS, ADMM], ids=lambda cls: cls.__name__)
+    @pytest.mark.parametrize("steps", [0, -3, 2.5, "4"])
+    def test_steps_of_the_classical_solvers(self, cls, steps):
+        with pytest.raises(InputError, match=f"steps must be a whole number, at least 1; given {steps!r}"):
+            cls(steps=steps)
+
+    def test_a_number_of_inner_steps_and_a_churn_that_are_none(self):
+        with pytest.raises(InputError, match=r"a whole inner >= 1.*given inner=1\.5"):
+            ScoreALD(inner=1.5)
+        with pytest.raises(InputError, match=r"churn >= 0.*given churn=nan"):
+            Heun(churn=float("nan"))
+
+    @pytest.mark.parametrize("cls", SAMPLERS, ids=lambda cls: cls.__name__)
+    @pytest.mark.parametrize("sigma_max", [-1, 0, 1e-4, float("nan"), float("inf"), "1"])
+    @pytest.mark.parametrize("schedule", [False, True])
+    def test_a_first_level_that_is_none(self, cls, sigma_max, schedule):
+        """A level below the prior's range gave a rising grid, a negative one a complex number, NaN a run that diverged."""
+        problem = self.problem if cls.requires.measurement else Problem.unconditional(SHAPE)
+        prior = DiffusionPrior(GaussianPrior(), DiscreteVP()) if schedule else GaussianPrior()
+        with pytest.raises(CompatibilityError, match="sigma_max must be a finite number, at least the prior's lowest level"):
+            cls(steps=3, sigma_max=sigma_max).solve(problem, prior)
+
+    def test_other_channels_name_the_argument_that_helps(self):
+        grey = Problem(Kept((1, 8, 8)), torch.full((1, 1, 8, 8), 0.5), NOISE)
+        with pytest.raises(CompatibilityError, match="takes 3-channel images, the operator 1-channel ones; make it with channels=1"):
+            DPS(steps=2).solve(grey, load_prior("natural"))
+
+    def test_a_y_that_asks_for_a_gradient_is_no_warning(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert Problem(Identity(SHAPE), measurement().requires_grad_(), NOISE).batch == 2
 
     def test_a_start_of_another_problem(self):
         start = DPS(steps=3).solve(self.problem, GaussianPrior(), generator=0, keep=1).trace[0]
@@ -290,3 +338,30 @@ class TestUnconditional:
             Problem.unconditional((8, 8))
         with pytest.raises(InputError, match="batch must be at least 1; given 0"):
             Problem.unconditional(SHAPE, 0)
+
+
+class TestInferenceMode:
+    """Inside torch.inference_mode() no gradient can be taken; a solve leaves it for its own duration."""
+
+    @pytest.mark.parametrize("noise", [NOISE, PoissonNoise(0.05)], ids=["gaussian", "poisson"])
+    @pytest.mark.parametrize(("solver", "prior"), [(AdamTV(steps=3), "tv"), (DPS(steps=3), "gaussian")], ids=["adam-tv", "dps"])
+    def test_the_result_is_the_same(self, solver, prior, noise):
+        def made():
+            return Problem.simulate(Mask(SHAPE, keep=0.5), measurement(), noise, generator=0)
+
+        wanted, modes = solver.solve(made(), load_prior(prior), generator=0).x, []
+        with torch.inference_mode():
+            problem = made()
+            inside = solver.solve(problem, load_prior(prior), generator=0, callback=lambda _: modes.append(torch.is_grad_enabled())).x
+            assert torch.is_inference_mode_enabled()
+        assert torch.equal(inside, wanted)
+        assert set(modes) == {False}
+        assert torch.equal(solver.solve(problem, load_prior(prior), generator=0).x, wanted)
+
+    def test_weights_made_in_it_are_refused_where_a_gradient_is_needed(self):
+        with torch.inference_mode():
+            prior = load_prior("natural")
+        problem = Problem(Kept(SHAPE), measurement(), NOISE)
+        with pytest.raises(CompatibilityError, match=r"made under torch\.inference_mode\(\)"):
+            DPS(steps=2).solve(problem, prior)
+        assert DiffPIR(steps=2).solve(problem, prior, generator=0).steps == 2

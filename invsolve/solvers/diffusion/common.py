@@ -51,8 +51,10 @@ def grid_gaps(prior: Denoiser, steps: int, grid: str, sigma_max: float | None) -
     if not isinstance(steps, int) or steps < 1:
         return [f"steps must be a whole number, at least 1; given {steps!r}"]
     low, high = prior.sigma_range
-    sigmas = prior.sigmas(steps, grid, sigma_max)[:-1]
     slack = 1e-6
+    if sigma_max is not None and not (isinstance(sigma_max, int | float) and low * (1 - slack) <= sigma_max < math.inf):
+        return [f"sigma_max must be a finite number, at least the prior's lowest level {low:.4g}; given {sigma_max!r}"]
+    sigmas = prior.sigmas(steps, grid, sigma_max)[:-1]
     if not sigmas or sigmas[0] > high * (1 + slack) or sigmas[-1] < low * (1 - slack):
         span = f"{sigmas[0]:.4g} .. {sigmas[-1]:.4g}" if sigmas else "nothing"
         return [f"grid '{grid}' spans sigma {span}, the prior is good for {low:.4g} .. {high:.4g}; take another grid or sigma_max"]

@@ -48,7 +48,7 @@ class Heun(Solver):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.churn < 0 or self.s_noise <= 0:
+        if not (0 <= self.churn < math.inf and 0 < self.s_noise < math.inf):
             raise InputError(f"need churn >= 0 and s_noise > 0; given churn={self.churn}, s_noise={self.s_noise}")
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:

@@ -62,8 +62,10 @@ class ScoreALD(Solver):
     authors: bool = False
 
     def __post_init__(self) -> None:
-        if self.inner < 1 or not 0 < self.step < 1 or not 0 <= self.gamma < math.inf:
-            raise InputError(f"need inner >= 1, 0 < step < 1, gamma >= 0; given inner={self.inner}, step={self.step}, gamma={self.gamma}")
+        if not isinstance(self.inner, int) or self.inner < 1 or not 0 < self.step < 1 or not 0 <= self.gamma < math.inf:
+            raise InputError(
+                f"need a whole inner >= 1, 0 < step < 1, gamma >= 0; given inner={self.inner}, step={self.step}, gamma={self.gamma}"
+            )
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """A grid that leaves the prior's range; no noise and no gamma, which leaves the likelihood without a width."""

@@ -74,8 +74,8 @@ class HQS(Solver):
     ensemble: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"steps must be at least 1; given {self.steps}")
+        if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
+            raise InputError(f"steps must be a whole number, at least 1; given {self.steps!r}")
         for name in ("growth", "sigma_start", "fidelity"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise InputError(f"{name} must be positive and finite; given {getattr(self, name)}")

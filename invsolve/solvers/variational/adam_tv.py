@@ -53,8 +53,8 @@ class AdamTV(Solver):
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(f"steps must be at least 1; given {self.steps}")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise InputError(f"steps must be a whole number, at least 1; given {self.steps!r}")
         if not (math.isfinite(self.lr) and self.lr > 0 and self.eps > 0):
             raise InputError(f"lr and eps must be positive and finite; given lr={self.lr}, eps={self.eps}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
