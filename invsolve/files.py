@@ -72,15 +72,20 @@ def replacing_folder(path: str | Path, marker: str) -> Iterator[Path]:
 
 
 def make_parent(target: Path) -> None:
-    """Make the folder that `target` lies in.
+    """Make the folder that `target` lies in; raises as `make_folder`."""
+    make_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; one that is there is left as it is.
 
     Raises:
         InputError: it cannot be made.
     """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make the folder {target.parent}: {error.strerror or error}") from error
+        raise InputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
 
 
 def regular_file(path: str | Path, what: str) -> Path:

@@ -335,6 +335,12 @@ def test_settings_for_one_operator(tmp_path):
     assert (solver.at("block-mean")[1].name, solver.at("block-mean")[1].parameters) == ("tv", {})
 
 
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot make the folder"):
+        run("smoke", out=tmp_path / "file" / "run")
+
+
 def test_unknown_suites_and_broken_files(tmp_path):
     with pytest.raises(UnknownNameError, match="did you mean quick"):
         Suite.load("quik")

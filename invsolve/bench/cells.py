@@ -20,6 +20,8 @@ from typing import Any
 
 from torch import Tensor
 
+from invsolve.files import make_folder
+
 SCHEMA = 1
 ORPHAN_SECONDS = 3600
 
@@ -59,7 +61,7 @@ class Store:
 
     def __init__(self, root: Path, kind: str, record: str) -> None:
         self.folder, self.record = root / kind, record
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
 
     def path(self, key: str) -> Path:
         """Where the folder of a key is."""
