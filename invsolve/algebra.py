@@ -38,6 +38,9 @@ class Combined(Operator):
 
     def __init__(self, *operators: Operator) -> None:
         super().__init__()
+        for operator in operators:
+            if not isinstance(operator, Operator):
+                raise InputError(f"{self.label} takes operators, one after the other; given {type(operator).__name__}")
         self.operators = nn.ModuleList(operators)
         self.batch = common_batch(*operators)
 

@@ -159,6 +159,12 @@ def test_sum_of_item_wise_operators_selects_both():
     assert (total[1](x[1:2]) - (GaussianBlur(SHAPE, 1.0)(x[1:2]) + MASK(x[1:2]))).abs().max() <= TOL
 
 
+def test_what_is_no_operator_is_refused():
+    for make in (lambda: Stack([MASK, MASK]), lambda: IterativeProx(3), lambda: Stack(MASK, draw(1, *SHAPE))):  # pyright: ignore
+        with pytest.raises(InputError, match=r"takes operators, one after the other; given (list|int|Tensor)"):
+            make()
+
+
 def test_stack_prox_needs_to_be_asked_for():
     stack = Stack(MASK, blur())
     assert not stack.has(Capability.PROX)
