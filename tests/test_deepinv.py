@@ -306,3 +306,16 @@ def test_loading_draws_nothing_and_the_plugin_imports_neither_torch_nor_deepinv(
     assert torch.equal(before, torch.random.get_rng_state())
     code = "import invsolve_deepinv, sys; assert not {'torch', 'deepinv'} & set(sys.modules), sorted(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_names_of_the_readme_can_be_imported_from_the_package():
+    import invsolve_deepinv
+
+    assert {name: getattr(invsolve_deepinv, name) for name in invsolve_deepinv.__all__} == {
+        "DeepinvDenoiser": DeepinvDenoiser,
+        "DeepinvOperator": DeepinvOperator,
+        "DnCNNPrior": DnCNNPrior,
+        "Natural": Natural,
+    }
+    with pytest.raises(AttributeError, match="no attribute 'DeepinvPhysic'"):
+        _ = invsolve_deepinv.DeepinvPhysic

@@ -1,11 +1,23 @@
 """deepinv inside invsolve: the shipped priors, any deepinv physics as an Operator, any deepinv denoiser as a Denoiser.
 
-Importing this module imports neither torch nor deepinv: entries are strings until they are used.
+Importing this module imports neither torch nor deepinv: entries are strings, and classes are imported, at first use.
+
+    from invsolve_deepinv import DeepinvDenoiser, DeepinvOperator
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from invsolve.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from invsolve_deepinv.denoisers import DeepinvDenoiser
+    from invsolve_deepinv.physics import DeepinvOperator
+    from invsolve_deepinv.priors import DnCNNPrior, Natural
+
+_HOME = {"DeepinvDenoiser": "denoisers", "DeepinvOperator": "physics", "DnCNNPrior": "priors", "Natural": "priors"}
+
+__all__ = ["DeepinvDenoiser", "DeepinvOperator", "DnCNNPrior", "Natural"]
 
 NEEDS = 'pip install "deepinv>=0.5.0"'
 
@@ -30,3 +42,15 @@ def invsolve_register(registry: Any) -> None:
     )
     add("prior", "deepinv-denoiser", "invsolve_deepinv.denoisers:DeepinvModel", summary="any deepinv.models class by its name", needs=NEEDS)
     add("operator", "deepinv", "invsolve_deepinv.physics:DeepinvPhysics", summary="any deepinv.physics class by its name", needs=NEEDS)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f"invsolve_deepinv.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'invsolve_deepinv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
