@@ -296,3 +296,14 @@ def test_bench_run_and_report(here):
     assert done.exit_code == 0, done.output
     assert report.is_file()
     assert call("bench", "report", ".").exit_code == 2
+
+
+def test_check_takes_a_device_for_operators():
+    done = call("check", "operator", "identity", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    wrong = call("check", "operator", "identity", "--device", "nonsense")
+    assert wrong.exit_code == 2
+    assert "nonsense" in wrong.output
+    elsewhere = call("check", "solver", "ddim", "--device", "meta")
+    assert elsewhere.exit_code == 2
+    assert "operators" in elsewhere.output

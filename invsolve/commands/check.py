@@ -18,21 +18,28 @@ CHECKED = ("operator", "prior", "solver")
 @click.argument("kind", type=Kind(), required=False)
 @click.argument("name", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every entry of KIND, or of every kind.")
-def check(kind: str | None, name: str | None, everything: bool) -> None:
-    """Run the conformance checks on one entry (KIND NAME) or on all (--all): one line a check, exit code 1 if any fails."""
+@click.option("--device", default="cpu", show_default=True, help="Where operators are checked: cpu, cuda, ...")
+def check(kind: str | None, name: str | None, everything: bool, device: str) -> None:
+    """Run the conformance checks on one entry (KIND NAME) or on all (--all): one line a check, exit code 1 if any fails.
+
+    The checks of priors and solvers run on the CPU, where equality to the bit is promised; --device is for operators.
+    """
+    from invsolve.build import usable_device
     from invsolve.plugins import registry
 
     if kind is not None and kind not in CHECKED:
         raise click.UsageError(f"there are checks for {', '.join(CHECKED)}; not for {kind}")
     if everything == (name is not None) or (kind is None and not everything):
         raise click.UsageError("give KIND NAME, or [KIND] --all")
+    if usable_device(device).type != "cpu" and kind != "operator":
+        raise click.UsageError(f"--device {device} is for operators; the checks of priors and solvers run on the CPU")
     if everything:
         chosen = [entry for one in CHECKED if kind in (None, one) for entry in registry().of(one)]
     else:
         chosen = [registry().entry(str(kind), str(name))]
     passed, failed = 0, []
     for entry in chosen:
-        for label, fault in results(entry, alone=not everything):
+        for label, fault in results(entry, device, alone=not everything):
             click.echo(f"{'FAIL' if fault else 'PASS'}  {entry.kind} {entry.name}  {line(label)}{'  ' + line(fault) if fault else ''}")
             passed, failed = (passed, [*failed, label]) if fault else (passed + 1, failed)
     click.echo(f"{passed} passed, {len(failed)} failed")
@@ -40,10 +47,10 @@ def check(kind: str | None, name: str | None, everything: bool) -> None:
         sys.exit(1)
 
 
-def results(entry: Any, *, alone: bool) -> Iterator[tuple[str, str]]:
+def results(entry: Any, device: str, *, alone: bool) -> Iterator[tuple[str, str]]:
     """(check, fault or "") of an entry; one that cannot be loaded is a fault among many, and an error where it stands alone."""
     try:
-        examples = examples_of(entry)
+        examples = [example.to(device) if entry.kind == "operator" else example for example in examples_of(entry)]
     except Exception as error:
         if alone:
             raise
