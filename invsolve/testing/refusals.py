@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from invsolve.errors import ArgumentError, CompatibilityError, InputError
+from invsolve.measurement import parts
 from invsolve.noise import GaussianNoise
 from invsolve.priors.base import Denoiser, Regulariser
 from invsolve.priors.gaussian import GaussianPrior
@@ -59,7 +60,9 @@ def check_refuses_noise(solver: Solver) -> None:
         for kind in NOISES:
             if not issubclass(kind, solver.requires.noise):
                 noise = kind(0.1) if kind.__init__.__code__.co_argcount > 1 else kind()
-                problem = Problem(setting.problem.operator, setting.problem.y, noise)
+                y = setting.problem.y
+                kept = tuple(part if part.is_complex() else part.clamp_min(0) for part in parts(y))  # counts are not negative
+                problem = Problem(setting.problem.operator, kept if isinstance(y, tuple) else kept[0], noise)
                 refused(lambda p=problem, s=setting: solver.solve(p, s.prior), CompatibilityError, kind.__name__)
 
 
