@@ -61,12 +61,19 @@ class Counted(Denoiser):
         self.calls, self.seconds = 0, 0.0
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """The inner denoiser's estimate."""
+        """The inner denoiser's estimate, in x's dtype.
+
+        Raises:
+            InputError: it has another shape than x.
+        """
         start = time.perf_counter()
         out = self.inner(x, sigma)
         self.calls += 1
         self.seconds += time.perf_counter() - start
-        return out
+        if out.shape != x.shape:  # broadcasting would turn it into an image
+            name = type(self.inner).__name__
+            raise InputError(f"prior {name} must return images of shape {tuple(x.shape)}; it gave {tuple(out.shape)}")
+        return out.to(x.dtype)
 
     def sigmas(self, steps: int, grid: str = "karras", sigma_max: float | None = None) -> list[float]:
         """The inner denoiser's grid."""

@@ -218,6 +218,18 @@ def test_nonsense_is_refused(call, words):
         call()
 
 
+@pytest.mark.parametrize("schedule", [None, DiscreteVP()])
+@pytest.mark.parametrize("kind", ["x0", "eps"])
+def test_an_output_of_another_shape_is_refused(kind, schedule):
+    """A network that learns its variance has twice the channels; one channel would be broadcast."""
+    x = images(SIGMAS)
+    both = as_denoiser(lambda x, _: torch.cat([x, x], 1), kind, schedule=schedule)
+    with pytest.raises(InputError, match=r"gives \(4, 6, 6, 5\) for images of shape \(4, 3, 6, 5\); .*learned variance.*\[:, :3\]"):
+        both(x, 1.0)
+    with pytest.raises(InputError, match=r"gives \(4, 1, 6, 5\) for images of shape \(4, 3, 6, 5\)$"):
+        as_denoiser(lambda x, _: x[:, :1], kind, schedule=schedule)(x, 1.0)
+
+
 def test_the_range_of_a_scheduled_network_follows_its_schedule():
     denoiser = as_denoiser(lambda x, t: x, "x0", range=(-1.0, 1.0), schedule=SCHEDULE)
     assert denoiser.sigma_range == (SCHEDULE.sigmas[0] / 2, SCHEDULE.sigmas[-1] / 2)

@@ -8,7 +8,7 @@ from invsolve_operators import Identity, Mask
 
 from invsolve import Capability, GaussianNoise, IterativeProx, NoNoise, Operator, PoissonNoise, Problem, Rng, Stack, load_prior, registry
 from invsolve.errors import ArgumentError, CompatibilityError, InputError
-from invsolve.priors import DiffusionPrior, GaussianPrior
+from invsolve.priors import Denoiser, DiffusionPrior, GaussianPrior
 from invsolve.schedule import DiscreteVP
 from invsolve.solvers import ADMM, DDRM, DPS, HQS, AdamTV, DiffPIR, Heun, ScoreALD
 from invsolve.testing.settings import Coupled, Kept, truth
@@ -38,6 +38,19 @@ class Wavy(Operator):
 
     def forward(self, x):
         return x.sin()
+
+
+class Odd(Denoiser):
+    """A denoiser that breaks its contract."""
+
+    sigma_range = (0.002, 80.0)
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x, sigma):
+        return self.function(x)
 
 
 BAD_TENSORS = {
@@ -269,6 +282,16 @@ class TestSolve:
         grey = Problem(Kept((1, 8, 8)), torch.full((1, 1, 8, 8), 0.5), NOISE)
         with pytest.raises(CompatibilityError, match="takes 3-channel images, the operator 1-channel ones; make it with channels=1"):
             DPS(steps=2).solve(grey, load_prior("natural"))
+
+    @pytest.mark.parametrize(
+        "solver", [HQS(), ADMM(), DPS(steps=2), DDRM(steps=2), DiffPIR(steps=2)], ids=lambda solver: type(solver).__name__
+    )
+    def test_a_denoiser_of_other_channels_or_precision(self, solver):
+        """A single channel was broadcast to an image of three, and an answer in float64 became the solution's."""
+        problem = Problem(Identity(SHAPE), measurement(), NOISE)
+        with pytest.raises(InputError, match=r"prior Odd must return images of shape \(2, 3, 8, 9\); it gave \(2, 1, 8, 9\)"):
+            solver.solve(problem, Odd(lambda x: x.mean(1, keepdim=True)), generator=0)
+        assert solver.solve(problem, Odd(lambda x: 0.5 * x.double()), generator=0).x.dtype == torch.float32
 
     def test_a_y_that_asks_for_a_gradient_is_no_warning(self):
         with warnings.catch_warnings():

@@ -97,13 +97,27 @@ class NetworkDenoiser(Denoiser):
         level = torch.as_tensor(sigma, dtype=dtype, device=x.device).expand(len(x))
         half = self.precision == "bfloat16"
         with torch.autocast(x.device.type, torch.bfloat16) if half else nullcontext():
-            out = self.net(inside, level)
+            out = fitting(self.net(inside, level), inside)
         out = out.to(x.dtype)
         if self.kind == "eps":
             out = x - column(level, x) * out
         elif self.kind == "score":
             out = x + column(level, x) ** 2 * out
         return out.contiguous()
+
+
+def fitting(out: Tensor, x: Tensor) -> Tensor:
+    """A network's output, which must have the images' shape: broadcasting would hide another one.
+
+    Raises:
+        InputError: another shape.
+    """
+    if out.shape == x.shape:
+        return out
+    count = x.shape[1]
+    learned = out.ndim == x.ndim and out.shape[1] == 2 * count
+    hint = f"; where the second half is a learned variance, pass lambda x, t: net(x, t)[:, :{count}]" if learned else ""
+    raise InputError(f"the network gives {tuple(out.shape)} for images of shape {tuple(x.shape)}{hint}")
 
 
 class ScheduledNet(nn.Module):
@@ -126,7 +140,7 @@ class ScheduledNet(nn.Module):
         t = t.round() if self.snap else t
         level = column(sigma, x)
         scale = (1 + level**2).rsqrt()
-        out = self.net(x * scale, t)
+        out = fitting(self.net(x * scale, t), x)
         if self.kind == "eps":
             return x - level * out
         if self.kind == "v":
@@ -152,7 +166,7 @@ def as_denoiser(
         options: those of NetworkDenoiser: sigma_range, clip, s0, channels, blind, precision, channels_last (network units).
 
     Raises:
-        InputError: a kind that does not exist, or "v" without a schedule.
+        InputError: a kind that does not exist, or "v" without a schedule; when called: an output of another shape than the images.
     """
     if kind not in KINDS:
         raise InputError(f"kind must be one of {', '.join(KINDS)}; given {kind!r}")
