@@ -62,8 +62,16 @@ def set_up(config: Config) -> Setup:
     registry().entry("prior", config.prior.name)
     device = usable_device(config.run.device)
     problem, truth = _problem(config, noise)
-    prior: Prior = build("prior", config.prior, config)
+    prior = _prior(config, problem.operator.in_shape[0])
     return Setup(problem.to(device), prior.to(device), solver, truth)
+
+
+def _prior(config: Config, channels: int) -> Prior:
+    """The prior; one for other channels that takes `channels`, which the file leaves out, is made for the image's."""
+    prior: Prior = build("prior", config.prior, config)
+    fits = getattr(prior, "channels", None) in (None, channels) or "channels" in config.prior.arguments
+    takes = signature_of(registry().load("prior", config.prior.name)).parameters
+    return prior if fits or "channels" not in takes else build("prior", config.prior, config, channels=channels)
 
 
 def usable_device(name: str) -> torch.device:

@@ -117,6 +117,13 @@ def test_grey_measurement_of_a_colour_image(folder):
     assert setup.problem.y.shape == (1, 1, 8, 12)
 
 
+def test_a_prior_with_channels_follows_the_image_unless_told(folder):
+    grey = {"image": "pictures/photo.png", "channels": 1, "simulate": True}
+    for data, said, channels in ((grey, {}, 1), (grey, {"channels": 3}, 3), ({**grey, "channels": 3}, {}, 3)):
+        setup = made(folder, data=data, prior={"name": "natural", **said}, solver={"name": "diffpir", "steps": 2})
+        assert setup.prior.channels == channels
+
+
 def test_no_shape_fits(folder):
     with pytest.raises(InputError, match=r"no image shape was found.*in_shape="):
         made(folder, data={"image": "pictures/photo.png"}, operator={"name": "block-mean", "factor": 5})
