@@ -179,6 +179,12 @@ class HiddenCalls(Sound):
         return super().iterate(problem, prior, rng, start)
 
 
+class LeavesNoGrad(Sound):
+    def iterate(self, problem, prior, rng, start=None):
+        with torch.no_grad():
+            yield from super().iterate(problem, prior, rng, start)
+
+
 FAULTS = {
     CoupledItems: "check_item_alone",
     GlobalNoise: "check_untouched",
@@ -191,6 +197,7 @@ FAULTS = {
     CarriesAGraph: "check_finite_answer",
     SameForAllSeeds: "check_other_seed",
     HiddenCalls: "check_nfe",
+    LeavesNoGrad: "check_untouched",
 }
 
 
@@ -202,6 +209,11 @@ def test_a_sound_solver_passes():
 def test_a_planted_fault_is_found(faulty):
     found = failures(faulty(), solver_checks(faulty()))
     assert FAULTS[faulty] in found, found
+
+
+def test_a_changed_gradient_mode_says_what_to_do():
+    found = failures(LeavesNoGrad(), solver_checks(LeavesNoGrad()))
+    assert "gradient mode was changed; decorate iterate with @torch.no_grad()" in str(found["check_untouched"])
 
 
 def test_the_item_check_sees_every_item():

@@ -197,6 +197,10 @@ def check_nfe(solver: Solver) -> None:
         need(0 <= solution.network_seconds <= solution.seconds, f"{setting.label}: {solution.network_seconds} s in the network")
 
 
+# A `with` block inside a generator stays open while the caller has the step; the decorator closes it at every yield.
+GRADIENT_HINT = "decorate iterate with @torch.no_grad(), in place of a with block around a yield"
+
+
 def check_untouched(solver: Solver) -> None:
     """y, operator, noise and prior, the global generators, the default dtype and the gradient mode are as they were."""
     for setting in settings(solver):
@@ -208,7 +212,10 @@ def check_untouched(solver: Solver) -> None:
                 world = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate(), torch.get_default_dtype())  # pyright: ignore
                 solver.solve(problem, prior, generator=1, callback=lambda _, m=modes: m.append(torch.is_grad_enabled()))
                 after = (torch.get_rng_state(), np.random.get_state()[1], random.getstate(), torch.get_default_dtype())  # pyright: ignore
-                need(torch.is_grad_enabled() == grad and set(modes) == {grad}, f"{setting.label}: the gradient mode was changed")
+                need(
+                    torch.is_grad_enabled() == grad and set(modes) == {grad},
+                    f"{setting.label}: the gradient mode was changed; {GRADIENT_HINT}",
+                )
             for old, new in zip(held, frozen_state(*things), strict=True):
                 same(old, new, 0, f"{setting.label}: y, operator, noise or prior was changed")
             need(torch.equal(world[0], after[0]), f"{setting.label}: torch's global generator was used")
