@@ -55,7 +55,8 @@ class NetworkDenoiser(Denoiser):
     """Any callable net(x, sigma) as a Denoiser of its own range, VE form; casts at its border.
 
     Args:
-        net: called with x (B, C, H, W) and sigma (B,); gives x0, eps, v or score as `kind` says.
+        net: called with x (B, C, H, W) and sigma (B,); gives x0, eps, v or score as `kind` says. A module is put into evaluation
+            mode and frozen, itself: pass a copy.deepcopy of one that is still being trained.
         kind: "x0", "eps" or "score" ("v" needs a schedule: see `as_denoiser`).
         sigma_range, clip, s0, channels: what the network is good for, in its own units.
         precision: "float32", or "bfloat16" for autocast (x stays in its dtype outside the network).
@@ -159,7 +160,8 @@ def as_denoiser(
     """A Denoiser on [0, 1] images from a network of another convention; with a schedule, a DiffusionPrior.
 
     Args:
-        net: net(x, sigma), sigma (B,); with a DiscreteVP schedule net(x_t, t), t (B,) float indices.
+        net: net(x, sigma), sigma (B,); with a DiscreteVP schedule net(x_t, t), t (B,) float indices. A module is put into
+            evaluation mode and frozen, itself: pass a copy.deepcopy of one that is still being trained.
         kind: what it predicts: "x0", "eps", "v" (VP schedules only) or "score".
         range: the interval its images live in.
         schedule: the discrete VP schedule it was trained on.
