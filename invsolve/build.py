@@ -139,7 +139,7 @@ def _operator(config: Config, in_shape: tuple[int, ...]) -> Operator:
 def _operator_for(config: Config, y: Tensor) -> tuple[Tensor, Operator]:
     """(y as a batch, the operator): in_shape as written, else the first of a few shapes whose output is y's.
 
-    Where several fit, the one nearest to y's own shape is taken: colourisation needs in_shape, since grey of grey fits too.
+    Where several fit, the one nearest to y's own shape is taken.
 
     Raises:
         InputError: none fits; says what the likeliest one gave.

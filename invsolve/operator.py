@@ -216,6 +216,15 @@ class Operator(nn.Module, metaclass=Remembering):
 
     __rmul__ = __mul__
 
+    def __truediv__(self, divisor: float) -> Operator:
+        return self * (1 / divisor) if isinstance(divisor, int | float) else NotImplemented
+
+    def __neg__(self) -> Operator:
+        return self * -1.0
+
+    def __sub__(self, other: Operator) -> Operator:
+        return self + -other if isinstance(other, Operator) else NotImplemented
+
     @classmethod
     def examples(cls) -> list[Operator]:
         """Small instances that the conformance checks run on; the default is one on (3, 8, 8) images."""

@@ -126,7 +126,7 @@ class Solver(metaclass=Remembering):
             generator: seed of the run: an int (0 too), a torch.Generator, an Rng or None (a fresh seed, recorded).
             samples: n runs on independent streams, stacked in front; sample 0 equals the plain run.
             x_init: the image (or, for samplers, the state at the first noise level) to start from.
-            callback: called with every Step; returning False stops the run.
+            callback: called with every Step, whose tensors are the run's own (copy before writing); returning False stops the run.
             keep: every keep-th Step goes to Solution.trace, on the CPU; 0 keeps none.
             throw: raise DivergedError on NaN or Inf; False returns the last finite iterate, status "diverged".
             start: a kept Step to go on from, with an Rng at its position.

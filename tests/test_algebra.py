@@ -234,3 +234,12 @@ def test_norm_is_the_largest_singular_value():
     ratio = (torch.linalg.svdvals(matrix(operator))[:, 1] / largest).max()
     assert ratio < 0.97
     assert (norm(operator, draw(3, 1, 6, 4)) / largest - 1).abs().max() <= 1e-4
+
+
+def test_difference_negation_and_quotient():
+    first, second = GaussianBlur((1, 6, 5), sigma=1.0), GaussianBlur((1, 6, 5), sigma=2.0)
+    a, b = matrix(first), matrix(second)
+    # Each entry of the matrix is one product or sum of entries: two roundings.
+    assert torch.allclose(matrix(first - second), a - b, rtol=0, atol=4 * torch.finfo(torch.float64).eps)
+    assert torch.allclose(matrix(-first), -a, rtol=0, atol=0)
+    assert torch.allclose(matrix(first / 4), a / 4, rtol=0, atol=4 * torch.finfo(torch.float64).eps)

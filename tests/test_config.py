@@ -110,8 +110,8 @@ def test_the_image_shape_is_found_from_the_measurement(operator, in_shape, folde
 
 def test_grey_measurement_of_a_colour_image(folder):
     data = {"image": "pictures/photo.png", "channels": 1}
-    # Grey of a grey image fits too and comes first: the image's channels must be said.
-    assert made(folder, data=data, operator={"name": "grey"}).problem.operator.in_shape == (1, 8, 12)
+    # Grey of a grey image is refused, so the colour image is found.
+    assert made(folder, data=data, operator={"name": "grey"}).problem.operator.in_shape == (3, 8, 12)
     setup = made(folder, data=data, operator={"name": "grey", "in_shape": [3, 8, 12]})
     assert setup.problem.operator.in_shape == (3, 8, 12)
     assert setup.problem.y.shape == (1, 1, 8, 12)

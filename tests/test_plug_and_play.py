@@ -241,7 +241,7 @@ def test_refusals():
         with pytest.raises(CompatibilityError, match=match):
             solver.solve(problem, Narrow(), generator=0)
 
-    refused(HQS(), problem, r"sigma_start=0.1922 leaves the range 0.01 .. 0.15 of prior Narrow")
+    refused(HQS(sigma_start=49 / 255), problem, r"sigma_start=0.1922 leaves the range 0.01 .. 0.15 of prior Narrow")
     refused(HQS(sigma_start=0.1, sigma_end=0.005), problem, r"sigma_end=0.005 leaves the range")
     refused(ADMM(denoiser_sigma=0.2), problem, r"denoiser_sigma=0.2 leaves the range")
     loud = Problem(problem.operator, problem.y, GaussianNoise(0.3))
@@ -253,3 +253,11 @@ def test_refusals():
         levels = HQS(sigma_start=0.1).sigmas(Problem(problem.operator, problem.y, NoNoise()), Narrow(), 4)
         assert torch.allclose(levels[-1], torch.full((3,), 0.01, dtype=torch.float64))
         assert torch.isfinite(solver.solve(problem, Narrow(), generator=0).x).all()
+
+
+def test_the_default_schedule_starts_within_the_priors_range():
+    """DPIR's 49 / 255 = 0.192 is above this prior's 0.15: the default starts there instead of refusing."""
+    _, problem = measured()
+    levels = HQS().sigmas(problem, Narrow(), 4)
+    assert torch.allclose(levels[0], torch.full((3,), 0.15, dtype=torch.float64))
+    assert torch.isfinite(HQS().solve(problem, Narrow(), generator=0).x).all()

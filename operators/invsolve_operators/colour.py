@@ -20,11 +20,11 @@ class Grey(Operator):
     """One grey channel from the colour channels: y = sum_c w_c x_c.
 
     Args:
-        in_shape: (C, H, W).
+        in_shape: (C, H, W), C at least 2.
         weights: C numbers, not all 0; default the mean, 1 / C each.
 
     Raises:
-        InputError: another number of weights, weights that are not finite or all 0.
+        InputError: one channel, another number of weights, weights that are not finite or all 0.
     """
 
     weights: Tensor
@@ -35,6 +35,8 @@ class Grey(Operator):
         super().__init__()
         self.in_shape = image_shape(in_shape)
         channels = self.in_shape[0]
+        if channels < 2:
+            raise InputError(f"grey takes images of two channels or more, in_shape (3, H, W) for colour; given {self.in_shape}")
         self.out_shape = (1, *self.in_shape[1:])
         w = torch.full((channels,), 1 / channels, dtype=torch.float64) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
         if w.shape != (channels,) or not bool(torch.isfinite(w).all()) or not bool((w != 0).any()):
@@ -81,4 +83,4 @@ class Grey(Operator):
     @classmethod
     def examples(cls) -> list[Operator]:
         """The mean, luma weights on an odd size, one channel, a weight of each sign."""
-        return [cls((3, 8, 8)), cls((3, 5, 7), weights=[0.299, 0.587, 0.114]), cls((1, 4, 4)), cls((2, 4, 3), weights=[1.0, -0.5])]
+        return [cls((3, 8, 8)), cls((3, 5, 7), weights=[0.299, 0.587, 0.114]), cls((2, 4, 4)), cls((2, 4, 3), weights=[1.0, -0.5])]

@@ -20,6 +20,8 @@ from invsolve.solver import Requires, Solver
 from invsolve.solvers.splitting.common import level_gaps, noise_levels, regulariser_prox
 from invsolve.solvers.variational.common import first_image, objective, objective_gaps
 
+START = 49 / 255  # DPIR's first level
+
 
 def turned(x: Tensor, index: int) -> Tensor:
     """One of the eight symmetries of the square: index % 4 quarter turns, then a flip from 4 on."""
@@ -50,7 +52,8 @@ class HQS(Solver):
     Args:
         steps: sweeps; default 100 for a regulariser, 8 for a denoiser (one network evaluation each).
         growth: for a regulariser: rho_k / k, in units of |H|^2.
-        sigma_start: for a denoiser: first level in data units; raised to sigma_y where that is higher.
+        sigma_start: for a denoiser: first level in data units; None for DPIR's 49 / 255, or the top of the prior's range where that is
+            lower; raised to sigma_y where that is higher.
         sigma_end: last level; None for sigma_y, or the low end of the prior's range where that is higher.
         fidelity: lambda of DPIR: less trusts the data more.
         ensemble: the denoiser sees the k-th of the eight turns and flips in sweep k (a periodic self-ensemble).
@@ -68,7 +71,7 @@ class HQS(Solver):
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}), prior=(Regulariser, Denoiser), prox=True)
     steps: int | None = None
     growth: float = 0.1
-    sigma_start: float = 49 / 255
+    sigma_start: float | None = None
     sigma_end: float | None = None
     fidelity: float = 0.23
     ensemble: bool = False
@@ -77,18 +80,20 @@ class HQS(Solver):
         if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
             raise InputError(f"steps must be a whole number, at least 1; given {self.steps!r}")
         for name in ("growth", "sigma_start", "fidelity"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise InputError(f"{name} must be positive and finite; given {getattr(self, name)}")
-        if self.sigma_end is not None and not 0 < self.sigma_end <= self.sigma_start:
-            raise InputError(f"sigma_end must lie in (0, sigma_start = {self.sigma_start:.4g}]; given {self.sigma_end}")
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} must be positive and finite; given {value}")
+        first = START if self.sigma_start is None else self.sigma_start
+        if self.sigma_end is not None and not 0 < self.sigma_end <= first:
+            raise InputError(f"sigma_end must lie in (0, sigma_start = {first:.4g}]; given {self.sigma_end}")
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """An objective that is none, or levels outside the denoiser's range."""
         if isinstance(prior, Regulariser):
             return objective_gaps(problem, prior)
         assert isinstance(prior, Denoiser)
-        named = {"sigma_start": self.sigma_start, **({} if self.sigma_end is None else {"sigma_end": self.sigma_end})}
-        return level_gaps(problem, prior, named)
+        named = {"sigma_start": self.sigma_start, "sigma_end": self.sigma_end}
+        return level_gaps(problem, prior, {name: value for name, value in named.items() if value is not None})
 
     def iterate(self, problem: Problem, prior: Regulariser | Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """x is z_k; stats: the objective of z_k, or sigma_k."""
@@ -110,7 +115,7 @@ class HQS(Solver):
         """The levels (steps, B): from sigma_start down to sigma_end, spaced evenly in log sigma, item by item."""
         sigma = noise_levels(problem)
         end = sigma.clamp_min(prior.sigma_range[0]) if self.sigma_end is None else torch.full_like(sigma, self.sigma_end)
-        first = end.clamp_min(self.sigma_start)
+        first = end.clamp_min(min(START, prior.sigma_range[1]) if self.sigma_start is None else self.sigma_start)
         share = (
             torch.linspace(0, 1, steps, dtype=sigma.dtype, device=sigma.device)[:, None] if steps > 1 else torch.ones_like(sigma)[None, :1]
         )
