@@ -54,11 +54,14 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class Remembering(ABCMeta):
-    """Metaclass: binds the constructor's arguments first and keeps them as `obj.arguments`."""
+    """Metaclass: binds the constructor's arguments first and keeps them as `obj.arguments`; then calls `_complete`, if there is one."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Construct, after the call has been checked against the signature."""
         arguments = bind(cls, cls.__name__, args, kwargs)
         instance = super().__call__(*args, **kwargs)
         object.__setattr__(instance, "arguments", arguments)
+        complete = getattr(cls, "_complete", None)
+        if complete is not None:
+            complete(instance)
         return instance

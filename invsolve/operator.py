@@ -61,6 +61,14 @@ class Operator(nn.Module, metaclass=Remembering):
     def forward(self, x: Tensor) -> Measurement:
         """H(x): (B, *in_shape) -> (B, *out_shape)."""
 
+    def _complete(self) -> None:
+        """Called when the constructor is done: what every operator must have by then."""
+        if "_buffers" not in vars(self):
+            raise InputError(f"{type(self).__name__}.__init__ must begin with super().__init__()")
+        for name in ("in_shape", "out_shape"):
+            if not isinstance(getattr(self, name, None), tuple):
+                raise InputError(f"{type(self).__name__}.__init__ must set self.{name}, a tuple without the batch, such as (3, 64, 64)")
+
     def adjoint(self, y: Measurement) -> Tensor:
         """H^T y, (B, *out_shape) -> (B, *in_shape); exact for a linear operator, by vector-Jacobian product unless overridden.
 
