@@ -243,3 +243,22 @@ def test_difference_negation_and_quotient():
     assert torch.allclose(matrix(first - second), a - b, rtol=0, atol=4 * torch.finfo(torch.float64).eps)
     assert torch.allclose(matrix(-first), -a, rtol=0, atol=0)
     assert torch.allclose(matrix(first / 4), a / 4, rtol=0, atol=4 * torch.finfo(torch.float64).eps)
+
+
+def test_an_operator_class_that_is_not_complete_says_so():
+    class NoShape(Operator):
+        def forward(self, x):
+            return x
+
+    class ListShape(NoShape):
+        def __init__(self):
+            super().__init__()
+            self.in_shape, self.out_shape = [1, 4, 4], (1, 4, 4)
+
+    class NoInit(NoShape):
+        def __init__(self):
+            pass
+
+    for cls, message in ((NoShape, "must set self.in_shape"), (ListShape, "must set self.in_shape"), (NoInit, "super")):
+        with pytest.raises(InputError, match=message):
+            cls()

@@ -388,22 +388,3 @@ class TestInferenceMode:
         with pytest.raises(CompatibilityError, match=r"made under torch\.inference_mode\(\)"):
             DPS(steps=2).solve(problem, prior)
         assert DiffPIR(steps=2).solve(problem, prior, generator=0).steps == 2
-
-
-def test_an_operator_class_that_is_not_complete_says_so():
-    class NoShape(Operator):
-        def forward(self, x):
-            return x
-
-    class ListShape(NoShape):
-        def __init__(self):
-            super().__init__()
-            self.in_shape, self.out_shape = [1, 4, 4], (1, 4, 4)
-
-    class NoInit(NoShape):
-        def __init__(self):
-            pass
-
-    for cls, message in ((NoShape, "must set self.in_shape"), (ListShape, "must set self.in_shape"), (NoInit, "super")):
-        with pytest.raises(InputError, match=message):
-            cls()

@@ -11,11 +11,12 @@ import math
 import torch
 from torch import Tensor
 
-from invsolve.priors.base import Denoiser
+from invsolve.priors.base import Denoiser, Prior
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.schedule import GRIDS
 from invsolve.solution import Step
+from invsolve.solver import Solver
 
 
 def estimate(prior: Denoiser, x: Tensor, sigma: float) -> Tensor:
@@ -59,6 +60,23 @@ def grid_gaps(prior: Denoiser, steps: int, grid: str, sigma_max: float | None) -
         span = f"{sigmas[0]:.4g} .. {sigmas[-1]:.4g}" if sigmas else "nothing"
         return [f"grid '{grid}' spans sigma {span}, the prior is good for {low:.4g} .. {high:.4g}; take another grid or sigma_max"]
     return []
+
+
+class Sampler(Solver):
+    """Base of the solvers that walk down a grid of sigmas: a subclass has the fields steps, grid and sigma_max."""
+
+    steps: int
+    grid: str
+    sigma_max: float | None
+
+    def gaps(self, problem: Problem, prior: Prior) -> list[str]:
+        """A grid that leaves the prior's range."""
+        assert isinstance(prior, Denoiser)
+        return grid_gaps(prior, self.steps, self.grid, self.sigma_max)
+
+    def sigmas(self, prior: Denoiser) -> list[float]:
+        """The noise levels of a run, from the first to 0."""
+        return prior.sigmas(self.steps, self.grid, self.sigma_max)
 
 
 def inner_norm(residual: Tensor) -> Tensor:

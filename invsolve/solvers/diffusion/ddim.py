@@ -9,16 +9,16 @@ from typing import ClassVar
 import torch
 
 from invsolve.errors import InputError
-from invsolve.priors.base import Denoiser, Prior
+from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import estimate, generic_step, grid_gaps, initial
+from invsolve.solver import Requires
+from invsolve.solvers.diffusion.common import Sampler, estimate, generic_step, initial
 
 
 @dataclass(frozen=True)
-class DDIM(Solver):
+class DDIM(Sampler):
     """Draw from the prior by the generic step, deterministic after the initial noise.
 
         x_s = x0_hat + sigma_s (sqrt(1 - eta^2 r) eps_hat + eta sqrt(r) z),   r = 1 - sigma_s^2 / sigma_t^2
@@ -44,15 +44,10 @@ class DDIM(Solver):
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta must lie in [0, 1]; given {self.eta}")
 
-    def gaps(self, problem: Problem, prior: Prior) -> list[str]:
-        """A grid that leaves the prior's range."""
-        assert isinstance(prior, Denoiser)
-        return grid_gaps(prior, self.steps, self.grid, self.sigma_max)
-
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the sample."""
-        sigmas = prior.sigmas(self.steps, self.grid, self.sigma_max)
+        sigmas = self.sigmas(prior)
         first, x = initial(problem, rng, sigmas[0], start)
         total = len(sigmas) - 1
         for index in range(first, total):

@@ -13,17 +13,17 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.measurement import column, parts
 from invsolve.operator import Capability
-from invsolve.priors.base import Denoiser, Prior
+from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import estimate, grid_gaps
+from invsolve.solver import Requires
+from invsolve.solvers.diffusion.common import Sampler, estimate
 from invsolve.svd import SVD, reciprocal
 
 
 @dataclass(frozen=True)
-class DDRM(Solver):
+class DDRM(Sampler):
     """Sample every singular component with the variance the measurement leaves it.
 
     With x- = V^T x, y- = U^T y / s, e- = V^T (x_t - x0_hat) / sigma_t and the next level sigma:
@@ -60,15 +60,10 @@ class DDRM(Solver):
         if not (0 <= self.eta <= 1 and 0 <= self.eta_b <= 1):
             raise InputError(f"eta and eta_b must lie in [0, 1]; given eta={self.eta}, eta_b={self.eta_b}")
 
-    def gaps(self, problem: Problem, prior: Prior) -> list[str]:
-        """A grid that leaves the prior's range."""
-        assert isinstance(prior, Denoiser)
-        return grid_gaps(prior, self.steps, self.grid, self.sigma_max)
-
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the answer."""
-        sigmas = prior.sigmas(self.steps, self.grid, self.sigma_max)
+        sigmas = self.sigmas(prior)
         svd = problem.operator.svd()
         measured = Measured.of(svd, problem)
         total = len(sigmas) - 1

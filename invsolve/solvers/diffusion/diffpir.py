@@ -12,18 +12,18 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Capability
-from invsolve.priors.base import Denoiser, Prior
+from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import estimate, grid_gaps, initial
+from invsolve.solver import Requires
+from invsolve.solvers.diffusion.common import Sampler, estimate, initial
 
 FLOOR = 0.001  # of sigma_y, the authors' own: a noiseless problem keeps a finite prox step
 
 
 @dataclass(frozen=True)
-class DiffPIR(Solver):
+class DiffPIR(Sampler):
     """Denoise, pull the estimate to the data, go to the next noise level with part of the noise fresh.
 
         x0~ = argmin_x |y - Hx|^2 + rho |x - x0_hat|^2,   rho = weight sigma_y^2 / r^2,   r^2 = s0^2 sigma^2 / (s0^2 + sigma^2)
@@ -60,15 +60,10 @@ class DiffPIR(Solver):
         if self.variance not in ("posterior", "noise"):
             raise InputError(f"variance must be 'posterior' or 'noise'; given {self.variance!r}")
 
-    def gaps(self, problem: Problem, prior: Prior) -> list[str]:
-        """A grid that leaves the prior's range."""
-        assert isinstance(prior, Denoiser)
-        return grid_gaps(prior, self.steps, self.grid, self.sigma_max)
-
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the answer."""
-        sigmas = prior.sigmas(self.steps, self.grid, self.sigma_max)
+        sigmas = self.sigmas(prior)
         first, x = initial(problem, rng, sigmas[0], start)
         total = len(sigmas) - 1
         for index in range(first, total):

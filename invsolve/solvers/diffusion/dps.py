@@ -15,16 +15,16 @@ from invsolve.errors import InputError
 from invsolve.measurement import flat, minus
 from invsolve.noise import GaussianNoise, NoNoise, PoissonNoise
 from invsolve.operator import Capability
-from invsolve.priors.base import Denoiser, Prior
+from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Counted, Requires, Solver
-from invsolve.solvers.diffusion.common import estimate, generic_step, grid_gaps, initial, inner_norm
+from invsolve.solver import Counted, Requires
+from invsolve.solvers.diffusion.common import Sampler, estimate, generic_step, initial, inner_norm
 
 
 @dataclass(frozen=True)
-class DPS(Solver):
+class DPS(Sampler):
     """Ancestral sampling, each step followed by a gradient step on the residual's norm.
 
         x_s = ancestral(x_t, x0_hat) - (scale / 2) sqrt((1 + 4 sigma_t^2)(1 + 4 sigma_s^2)) grad_{x_t} |y - H(x0_hat(x_t))|
@@ -59,15 +59,10 @@ class DPS(Solver):
         if not (math.isfinite(self.scale) and self.scale >= 0):
             raise InputError(f"scale must be finite and not negative; given {self.scale}")
 
-    def gaps(self, problem: Problem, prior: Prior) -> list[str]:
-        """A grid that leaves the prior's range."""
-        assert isinstance(prior, Denoiser)
-        return grid_gaps(prior, self.steps, self.grid, self.sigma_max)
-
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the answer."""
-        sigmas = prior.sigmas(self.steps, self.grid, self.sigma_max)
+        sigmas = self.sigmas(prior)
         first, x = initial(problem, rng, sigmas[0], start)
         total = len(sigmas) - 1
         weight = residual_weight(problem)

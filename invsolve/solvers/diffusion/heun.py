@@ -10,16 +10,16 @@ from typing import ClassVar
 import torch
 
 from invsolve.errors import InputError
-from invsolve.priors.base import Denoiser, Prior
+from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import estimate, grid_gaps, initial
+from invsolve.solver import Requires
+from invsolve.solvers.diffusion.common import Sampler, estimate, initial
 
 
 @dataclass(frozen=True)
-class Heun(Solver):
+class Heun(Sampler):
     """Draw from the prior by the probability-flow ODE, second order, with optional churn.
 
         x^ = x + sqrt(sigma^^2 - sigma_i^2) s_noise z,  sigma^ = sigma_i (1 + gamma);   d = (x^ - D(x^, sigma^)) / sigma^
@@ -51,15 +51,10 @@ class Heun(Solver):
         if not (0 <= self.churn < math.inf and 0 < self.s_noise < math.inf):
             raise InputError(f"need churn >= 0 and s_noise > 0; given churn={self.churn}, s_noise={self.s_noise}")
 
-    def gaps(self, problem: Problem, prior: Prior) -> list[str]:
-        """A grid that leaves the prior's range."""
-        assert isinstance(prior, Denoiser)
-        return grid_gaps(prior, self.steps, self.grid, self.sigma_max)
-
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the sample."""
-        sigmas = prior.sigmas(self.steps, self.grid, self.sigma_max)
+        sigmas = self.sigmas(prior)
         first, x = initial(problem, rng, sigmas[0], start)
         total = len(sigmas) - 1
         for index in range(first, total):

@@ -18,14 +18,14 @@ from invsolve.priors.base import Denoiser, Prior
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import estimate, grid_gaps, initial
+from invsolve.solver import Requires
+from invsolve.solvers.diffusion.common import Sampler, estimate, initial
 
 AUTHORS_RATE, AUTHORS_MSE = 5e-5, 5.0  # step_lr and mse of the authors' configuration files
 
 
 @dataclass(frozen=True)
-class ScoreALD(Solver):
+class ScoreALD(Sampler):
     """Langevin steps on the smoothed posterior, level by level.
 
         x <- x + h_i [(D(x, sigma_i) - x) / sigma_i^2 + H^T (y - H x) / (sigma_y^2 + gamma_i^2)] + sqrt(2 h_i) z
@@ -69,8 +69,7 @@ class ScoreALD(Solver):
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """A grid that leaves the prior's range; no noise and no gamma, which leaves the likelihood without a width."""
-        assert isinstance(prior, Denoiser)
-        gaps = grid_gaps(prior, self.steps, self.grid, self.sigma_max)
+        gaps = super().gaps(problem, prior)
         if self.gamma == 0 and not self.authors and bool((problem.sigma == 0).any()):
             gaps.append("sigma_y = 0 with gamma = 0 leaves the likelihood no width; take gamma > 0")
         return gaps
@@ -78,7 +77,7 @@ class ScoreALD(Solver):
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """One Step per level; the last one's x is the answer."""
-        sigmas = prior.sigmas(self.steps, self.grid, self.sigma_max)[:-1]
+        sigmas = self.sigmas(prior)[:-1]
         first, x = initial(problem, rng, sigmas[0], start)
         total = len(sigmas)
         bound = norm(problem.operator, x, iterations=50).square().clamp_min(torch.finfo(x.dtype).tiny)
