@@ -260,3 +260,11 @@ def test_large_images_need_no_dense_matrix():
         assert numbers <= 12 * 256 * 256
         x = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
         assert operator.prox(x, operator(x), 1.0).shape == x.shape
+
+
+def test_a_negative_step_and_a_misplaced_mask_are_refused():
+    x = torch.rand(1, 3, 8, 8)
+    with pytest.raises(InputError, match="tau must not be negative"):
+        Mask((3, 8, 8), keep=0.5).prox(x, x, -1.0)
+    with pytest.raises(InputError, match="an array goes to mask="):
+        Mask((3, 8, 8), torch.ones(8, 8))

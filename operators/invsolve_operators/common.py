@@ -43,7 +43,13 @@ def rank_text(s: Tensor, repeats: int = 1) -> str:
 
 
 def damping(tau: float | Tensor, like: Tensor) -> Tensor:
-    """1 / tau shaped to meet `like`, (B, 1, ...) or a scalar: 0 for tau = inf and inf for tau = 0."""
+    """1 / tau shaped to meet `like`, (B, 1, ...) or a scalar: 0 for tau = inf and inf for tau = 0.
+
+    Raises:
+        InputError: a number below 0, or NaN (a tensor is not looked at: that would wait for the device).
+    """
+    if not isinstance(tau, Tensor) and not tau >= 0:
+        raise InputError(f"tau must not be negative or NaN; given {tau}")
     return 1 / column(tau, like)
 
 

@@ -119,8 +119,8 @@ class BoxMask(Mask):
 
 def random_mask(shape: Shape, keep: float, seed: int) -> Tensor:
     """(1, H, W) with exactly round(keep H W) ones."""
-    if not 0 <= keep <= 1:
-        raise InputError(f"keep is the fraction of pixels kept and must lie in [0, 1]; given {keep}")
+    if not isinstance(keep, int | float) or not 0 <= keep <= 1:
+        raise InputError(f"keep is the fraction of pixels kept and must be a number in [0, 1] (an array goes to mask=); given {keep}")
     count = shape[1] * shape[2]
     order = Rng(seed, (0,), purpose="mask").uniform((count,), torch.empty(0, dtype=torch.float64))[0].argsort()
     mask = torch.zeros(count)
