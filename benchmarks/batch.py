@@ -1,7 +1,7 @@
 """How far an item's answer depends on its batch with a real network: `python benchmarks/batch.py [--out FILE]`.
 
-Three photographs cut to 45 x 61, Gaussian blur, noise 0.05, the prior `natural` in float32, 10 steps: every item alone against the same item
-in the batch. The noise is the same to the bit; what is left is how the network's convolutions are summed.
+Three photographs cut to 45 x 61, Gaussian blur, noise 0.05, the prior `natural` in float32, 10 steps: every item alone
+against the same item in the batch. The noise is the same to the bit; what is left is how convolutions are summed.
 """
 
 import argparse
