@@ -15,6 +15,7 @@ import torch
 from invsolve import GaussianNoise, NoNoise, Problem, Rng
 from invsolve.priors import GaussianMixturePrior, GaussianPrior
 from invsolve.solvers import DDIM, DDPM, DDRM, DPS, DiffPIR, Heun, ScoreALD
+from invsolve.solvers.diffusion.common import inner_norm
 from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, empirical, propagate, sliced_wasserstein, standard_errors
 
 SIZE, ROWS, CHAINS, SIGMA_Y = 8, 4, 4000, 0.05
@@ -368,3 +369,13 @@ def test_score_ald_counts_its_calls():
     _, prior, matrix, y, _ = posterior_problem("S", 0)
     solution = ScoreALD(steps=10, inner=2).solve(problem_of(matrix, y, 2), prior, generator=0)
     assert solution.nfe == 21
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_the_norm_of_nothing_has_gradient_zero(dtype):
+    rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=dtype, requires_grad=True)
+    (gradient,) = torch.autograd.grad(inner_norm(rows).sum(), rows)
+    # r / |r|: one quotient and the norm's own rounding.
+    expected = torch.tensor([[0.0, 0.0], [0.6, 0.8]], dtype=dtype)
+    assert torch.allclose(gradient, expected, rtol=0, atol=4 * torch.finfo(torch.float64).eps)
+    assert not bool(gradient[0].abs().any())
