@@ -11,13 +11,11 @@ from pathlib import Path
 
 import torch
 
-from invsolve import GaussianNoise, Problem, Rng, Solver
-from invsolve.priors import GaussianPrior
+from invsolve import GaussianNoise, Problem, Solver
 from invsolve.solvers import DDRM, DPS, DiffPIR, ScoreALD
-from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, empirical, sliced_wasserstein
+from invsolve.testing.oracle import Bias, DenseOperator, empirical, gaussian_case, sliced_wasserstein
 
 SIZE, ROWS, SIGMA_Y, CHAINS = 8, 4, 0.05, 2000
-LIKE = torch.zeros(1, dtype=torch.float64)
 
 SOLVERS: dict[str, Solver] = {
     "ddrm 20": DDRM(),
@@ -33,33 +31,11 @@ SOLVERS: dict[str, Solver] = {
 }
 
 
-def normal(*shape: int, seed: int) -> torch.Tensor:
-    """Standard normal numbers of one stream."""
-    return Rng(seed, [0], purpose="test").normal(shape, LIKE)[0]
-
-
-def case(name: str, seed: int) -> tuple[Gaussian, GaussianPrior, torch.Tensor, torch.Tensor]:
-    """Law of x0, prior, A, y."""
-    matrix = normal(ROWS, SIZE, seed=seed) / math.sqrt(SIZE)
-    eye = torch.eye(SIZE, dtype=torch.float64)
-    mean = torch.full((SIZE,), 0.5, dtype=torch.float64)
-    if name == "S":
-        law, prior = Gaussian(mean, 0.25 * eye), GaussianPrior(0.5, 0.5)
-    else:
-        basis = torch.linalg.qr(normal(SIZE, SIZE, seed=seed + 100))[0]
-        values = torch.logspace(math.log10(0.075), math.log10(0.00075), SIZE, dtype=torch.float64)
-        law = Gaussian(mean, basis @ torch.diag(values) @ basis.T)
-        prior = GaussianPrior(0.5, cov=law.cov)
-        matrix = eye[::2] if name == "I" else matrix
-    y = matrix @ law.sample(1, seed + 200)[0] + SIGMA_Y * normal(ROWS, seed=seed + 300)
-    return law, prior, matrix, y
-
-
 def row(solver: Solver, name: str, seeds: int) -> str:
     """One line of the table."""
     figures = []
     for seed in range(seeds):
-        law, prior, matrix, y = case(name, seed)
+        law, prior, matrix, y = gaussian_case(name, seed, size=SIZE, rows=ROWS, sigma=SIGMA_Y)
         posterior = law.posterior(matrix, y, SIGMA_Y)
         problem = Problem(DenseOperator(matrix), y.expand(CHAINS, ROWS), GaussianNoise(SIGMA_Y))
         samples = solver.solve(problem, prior, generator=seed).x.flatten(1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement, parts
+from invsolve.measurement import Measurement, mapped, parts
 from invsolve.operator import Capability, Operator
 from invsolve.svd import SVD
 
@@ -116,9 +116,8 @@ class Sum(Combined):
 
     def forward(self, x: Tensor) -> Measurement:
         """H(x) + G(x)."""
-        first, second = (parts(part(x)) for part in self.parts)
-        total = tuple(a + b for a, b in zip(first, second, strict=True))
-        return total if self.stacked else total[0]
+        first, second = (part(x) for part in self.parts)
+        return mapped(torch.add, first, second)
 
     def adjoint(self, y: Measurement) -> Tensor:
         """H^T y + G^T y."""
@@ -161,12 +160,11 @@ class Scaled(Combined):
         return self.parts[0].supports
 
     def _divided(self, y: Measurement) -> Measurement:
-        return tuple(part / self.factor for part in y) if isinstance(y, tuple) else y / self.factor
+        return mapped(lambda part: part / self.factor, y)
 
     def forward(self, x: Tensor) -> Measurement:
         """c H(x)."""
-        y = self.parts[0](x)
-        return tuple(self.factor * part for part in y) if isinstance(y, tuple) else self.factor * y
+        return mapped(lambda part: self.factor * part, self.parts[0](x))
 
     def adjoint(self, y: Measurement) -> Tensor:
         """c H^T y."""

@@ -1,5 +1,8 @@
 """Small helpers for y, which is a tensor (B, *out_shape) or, for a Stack, a tuple of such tensors."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -11,11 +14,15 @@ def parts(y: Measurement) -> tuple[Tensor, ...]:
     return y if isinstance(y, tuple) else (y,)
 
 
+def mapped(function: Callable[..., Tensor], y: Measurement, *others: Any) -> Measurement:
+    """function(part of y, parts of the others...), part by part: a tuple where y is one."""
+    results = tuple(function(*those) for those in zip(parts(y), *map(parts, others), strict=True))
+    return results if isinstance(y, tuple) else results[0]
+
+
 def minus(a: Measurement, b: Measurement) -> Measurement:
     """a - b, part by part."""
-    if isinstance(a, tuple):
-        return tuple(p - q for p, q in zip(a, parts(b), strict=True))
-    return a - parts(b)[0]
+    return mapped(torch.sub, a, b)
 
 
 def flat(y: Measurement) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from invsolve.arguments import Remembering
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement, column, flat, minus, parts
+from invsolve.measurement import Measurement, column, flat, mapped, minus, parts
 from invsolve.rng import Rng
 
 
@@ -82,8 +82,7 @@ class GaussianNoise(NoiseModel):
 
     def sample(self, clean: Measurement, rng: Rng) -> Measurement:
         """clean + sigma n; for complex data n has variance 1/2 in each part."""
-        noisy = tuple(part + column(self.sigma, part) * rng.normal_like(part) for part in parts(clean))
-        return noisy if isinstance(clean, tuple) else noisy[0]
+        return mapped(lambda part: part + column(self.sigma, part) * rng.normal_like(part), clean)
 
     def nll(self, y: Measurement, clean: Measurement) -> Tensor:
         """|y - clean|^2 / (2 sigma^2); sigma = 0 is refused by solvers that need it."""
@@ -145,8 +144,7 @@ class PoissonNoise(NoiseModel):
         low = min((float(part.min()) for part in parts(clean) if part.numel()), default=0.0)
         if low < -tolerance:
             raise InputError(f"Poisson noise needs H(x) >= 0; its smallest value is {low:.3g}")
-        noisy = tuple(self.gain * rng.poisson(part.clamp_min(0) / self.gain) for part in parts(clean))
-        return noisy if isinstance(clean, tuple) else noisy[0]
+        return mapped(lambda part: self.gain * rng.poisson(part.clamp_min(0) / self.gain), clean)
 
     def nll(self, y: Measurement, clean: Measurement) -> Tensor:
         """(clean - y log clean) / gain, summed; clean is floored at 1e-8 (data units) so that the logarithm stays finite."""

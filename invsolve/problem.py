@@ -11,7 +11,7 @@ from torch import Tensor
 
 from invsolve.arguments import Remembering, checked
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement, parts
+from invsolve.measurement import Measurement, mapped, parts
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise
 from invsolve.operator import Capability, Operator, image_shape
 from invsolve.rng import Rng
@@ -125,15 +125,15 @@ class Problem(metaclass=Remembering):
         chosen = range(self.batch)[index]
         chosen = range(chosen, chosen + 1) if isinstance(chosen, int) else chosen
         rows = list(chosen)
-        y = tuple(part[rows] for part in parts(self.y))
+        y = mapped(lambda part: part[rows], self.y)
         operator = self.operator if self.operator.batch is None else self.operator.select(chosen)
         items = tuple(self.items[row] for row in rows)
-        return Problem(operator, y if isinstance(self.y, tuple) else y[0], self.noise.select(chosen), items, self.check_range)
+        return Problem(operator, y, self.noise.select(chosen), items, self.check_range)
 
     def to(self, device: torch.device | str) -> Problem:
         """The problem on another device; operator and noise move in place, as nn.Module does."""
-        y = tuple(part.to(device) for part in parts(self.y))
-        return replace(self, operator=self.operator.to(device), y=y if isinstance(self.y, tuple) else y[0], noise=self.noise.to(device))
+        y = mapped(lambda part: part.to(device), self.y)
+        return replace(self, operator=self.operator.to(device), y=y, noise=self.noise.to(device))
 
     def save(self, path: str | Path) -> None:
         """Write a folder with tensors (safetensors) and configuration (JSON); see `invsolve.storage`."""
@@ -151,12 +151,14 @@ class Problem(metaclass=Remembering):
 
 def supported(operator: Operator, y: Measurement) -> Measurement:
     """y with 0 where the operator measures nothing; y itself where there is nothing to change."""
-    kept = []
-    for part, support in zip(parts(y), operator.supports, strict=True):
-        outside = None if support is None else (support == 0).to(part.device)
-        empty = outside is None or not bool((outside & (part != 0)).any())
-        kept.append(part if empty or outside is None else part.masked_fill(outside, 0))
-    return tuple(kept) if isinstance(y, tuple) else kept[0]
+
+    def kept(part: Tensor, support: Tensor | None) -> Tensor:
+        if support is None:
+            return part
+        outside = (support == 0).to(part.device)
+        return part.masked_fill(outside, 0) if bool((outside & (part != 0)).any()) else part
+
+    return mapped(kept, y, operator.supports)
 
 
 def check_image(operator: Operator, x: Tensor) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from invsolve.arguments import Remembering, checked, signature_of
 from invsolve.errors import CompatibilityError, DivergedError, InputError
-from invsolve.measurement import parts
+from invsolve.measurement import mapped, parts
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser, Prior, Regulariser
@@ -56,8 +56,7 @@ class Counted(Denoiser):
     def __init__(self, inner: Denoiser) -> None:
         super().__init__()
         self.inner = inner
-        for name in ("sigma_range", "clip", "s0", "channels", "in_shape", "differentiable", "blind"):
-            setattr(self, name, getattr(inner, name))
+        self.take_after(inner)
         self.calls, self.seconds = 0, 0.0
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -151,8 +150,7 @@ class Solver(metaclass=Remembering):
         if callback is not None and not callable(callback):
             raise InputError(f"callback must be callable: callback(step) -> bool | None; given {type(callback).__name__}")
         if any(part.is_inference() for part in parts(problem.y)):  # such tensors cannot be kept for a backward pass
-            y = tuple(part.clone() for part in parts(problem.y))
-            problem = replace(problem, y=y if isinstance(problem.y, tuple) else y[0])
+            problem = replace(problem, y=mapped(torch.clone, problem.y))
         start = self._start(problem, x_init, start)
         first = Rng.make(generator, problem.items)
         rngs = [first, *(Rng(first.seed, problem.items, sample) for sample in range(1, samples or 1))]

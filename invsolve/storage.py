@@ -124,7 +124,7 @@ def save_solution(solution: Solution, path: str | Path) -> None:
         "kind": "solution",
         "solver": _or_foreign("solver", solution.solver, pool),
         "x": encode(solution.x, pool, "x"),
-        **{**solution.summary(), "status": solution.status.value},
+        **solution.summary(),
         "trace": [_step(step, pool, f"trace.{index}") for index, step in enumerate(solution.trace)],
     }
     _write(Path(path), data, pool)

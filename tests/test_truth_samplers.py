@@ -12,37 +12,28 @@ import math
 import pytest
 import torch
 
-from invsolve import GaussianNoise, NoNoise, Problem, Rng
+from invsolve import GaussianNoise, NoNoise, Problem
 from invsolve.priors import GaussianMixturePrior, GaussianPrior
 from invsolve.solvers import DDIM, DDPM, DDRM, DPS, DiffPIR, Heun, ScoreALD
 from invsolve.solvers.diffusion.common import inner_norm
-from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, empirical, propagate, sliced_wasserstein, standard_errors
+from invsolve.testing.oracle import (
+    Bias,
+    DenseOperator,
+    Gaussian,
+    empirical,
+    gaussian_case,
+    normal,
+    propagate,
+    sliced_wasserstein,
+    standard_errors,
+)
 
 SIZE, ROWS, CHAINS, SIGMA_Y = 8, 4, 4000, 0.05
-LIKE = torch.zeros(1, dtype=torch.float64)
 EYE = torch.eye(SIZE, dtype=torch.float64)
 
 
-def normal(*shape, seed):
-    return Rng(seed, [0], purpose="test").normal(shape, LIKE)[0]
-
-
 def case(name, seed=0):
-    """(law of x0, its prior, A, y): S white, G correlated with variances .075 to .00075, I correlated behind a mask."""
-    matrix = normal(ROWS, SIZE, seed=seed) / math.sqrt(SIZE)
-    if name == "S":
-        law = Gaussian(torch.full((SIZE,), 0.5, dtype=torch.float64), 0.25 * EYE)
-        prior = GaussianPrior(0.5, 0.5)
-    else:
-        basis = torch.linalg.qr(normal(SIZE, SIZE, seed=seed + 100))[0]
-        values = torch.logspace(math.log10(0.075), math.log10(0.00075), SIZE, dtype=torch.float64)
-        law = Gaussian(torch.full((SIZE,), 0.5, dtype=torch.float64), basis @ torch.diag(values) @ basis.T)
-        prior = GaussianPrior(0.5, cov=law.cov)
-        if name == "I":
-            matrix = EYE[::2]
-    truth = law.sample(1, seed + 200)[0]
-    y = matrix @ truth + SIGMA_Y * normal(ROWS, seed=seed + 300)
-    return law, prior, matrix, y
+    return gaussian_case(name, seed, size=SIZE, rows=ROWS, sigma=SIGMA_Y)
 
 
 def problem_of(matrix, y, chains=CHAINS, sigma=SIGMA_Y):

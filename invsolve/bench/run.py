@@ -11,13 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from invsolve.bench.export import read_rows, write_rows
 from invsolve.bench.job import Job
 from invsolve.bench.plan import check
 from invsolve.bench.progress import Bar
 from invsolve.bench.suite import Suite
+from invsolve.build import usable_device
 from invsolve.errors import InputError
 
 
@@ -53,7 +52,7 @@ def run(
     if batch < 1:
         raise InputError(f"batch must be at least 1; given {batch}")
     check(chosen)
-    job = Job(chosen, Path(out), int(seed), _device(device), batch, fresh)
+    job = Job(chosen, Path(out), int(seed), usable_device(device), batch, fresh)
     job.prepare()
     with Bar(job.todo, progress) as bar:
         for operator in chosen.operator:
@@ -63,15 +62,6 @@ def run(
     rows = read_rows(job.out)
     write_rows(job.out, rows)
     return rows
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}") from None
-    return device
 
 
 class _Callable(types.ModuleType):

@@ -88,6 +88,11 @@ class Denoiser(Prior):
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """x0_hat, of x's shape and dtype."""
 
+    def take_after(self, inner: Denoiser) -> None:
+        """Say of oneself what another denoiser says: for wrappers, which then correct what they change."""
+        for name in ("sigma_range", "clip", "s0", "channels", "in_shape", "differentiable", "blind"):
+            setattr(self, name, getattr(inner, name))
+
     def sigmas(self, steps: int, grid: str = "karras", sigma_max: float | None = None) -> list[float]:
         """The decreasing grid a sampler runs on, ending at 0; `karras` spans sigma_range (up to sigma_max if given)."""
         low, high = self.sigma_range
@@ -108,8 +113,7 @@ class DiffusionPrior(Denoiser):
     def __init__(self, denoiser: Denoiser, schedule: Schedule, unit: float = 0.5) -> None:
         super().__init__()
         self.denoiser, self.schedule, self.unit = denoiser, schedule, unit
-        self.clip, self.s0, self.channels = denoiser.clip, denoiser.s0, denoiser.channels
-        self.in_shape, self.differentiable, self.blind = denoiser.in_shape, denoiser.differentiable, denoiser.blind
+        self.take_after(denoiser)
         ends = self._table()
         self.sigma_range = (ends[0], ends[-1])
 

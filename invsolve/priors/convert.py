@@ -35,11 +35,10 @@ class Rescaled(Denoiser):
         self.width = float(high - self.low)
         if not self.width > 0:
             raise InputError(f"range must be (low, high) with low < high; given {range}")
+        self.take_after(denoiser)
         self.sigma_range = (denoiser.sigma_range[0] / self.width, denoiser.sigma_range[1] / self.width)
         self.s0 = denoiser.s0 / self.width
         self.clip = None if denoiser.clip is None else tuple((end - self.low) / self.width for end in denoiser.clip)  # pyright: ignore
-        self.channels, self.in_shape = denoiser.channels, denoiser.in_shape
-        self.differentiable, self.blind = denoiser.differentiable, denoiser.blind
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """(D(low + width x, width sigma) - low) / width."""

@@ -6,6 +6,7 @@ C_y = C - C A^T (A C A^T + sigma^2 I)^{-1} A C,   m_y = m + C A^T (A C A^T + sig
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from invsolve.measurement import Measurement, parts
 from invsolve.operator import Capability, Operator
+from invsolve.priors.gaussian import GaussianPrior
 from invsolve.rng import Rng
 from invsolve.svd import SVD, rank_rule
 
@@ -152,6 +154,36 @@ def sliced_wasserstein(first: Tensor, second: Tensor, *, slices: int = 100, seed
     directions = Rng(seed, [0], purpose="slices").normal((first.shape[1], slices), first)[0]
     directions = directions / directions.norm(dim=0)
     return float(((first @ directions).sort(0).values - (second @ directions).sort(0).values).abs().mean())
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    """Standard normal numbers of one stream, float64."""
+    return Rng(seed, [0], purpose="test").normal(shape, torch.zeros(1, dtype=torch.float64))[0]
+
+
+def gaussian_case(
+    name: str, seed: int = 0, *, size: int = 8, rows: int = 4, sigma: float = 0.05
+) -> tuple[Gaussian, GaussianPrior, Tensor, Tensor]:
+    """(law of x0, the same as a prior, A, y) for a Gaussian prior about 1/2 and y = A x0 + sigma n.
+
+    Args:
+        name: "S" white prior (std 1/2); "G" correlated, variances .075 to .00075; "I" the same behind a mask of every other entry.
+        seed: of A, of the correlations, of x0 and of the noise.
+        size, rows: n and m.
+        sigma: noise level.
+    """
+    eye, matrix = torch.eye(size, dtype=torch.float64), normal(rows, size, seed=seed) / math.sqrt(size)
+    mean = torch.full((size,), 0.5, dtype=torch.float64)
+    if name == "S":
+        law, prior = Gaussian(mean, 0.25 * eye), GaussianPrior(0.5, 0.5)
+    else:
+        basis = torch.linalg.qr(normal(size, size, seed=seed + 100))[0]
+        values = torch.logspace(math.log10(0.075), math.log10(0.00075), size, dtype=torch.float64)
+        law = Gaussian(mean, basis @ torch.diag(values) @ basis.T)
+        prior = GaussianPrior(0.5, cov=law.cov)
+        matrix = eye[::2] if name == "I" else matrix
+    y = matrix @ law.sample(1, seed + 200)[0] + sigma * normal(rows, seed=seed + 300)
+    return law, prior, matrix, y
 
 
 def propagate(law: Gaussian, steps: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Gaussian:

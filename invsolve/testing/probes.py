@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from invsolve.measurement import Measurement, flat, parts
+from invsolve.measurement import Measurement, flat, mapped, parts
 from invsolve.operator import Capability, Operator
 from invsolve.rng import Rng
 from invsolve.testing.cases import need
@@ -58,18 +58,17 @@ def calls(operator: Operator) -> dict[str, Call]:
 
 def pick(y: Measurement, items: list[int]) -> Measurement:
     """Some items of a measurement."""
-    return tuple(part[items] for part in y) if isinstance(y, tuple) else y[items]
+    return mapped(lambda part: part[items], y)
 
 
 def copied(y: Measurement) -> Measurement:
     """A copy."""
-    return tuple(part.clone() for part in y) if isinstance(y, tuple) else y.clone()
+    return mapped(torch.clone, y)
 
 
 def widened(y: Measurement) -> Measurement:
     """In double precision."""
-    wide = tuple(part.to(torch.promote_types(part.dtype, torch.float64)) for part in parts(y))
-    return wide if isinstance(y, tuple) else wide[0]
+    return mapped(lambda part: part.to(torch.promote_types(part.dtype, torch.float64)), y)
 
 
 def equal(a: Measurement, b: Measurement) -> bool:
