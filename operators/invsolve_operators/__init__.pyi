@@ -1,0 +1,16 @@
+from typing import Any
+
+from invsolve_operators.blur import GaussianBlur as GaussianBlur
+from invsolve_operators.blur import KernelBlur as KernelBlur
+from invsolve_operators.blur import MotionBlur as MotionBlur
+from invsolve_operators.colour import Grey as Grey
+from invsolve_operators.decimate import BlurDecimate as BlurDecimate
+from invsolve_operators.downsample import Bicubic as Bicubic
+from invsolve_operators.downsample import BlockMean as BlockMean
+from invsolve_operators.identity import Identity as Identity
+from invsolve_operators.mask import BoxMask as BoxMask
+from invsolve_operators.mask import Mask as Mask
+from invsolve_operators.separable import SeparableBlur as SeparableBlur
+from invsolve_operators.separable import SeparableGaussianBlur as SeparableGaussianBlur
+
+def invsolve_register(registry: Any) -> None: ...

@@ -1,0 +1,32 @@
+"""What this package offers: (registry name, class, module, summary), one line an operator.
+
+A new operator is one file, one line here and one line in `__init__.pyi` (what type checkers and editors read).
+"""
+
+ENTRIES: tuple[tuple[str, str, str, str], ...] = (
+    ("identity", "Identity", "identity", "denoising: y = x + n"),
+    # Masks
+    ("mask", "Mask", "mask", "random pixels kept, or any 0/1 mask, also one per image"),
+    ("box-mask", "BoxMask", "mask", "a rectangle missing"),
+    # Blurs
+    ("gaussian-blur", "GaussianBlur", "blur", "circular Gaussian blur by FFT"),
+    ("motion-blur", "MotionBlur", "blur", "circular motion blur by FFT: a line or a random path"),
+    ("kernel-blur", "KernelBlur", "blur", "circular blur by FFT with any kernel, also one per image"),
+    ("separable-blur", "SeparableBlur", "separable", "blur by two 1-D kernels with zero, reflect, symmetric or circular boundary"),
+    (
+        "separable-gaussian-blur",
+        "SeparableGaussianBlur",
+        "separable",
+        "Gaussian blur with zero, reflect, symmetric or circular boundary",
+    ),
+    # Fewer pixels
+    ("block-mean", "BlockMean", "downsample", "super-resolution: mean of factor x factor blocks"),
+    ("bicubic", "Bicubic", "downsample", "super-resolution: antialiased bicubic downsampling"),
+    ("blur-decimate", "BlurDecimate", "decimate", "super-resolution: circular blur, then the upper-left pixel of each block"),
+    # Colour
+    ("grey", "Grey", "colour", "colourisation: weighted mean of the channels"),
+    # Transforms: compressed sensing, matrices
+    # Magnetic resonance
+    # Nonlinear
+    # Presets of papers
+)
