@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from invsolve.algebra import Stack
     from invsolve.errors import CapabilityError, CompatibilityError, InputError, InvsolveError
+    from invsolve.estimate import estimate_noise
     from invsolve.hookspecs import hookimpl
     from invsolve.linalg import IterativePinv, IterativeProx
     from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from invsolve.solution import Solution, Status, Step
     from invsolve.solver import Requires, Solver
     from invsolve.svd import SVD
+    from invsolve.which import which_solvers
 
 _HOME = {
     "Capability": "operator",
@@ -42,9 +44,11 @@ _HOME = {
     "Stack": "algebra",
     "Status": "solution",
     "Step": "solution",
+    "estimate_noise": "estimate",
     "hookimpl": "hookspecs",
     "load_prior": "plugins",
     "registry": "plugins",
+    "which_solvers": "which",
 }
 
 __all__ = [
@@ -69,9 +73,11 @@ __all__ = [
     "Stack",
     "Status",
     "Step",
+    "estimate_noise",
     "hookimpl",
     "load_prior",
     "registry",
+    "which_solvers",
 ]
 
 

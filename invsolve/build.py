@@ -15,8 +15,9 @@ from torch import Tensor
 from invsolve.arguments import bind, signature_of
 from invsolve.config import Config, Part
 from invsolve.errors import ArgumentError, InputError, InvsolveError, UnknownNameError
+from invsolve.estimate import estimate_noise
 from invsolve.images import TENSOR_FILES, read_image, read_tensor
-from invsolve.noise import NoiseModel
+from invsolve.noise import GaussianNoise, NoiseModel
 from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.priors.base import Prior
@@ -56,17 +57,20 @@ def set_up(config: Config) -> Setup:
         PluginError: an entry that cannot be imported.
     """
     solver: Solver = build("solver", config.solver, config)
-    noise: NoiseModel | None = None if config.noise is None else build("noise", config.noise, config)
+    guess = config.noise is not None and config.noise.name == "gaussian" and config.noise.arguments == {"sigma": "auto"}
+    if guess and config.data.simulate:
+        raise InputError('noise.sigma = "auto" estimates the level of a measurement; to simulate one, give the level')
+    noise: NoiseModel | None = None if config.noise is None or guess else build("noise", config.noise, config)
     for part in config.operator or []:
         registry().entry("operator", part.name)
     registry().entry("prior", config.prior.name)
     device = usable_device(config.run.device)
     problem, truth = _problem(config, noise)
-    prior = _prior(config, problem.operator.in_shape[0])
+    prior = make_prior(config, problem.operator.in_shape[0])
     return Setup(problem.to(device), prior.to(device), solver, truth)
 
 
-def _prior(config: Config, channels: int) -> Prior:
+def make_prior(config: Config, channels: int) -> Prior:
     """The prior; one for other channels that takes `channels`, which the file leaves out, is made for the image's."""
     prior: Prior = build("prior", config.prior, config)
     fits = getattr(prior, "channels", None) in (None, channels) or "channels" in config.prior.arguments
@@ -96,7 +100,6 @@ def _problem(config: Config, noise: NoiseModel | None) -> tuple[Problem, Tensor 
     if data.problem is not None:
         return Problem.load(config.path(data.problem)), None
     assert data.image is not None
-    assert noise is not None
     path = config.path(data.image)
     if not data.simulate and path.suffix.lower() in TENSOR_FILES and data.channels is None:
         y = read_tensor(path)
@@ -106,9 +109,10 @@ def _problem(config: Config, noise: NoiseModel | None) -> tuple[Problem, Tensor 
     y = cropped(y, data.crop)
     if data.simulate:
         operator = _operator(config, tuple(y.shape))
+        assert noise is not None
         return Problem.simulate(operator, y[None], noise, generator=config.run.seed), y[None]
     y, operator = _operator_for(config, y)
-    return Problem(operator, y, noise), None
+    return Problem(operator, y, GaussianNoise(estimate_noise(operator, y).sigma) if noise is None else noise), None
 
 
 def cropped(image: Tensor, crop: tuple[int, ...] | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The command line: `invsolve list | info | plugins | check | run | restore | bench`.
+"""The command line: `invsolve list | info | plugins | check | which | noise | run | restore | bench`.
 
 Exit codes: 0 fine, 1 failed (or some checks or cells failed), 2 wrong use, 3 environment (a missing dependency, no memory).
 Nothing here imports torch, and plug-ins are loaded only by the commands that need them: `--help` answers at once.
@@ -81,9 +81,10 @@ def main(debug: bool) -> None:
 
 
 def _attach() -> None:
-    from invsolve.commands import bench, catalogue, check, solve
+    from invsolve.commands import bench, catalogue, check, solve, which
 
-    for command in (catalogue.list_entries, catalogue.info, catalogue.plugins, check.check, solve.run, solve.restore, bench.bench):
+    ours = (catalogue.list_entries, catalogue.info, catalogue.plugins, check.check, which.which, which.noise, solve.run, solve.restore)
+    for command in (*ours, bench.bench):
         main.add_command(command)
 
 

@@ -31,6 +31,7 @@ PUBLIC = {
     "invsolve.arguments",
     "invsolve.bench",
     "invsolve.errors",
+    "invsolve.estimate",
     "invsolve.files",
     "invsolve.hookspecs",
     "invsolve.images",
@@ -49,6 +50,7 @@ PUBLIC = {
     "invsolve.svd",
     "invsolve.testing",
     "invsolve.training",
+    "invsolve.which",
 }
 # What the core's light part is made of; the rest of the dependencies belong to bench, training, the command line and files.
 LIGHT = {"torch", "numpy", "scipy", "pluggy", "invsolve"}

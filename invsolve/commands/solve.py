@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from invsolve.solution import Solution
 
 
+class Level(click.ParamType):
+    """A number, or auto."""
+
+    name = "level"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """The number; auto as it is."""
+        try:
+            return value if value == "auto" else float(value)
+        except (TypeError, ValueError):
+            self.fail(f"a noise level is a number, or auto; given {value!r}", param, ctx)
+
+
 @click.command(short_help="Solve the problem in a TOML file.")
 @click.argument("problem", type=click.Path(dir_okay=False))
 @click.argument("overrides", nargs=-1)
@@ -37,7 +50,9 @@ def run(problem: str, overrides: tuple[str, ...], seed: int | None, device: str 
 @click.option("--operator", required=True, help="Name of the operator; see invsolve list operator.")
 @click.option("--solver", required=True, help="Name of the solver.")
 @click.option("--prior", required=True, help="Name of the prior.")
-@click.option("--noise", type=float, default=0.05, show_default=True, help="Standard deviation of Gaussian noise, for images in [0, 1].")
+@click.option(
+    "--noise", type=Level(), default="0.05", show_default=True, help="Standard deviation of Gaussian noise, for images in [0, 1], or auto."
+)
 @click.option("--set", "settings", multiple=True, metavar="TABLE.KEY=VALUE", help="An argument, such as operator.sigma=1.5.")
 @click.option("--simulate", is_flag=True, help="Degrade IMAGE first, and report the PSNR of the result.")
 @click.option("--samples", type=int, help="Posterior samples; the result is their mean.")
@@ -50,7 +65,7 @@ def restore(
     operator: str,
     solver: str,
     prior: str,
-    noise: float,
+    noise: float | str,
     settings: tuple[str, ...],
     simulate: bool,
     samples: int | None,
@@ -113,6 +128,7 @@ def shown(value: Any) -> str:
 def report(setup: Setup, solution: Solution) -> dict[str, Any]:
     """Status, counts, the residual |Hx - y| / (sigma sqrt m), and the PSNR where the truth is known; per item where per item."""
     from invsolve.bench.metrics import PSNR, residual
+    from invsolve.noise import GaussianNoise
     from invsolve.problem import NoMeasurement
 
     measured = not isinstance(setup.problem.operator, NoMeasurement)
@@ -124,6 +140,7 @@ def report(setup: Setup, solution: Solution) -> dict[str, Any]:
         "nfe": solution.nfe,
         "seconds": solution.seconds,
         "seed": solution.seed,
+        "sigma": listed(setup.problem.sigma.reshape(-1)) if isinstance(setup.problem.noise, GaussianNoise) else None,
         "residual": None if left is None else listed(left),
         "psnr": None,
     }

@@ -1,0 +1,235 @@
+"""The noise level of a measurement, from the measurement alone.
+
+Three ways, each where it holds:
+
+    null-space    what H cannot produce is noise: with H = U diag(s) V^T, sigma^2 = |y - U 1[s > c s_max] U^T y|^2 / count
+    patches       an image's patches lie near a subspace: the small eigenvalues of their covariance are sigma^2
+    coefficients  y's entries are few large ones and noise: the standard deviation of those within three of it
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from invsolve.arguments import checked
+from invsolve.errors import InputError, did_you_mean
+from invsolve.measurement import Measurement, parts
+from invsolve.noise import NoNoise
+from invsolve.operator import Capability, Operator
+from invsolve.problem import check_measurement
+
+METHODS = ("auto", "null-space", "patches", "coefficients")
+# Below this part of s_max the measured signal counts as nothing: an image in [0, 1] has spectral coefficients of order 0.1
+# where blurs are that weak, so at most 1e-4 of signal is taken for noise.
+NEGLIGIBLE = 1e-3
+# Numbers that an estimate is made of: 200 give a relative standard error of 1 / sqrt(400) = 5 %.
+ENOUGH = 200
+PATCH_SIDES = (7, 5, 4, 3, 2)
+MOST_PATCHES = 65_536
+# The standard deviation of a standard normal variable cut off at 3: sqrt(1 - 6 phi(3) / (2 Phi(3) - 1)).
+CORE = math.sqrt(1 - 6 * math.exp(-4.5) / math.sqrt(2 * math.pi) / math.erf(3 / math.sqrt(2)))
+SPREAD = 1.2
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """What was found.
+
+    Args:
+        sigma: (B,), standard deviation of Gaussian noise in the units of y.
+        method: "null-space", "patches" or "coefficients"; joined by "+" where the parts of a stack differ.
+        count: how many numbers (or patches) an item's estimate rests on.
+    """
+
+    sigma: Tensor
+    method: str
+    count: int
+
+
+@checked
+def estimate_noise(operator: Operator, y: Measurement, *, method: str = "auto") -> NoiseEstimate:
+    """The standard deviation of white Gaussian noise in y = H(x) + sigma n, item by item.
+
+    "auto" takes the first that applies: "null-space" (linear operators with an SVD, where at least 200 directions carry no
+    signal; unbiased), "patches" (y is an image: output_range is known), "coefficients" (the other linear operators; biased
+    upwards where most entries carry signal).
+
+    Args:
+        operator: H.
+        y: (B, *out_shape), or a tuple for a Stack.
+        method: one of "auto", "null-space", "patches", "coefficients".
+
+    Raises:
+        InputError: y does not fit the operator, no such method, or the method does not apply: why, and what would.
+
+    References:
+        An Efficient Statistical Method for Image Noise Level Estimation (Chen, Zhu, Heng, 2015), ICCV, algorithm 1: "patches".
+        Deviation: whole patches of known pixels only, of side 7 where there are enough, else smaller.
+        Single-Image Noise Level Estimation for Blind Denoising (Liu, Tanaka, Okutomi, 2013), IEEE TIP 22(12): the choice of
+        patches without texture, for one channel. Deviation: the limit is mean + 3 standard deviations, not a gamma quantile.
+        Ideal Spatial Adaptation by Wavelet Shrinkage (Donoho, Johnstone, 1994), section 4.1: the median start of "coefficients".
+    """
+    if method not in METHODS:
+        raise InputError(f"no method '{method}'{did_you_mean(method, METHODS)} There are: {', '.join(METHODS)}")
+    check_measurement(operator, y, NoNoise(), check_range=False)
+    if not len(parts(y)[0]):
+        raise InputError("y has no items, so there is nothing to estimate")
+    if operator.stacked:
+        return joined([estimate_noise(part, one, method=method) for part, one in zip(operator.parts, parts(y), strict=True)])  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType]
+    found = WAYS[method](operator, parts(y)[0].detach().to(torch.float64 if not parts(y)[0].is_complex() else torch.complex128))
+    first = parts(y)[0]
+    return NoiseEstimate(found.sigma.to(first.real.dtype), found.method, found.count)
+
+
+def joined(estimates: list[NoiseEstimate]) -> NoiseEstimate:
+    """One level for the parts of a stack: variances averaged by the numbers they rest on."""
+    total = sum(one.count for one in estimates)
+    variance = torch.stack([one.count * one.sigma.square() for one in estimates]).sum(0) / total
+    return NoiseEstimate(variance.sqrt(), "+".join(dict.fromkeys(one.method for one in estimates)), total)
+
+
+def automatic(operator: Operator, y: Tensor) -> NoiseEstimate:
+    """The first way that applies."""
+    reasons = []
+    for name in METHODS[1:]:
+        try:
+            return WAYS[name](operator, y)
+        except InputError as error:
+            reasons.append(f"  - {name}: {error}")
+    raise InputError("\n".join([f"the noise level of {operator.label} data cannot be estimated:", *reasons, "Give sigma instead."]))
+
+
+def null_space(operator: Operator, y: Tensor) -> NoiseEstimate:
+    """sigma^2 = |what H cannot produce, or hardly|^2 / number of such directions.
+
+    Raises:
+        InputError: no SVD, complex data, or fewer than 200 such directions.
+    """
+    if not operator.has(Capability.SVD) or y.is_complex():
+        raise InputError(f"it needs a real operator with an SVD; {operator.label} has none")
+    svd, support = operator.svd(), measured(operator, y)
+    s = svd.s.to(y.device).expand(len(y), *svd.s.shape[-(svd.s.ndim - (operator.batch is not None)) :]).flatten(1)
+    strong = s > NEGLIGIBLE * s.amax(1, keepdim=True)
+    count = support.flatten(1).sum(1) - strong.sum(1)
+    if int(count.min()) < ENOUGH:
+        raise InputError(f"only {int(count.min())} directions of y carry no signal; {ENOUGH} are needed")
+    spectrum = svd.Ut(y)
+    seen = svd.U(spectrum * strong.reshape(spectrum.shape))
+    square = ((y - seen) * support).square().flatten(1).sum(1)
+    return NoiseEstimate((square / count).sqrt(), "null-space", int(count.min()))
+
+
+def measured(operator: Operator, y: Tensor) -> Tensor:
+    """1 where y holds data, (B, *out_shape)."""
+    support = operator.supports[0]
+    ones = torch.ones(y.shape, dtype=torch.float64, device=y.device)
+    return ones if support is None else ones * support.to(ones)
+
+
+def patches(operator: Operator, y: Tensor) -> NoiseEstimate:
+    """The level at which the mean of the smallest eigenvalues of the patch covariance is their median.
+
+    Raises:
+        InputError: y is no image, or too few pixels lie close enough together.
+    """
+    if operator.output_range is None or y.ndim != 4 or y.is_complex():
+        raise InputError(f"it needs measurements that are images; {operator.label} does not say that its are (output_range)")
+    support = measured(operator, y)
+    found = [patch_level(image, known) for image, known in zip(y, support, strict=True)]
+    return NoiseEstimate(torch.stack([sigma for sigma, _ in found]), "patches", min(count for _, count in found))
+
+
+def patch_level(image: Tensor, known: Tensor) -> tuple[Tensor, int]:
+    """(sigma, number of patches) of one image (C, H, W); all channels of a place form one patch, of known pixels only."""
+    for side in PATCH_SIDES:
+        if min(image.shape[1:]) < side:
+            continue
+        windows, complete = patch_rows(image, side), patch_rows(known, side).flatten(1).all(1)
+        windows = windows[complete]
+        # With fewer samples the scatter of the eigenvalues themselves is not small against their mean.
+        if len(windows) >= 10 * windows[0:1].numel() and len(windows) >= ENOUGH // 2:
+            break
+    else:
+        raise InputError(f"an image of {tuple(image.shape)} with these pixels known has too few whole patches; take more of it")
+    return smooth_level(windows) if len(image) == 1 else (flat_level(windows), len(windows))  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+def patch_rows(image: Tensor, side: int) -> Tensor:
+    """(N, C, side, side), thinned to about 65,000."""
+    height, width = (length - side + 1 for length in image.shape[1:])
+    step = math.ceil(height * width / MOST_PATCHES)
+    return image.unfold(1, side, 1).unfold(2, side, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)[::step]
+
+
+def flat_level(windows: Tensor) -> Tensor:
+    """sigma where the mean of the smallest eigenvalues of the covariance is their median: the largest such set."""
+    eigenvalues = torch.linalg.eigvalsh(torch.cov(windows.flatten(1).mT))
+    for last in range(len(eigenvalues), 0, -1):
+        rest = eigenvalues[:last]
+        level = rest.mean()
+        if int((rest > level).sum()) >= int((rest < level).sum()):
+            break
+    return level.clamp_min(0).sqrt()  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+def smooth_level(windows: Tensor) -> tuple[Tensor, int]:
+    """`flat_level` of the patches whose gradients could be noise alone, found anew with each estimate.
+
+    One channel leaves no subspace without texture; two or more do, since their textures go together.
+    """
+    side = windows.shape[-1]
+    line = torch.eye(side, dtype=windows.dtype, device=windows.device)
+    steps = line.diff(dim=0).mT @ line.diff(dim=0)
+    energy = torch.kron(line, steps) + torch.kron(steps, line)
+    # |gradient|^2 of noise alone has mean sigma^2 tr(E) and variance 2 sigma^4 tr(E^2).
+    highest = energy.trace() + 3 * (2 * energy.square().sum()).sqrt()
+    gradient = windows.diff(dim=-1).square().flatten(1).sum(1) + windows.diff(dim=-2).square().flatten(1).sum(1)
+    chosen, sigma = windows, flat_level(windows)
+    for _ in range(6):
+        following = windows[gradient < sigma.square() * highest]
+        if len(following) < 10 * side * side:
+            break
+        chosen, sigma = following, flat_level(following)
+    return sigma, len(chosen)
+
+
+def coefficients(operator: Operator, y: Tensor) -> NoiseEstimate:
+    """The standard deviation of the entries within three of it, found by iteration from the median.
+
+    Raises:
+        InputError: the operator is nonlinear, an item has fewer than 200 entries, or no entry stands out, so that signal and noise
+            cannot be told apart.
+    """
+    if not operator.has(Capability.LINEAR):
+        raise InputError(f"{operator.label} is nonlinear: its noise is not that of its output's entries alone")
+    support = measured(operator, y) > 0
+    found = [core_level(one[known]) for one, known in zip(y, support, strict=True)]
+    return NoiseEstimate(torch.stack([sigma for sigma, _ in found]), "coefficients", min(count for _, count in found))
+
+
+def core_level(entries: Tensor) -> tuple[Tensor, int]:
+    """(sigma, number of entries in the core); complex entries count as two (noise of variance sigma^2 / 2 in each part)."""
+    double = entries.is_complex()
+    values = (math.sqrt(2) * torch.view_as_real(entries).flatten()) if double else entries.flatten()
+    if values.numel() < ENOUGH:
+        raise InputError(f"only {values.numel()} entries; {ENOUGH} are needed")
+    size = values.abs()
+    sigma = size.median() / 0.6744897501960817
+    core = size[size <= 3 * sigma]
+    for _ in range(100):
+        following = (core.square().mean()).sqrt() / CORE
+        settled = bool((following - sigma).abs() <= 1e-6 * sigma)
+        sigma = following
+        core = size[size <= 3 * sigma]
+        if settled or not len(core):
+            break
+    if len(core) < ENOUGH or float(values.square().mean().sqrt()) < SPREAD * float(sigma):
+        raise InputError("no entries stand out from the rest, so signal and noise cannot be told apart")
+    return sigma, len(core)
+
+
+WAYS = {"auto": automatic, "null-space": null_space, "patches": patches, "coefficients": coefficients}

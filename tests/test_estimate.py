@@ -1,0 +1,150 @@
+"""Noise levels from the measurement alone, against the level that was simulated."""
+
+import math
+
+import pytest
+import torch
+from click.testing import CliRunner
+from invsolve_operators import BlockMean, BoxMask, GaussianBlur, Grey, Identity, Mask, SeparableGaussianBlur
+
+from invsolve import GaussianNoise, InputError, Operator, Problem, Stack, estimate_noise
+from invsolve.cli import main
+from invsolve.images import write_image
+from invsolve.rng import Rng
+
+SIDE = 96
+
+
+def waves(channels=3, items=2, side=SIDE):
+    """Smooth pictures in [0, 1]: a few low frequencies, another mixture in each channel, so that all noise-free patches lie in
+    a space of few dimensions."""
+    grid = torch.arange(side, dtype=torch.float64) / side * 2 * math.pi
+    weights = Rng(0, range(items), purpose="test").uniform((channels, 4), torch.empty(0, dtype=torch.float64))
+    flat = torch.zeros(side, side, dtype=torch.float64)
+    basis = torch.stack([grid.sin()[:, None] + flat, (2 * grid).cos() + flat, (grid[:, None] + grid).sin(), grid.cos() + flat])
+    return 0.5 + 0.1 * torch.einsum("bck,khw->bchw", weights, basis)
+
+
+def measured(operator, sigma, channels=3):
+    return Problem.simulate(operator, waves(channels), GaussianNoise(sigma), generator=0).y
+
+
+def scatter(count):
+    """Five standard errors of a standard deviation from `count` normal numbers, relative."""
+    return 5 / math.sqrt(2 * count)
+
+
+@pytest.mark.parametrize("sigma", [0.002, 0.05, 0.5])
+@pytest.mark.parametrize(
+    "operator", [GaussianBlur((3, SIDE, SIDE), 2.0), SeparableGaussianBlur((3, SIDE, SIDE), 2.0)], ids=lambda one: one.label
+)
+def test_what_an_operator_cannot_produce_is_noise(operator, sigma):
+    """Unbiased: only the chance of `count` numbers is left."""
+    found = estimate_noise(operator, measured(operator, sigma))
+    assert found.method == "null-space"
+    assert found.sigma.shape == (2,)
+    assert (found.sigma / sigma - 1).abs().max() < scatter(found.count)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.1])
+@pytest.mark.parametrize(
+    "operator",
+    [Identity((3, SIDE, SIDE)), BoxMask((3, SIDE, SIDE)), Mask((3, SIDE, SIDE), keep=0.6), Grey((3, SIDE, SIDE))],
+    ids=lambda one: one.label,
+)
+def test_smooth_pictures(operator, sigma):
+    """Signal in few dimensions: what is left is the chance of the patches and the choice of the last eigenvalues.
+
+    The patches overlap, so the numbers behind an estimate are the pixels; the choice "mean = median" moves with the scatter of
+    the eigenvalues, sqrt(size / patches): 10 % at the fewest patches that are accepted.
+    """
+    found = estimate_noise(operator, measured(operator, sigma))
+    assert found.method == "patches"
+    assert (found.sigma / sigma - 1).abs().max() < 0.1
+
+
+def test_coefficients_of_a_transform():
+    """Few large numbers and noise: 1 % of the entries are signal, so the core is biased by no more than those within 3 sigma."""
+
+    class Spectrum(Operator):
+        traits = frozenset({"linear"})
+
+        def __init__(self, in_shape):
+            super().__init__()
+            self.in_shape = self.out_shape = in_shape
+
+        def forward(self, x):
+            return torch.fft.fft2(x, norm="ortho").real + torch.fft.fft2(x, norm="ortho").imag
+
+    operator = Spectrum((3, SIDE, SIDE))
+    y = measured(operator, 0.05)
+    found = estimate_noise(operator, y)
+    assert found.method == "coefficients"
+    assert (found.sigma / 0.05 - 1).abs().max() < 0.01 + scatter(found.count)
+    with pytest.raises(InputError, match="cannot be told apart"):
+        estimate_noise(operator, torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
+
+
+def test_stack_joins_its_parts():
+    operator = Stack(GaussianBlur((3, SIDE, SIDE), 2.0), BoxMask((3, SIDE, SIDE)))
+    found = estimate_noise(operator, measured(operator, 0.05))
+    assert found.method == "null-space+patches"
+    assert (found.sigma / 0.05 - 1).abs().max() < 0.1
+
+
+def test_an_item_alone_and_in_its_batch():
+    operator = GaussianBlur((3, SIDE, SIDE), torch.tensor([1.5, 3.0]))
+    y = measured(operator, 0.05)
+    together = estimate_noise(operator, y).sigma
+    for item in range(2):
+        alone = estimate_noise(operator[item], y[item : item + 1]).sigma
+        assert (alone - together[item]).abs() < 1e-12
+
+
+def test_precision_and_no_noise():
+    operator = Identity((3, SIDE, SIDE))
+    found = estimate_noise(operator, measured(operator, 0.05).float())
+    assert found.sigma.dtype == torch.float32
+    assert estimate_noise(operator, torch.full((1, 3, SIDE, SIDE), 0.5)).sigma.item() < 1e-7
+
+
+def test_refusals():
+    operator = Mask((3, SIDE, SIDE), keep=0.02)
+    with pytest.raises(InputError) as error:
+        estimate_noise(operator, measured(operator, 0.05))
+    assert all(word in str(error.value) for word in ("null-space", "patches", "coefficients", "Give sigma"))
+    with pytest.raises(InputError, match="did you mean patches"):
+        estimate_noise(operator, measured(operator, 0.05), method="patchs")
+    with pytest.raises(InputError, match="shape"):
+        estimate_noise(operator, torch.zeros(1, 3, 4, 4))
+    with pytest.raises(InputError, match="directions"):
+        estimate_noise(BlockMean((3, 8, 8), 2), torch.zeros(1, 3, 4, 4), method="null-space")
+    with pytest.raises(InputError, match="no items"):
+        estimate_noise(operator, torch.zeros(0, 3, SIDE, SIDE))
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A noisy picture, level 0.05; clipping to [0, 1] touches less than a millionth of it."""
+    y = measured(Identity((3, SIDE, SIDE)), 0.05)[0]
+    write_image(tmp_path / "photo.png", y)
+    return tmp_path / "photo.png"
+
+
+def test_command(photo):
+    done = CliRunner().invoke(main, ["noise", str(photo)])
+    assert done.exit_code == 0, done.output
+    assert abs(float(done.output.split()[1]) / 0.05 - 1) < 0.1
+    assert "patches" in done.output
+
+
+def test_restore_with_the_level_estimated(photo):
+    arguments = ["restore", str(photo), "--operator", "identity", "--solver", "hqs", "--prior", "tv", "--noise", "auto"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    (level,) = [line.split()[1] for line in done.output.splitlines() if line.startswith("sigma")]
+    assert abs(float(level) / 0.05 - 1) < 0.1
+    refused = CliRunner().invoke(main, [*arguments, "--simulate"])
+    assert refused.exit_code == 2
+    assert "give the level" in refused.output
+    assert CliRunner().invoke(main, [*arguments[:-1], "loud"]).exit_code == 2
