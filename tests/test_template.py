@@ -1,64 +1,30 @@
-"""plugins/template is a distribution of its own: installed by pip, found by its entry point, and conforming."""
+"""plugins/template is what `invsolve plugins new template` writes: one truth, and a distribution that anyone can look at.
 
-import importlib.util
-import json
-import os
-import shutil
-import subprocess
-import sys
+That such a project installs, is found, conforms and enters a benchmark is shown in test_stranger.py.
+"""
+
 from pathlib import Path
 
 import pytest
 
+from invsolve.commands.new import new_plugin
+
 TEMPLATE = Path(__file__).parents[1] / "plugins" / "template"
-pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="pip is not installed"),
-    pytest.mark.skipif(not TEMPLATE.is_dir(), reason="the source tree is not here"),
-]
+pytestmark = pytest.mark.skipif(not TEMPLATE.is_dir(), reason="the source tree is not here")
+LEFT_BY_TOOLS = ("build", "dist", "__pycache__", ".pytest_cache", ".ruff_cache")
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The environment of a process that sees the template as pip installed it."""
-    folder = tmp_path_factory.mktemp("template")
-    shutil.copytree(TEMPLATE, folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-    done = subprocess.run([*command, "--target", folder / "site", folder / "source"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("INVSOLVE_")}
-    environment["PYTHONPATH"] = os.pathsep.join([str(folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return environment
+def texts(folder):
+    """File texts by path, without what installing and testing leave behind."""
+    found = {}
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part in LEFT_BY_TOOLS or part.endswith(".egg-info") for part in parts):
+            found["/".join(parts)] = path.read_text(encoding="utf-8")
+    return found
 
 
-def invsolve(environment, *arguments):
-    return subprocess.run([sys.executable, "-m", "invsolve.cli", *arguments], capture_output=True, text=True, env=environment, check=False)
-
-
-def test_it_is_not_there_before(installed):
-    without = {**installed, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    if importlib.util.find_spec("invsolve_template") is not None:
-        pytest.skip("invsolve-template is installed here")
-    assert "flip" not in [one["name"] for one in json.loads(invsolve(without, "list", "operator", "--json").stdout)]
-
-
-def test_list_finds_it(installed):
-    done = invsolve(installed, "list", "operator", "--json")
-    (flip,) = [one for one in json.loads(done.stdout) if one["name"] == "flip"]
-    assert flip["plugin"] == "invsolve-template 0.1.0"
-    plugins = json.loads(invsolve(installed, "plugins", "list", "--json").stdout)
-    (template,) = [one for one in plugins if one["name"] == "template"]
-    assert (template["distribution"], template["version"], template["entries"], template["error"]) == ("invsolve-template", "0.1.0", 1, "")
-
-
-def test_it_conforms(installed):
-    done = invsolve(installed, "check", "operator", "flip")
-    assert done.returncode == 0, done.stdout + done.stderr
-    passed, _, failed, _ = done.stdout.splitlines()[-1].replace(",", "").split()
-    assert int(passed) >= 8  # shapes, dtype, batches, linearity, the adjoint ...
-    assert failed == "0"
-
-
-def test_its_own_tests_pass(installed):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(TEMPLATE), "-c", os.devnull]
-    done = subprocess.run([*command, str(TEMPLATE / "tests")], capture_output=True, text=True, env=installed, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_the_example_is_the_generated_project(tmp_path, monkeypatch):
+    monkeypatch.setattr("invsolve.commands.new.taken_by", lambda name: "")  # it may be installed here
+    made = texts(new_plugin("template", tmp_path))
+    assert texts(TEMPLATE) == made, "run: invsolve plugins new template --into DIR, and copy DIR/template over plugins/template"

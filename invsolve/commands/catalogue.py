@@ -1,7 +1,8 @@
-"""invsolve list, info and plugins: what is installed, read without importing more than is asked for."""
+"""invsolve list, info and plugins: what is installed, read without importing more than is asked for; and a new plug-in."""
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -63,7 +64,7 @@ def info(kind: str, name: str, as_json: bool) -> None:
 
 @click.group()
 def plugins() -> None:
-    """The plug-ins that were found."""
+    """The plug-ins that were found, and a way to begin one."""
 
 
 @plugins.command("list")
@@ -84,6 +85,19 @@ def list_plugins(as_json: bool) -> None:
     added = commands_of_plugins()
     if added:
         click.echo(f"commands: {', '.join(sorted(map(line, added)))}")
+
+
+@plugins.command("new")
+@click.argument("name")
+@click.option("--into", type=click.Path(file_okay=False), default=".", show_default=True, help="The folder to make it in.")
+def new(name: str, into: str) -> None:
+    """Make a plug-in project NAME: an operator, a prior, a solver, a suite, and tests that pass at once."""
+    from invsolve.commands.new import new_plugin
+
+    folder = new_plugin(name, into)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        click.echo(f"  {line(path)}")
+    click.echo(f"\nNext: cd {line(shlex.quote(str(folder)))} && pip install -e '.[test]' && pytest")
 
 
 def commands_of_plugins() -> dict[str, Any]:

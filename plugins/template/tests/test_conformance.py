@@ -1,26 +1,40 @@
-"""What every operator promises, checked on ours."""
+"""What every operator, prior and solver promises, checked on ours."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-import torch
-from invsolve_template.flip import Flip
+from invsolve_template.operator import Vignette
+from invsolve_template.prior import Ridge
+from invsolve_template.solver import ProximalGradient
 
-from invsolve import Operator, registry
-from invsolve.testing.operators import operator_cases
+from invsolve import registry
+from invsolve.testing import operator_cases, prior_cases, solver_cases
 
-
-@pytest.mark.parametrize(("op", "check"), operator_cases(Flip((1, 8, 6))))
-def test_conformance(op: Operator, check: Callable[[Operator], None]) -> None:
-    """The public checks."""
-    check(op)
+Check = Callable[[Any], None]
 
 
-def test_flip() -> None:
-    """Left becomes right."""
-    assert Flip((1, 1, 3))(torch.tensor([[[[1.0, 2.0, 3.0]]]])).tolist() == [[[[3.0, 2.0, 1.0]]]]
+@pytest.mark.parametrize(("operator", "check"), operator_cases(*Vignette.examples()))
+def test_operator(operator: Vignette, check: Check) -> None:
+    """Shapes, precision, items, linearity, adjoint, SVD, pseudo-inverse, prox."""
+    check(operator)
+
+
+@pytest.mark.parametrize(("prior", "check"), prior_cases(*Ridge.examples()))
+def test_prior(prior: Ridge, check: Check) -> None:
+    """The value per item and its gradient, the prox against its own objective."""
+    check(prior)
+
+
+@pytest.mark.parametrize(("solver", "check"), solver_cases(*ProximalGradient.examples()))
+def test_solver(solver: ProximalGradient, check: Check) -> None:
+    """Refusals, seeds, items, callbacks, resuming, honest counts."""
+    check(solver)
 
 
 def test_registered() -> None:
-    """The entry point of the installed distribution brings it in."""
-    assert registry().load("operator", "flip") is Flip
+    """The entry point of the installed distribution brings all of it in."""
+    assert registry().load("operator", "template-vignette") is Vignette
+    assert registry().load("prior", "template-ridge") is Ridge
+    assert registry().load("solver", "template-proximal-gradient") is ProximalGradient
+    assert registry().load("suite", "template").is_file()

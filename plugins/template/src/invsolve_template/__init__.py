@@ -1,4 +1,4 @@
-"""A plug-in for invsolve: the hook that registers one operator.
+"""A plug-in for invsolve: the hook that registers its entries.
 
 Nothing is imported here but the marker: `invsolve list` reads every plug-in, and targets are imported when they are used.
 """
@@ -9,4 +9,9 @@ from invsolve.plugins import Registry
 
 @hookimpl
 def invsolve_register(registry: Registry) -> None:
-    registry.add("operator", "flip", "invsolve_template.flip:Flip", summary="mirror left to right")
+    """One line an entry: kind, name, "module:attribute", summary."""
+    add = registry.add
+    add("operator", "template-vignette", "invsolve_template.operator:Vignette", summary="light that falls off towards the corners")
+    add("prior", "template-ridge", "invsolve_template.prior:Ridge", summary="squared distance to mid grey")
+    add("solver", "template-proximal-gradient", "invsolve_template.solver:ProximalGradient", summary="proximal gradient steps")
+    add("suite", "template", "invsolve_template.suite:SUITE", summary="all of these beside others")
