@@ -9,8 +9,9 @@ Capabilities are found, not claimed: a method that a class overrides is a capabi
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from invsolve.arguments import Remembering
 from invsolve.errors import CapabilityError, InputError
 from invsolve.measurement import Measurement, parts
 from invsolve.svd import SVD
+
+if TYPE_CHECKING:
+    from invsolve.scipy_bridge import ScipyView
 
 Shape = tuple[int, ...]
 
@@ -237,6 +241,53 @@ class Operator(nn.Module, metaclass=Remembering):
     def examples(cls) -> list[Operator]:
         """Small instances that the conformance checks run on; the default is one on (3, 8, 8) images."""
         return [cls(in_shape=(3, 8, 8))]  # pyright: ignore[reportCallIssue]
+
+    @staticmethod
+    def from_function(
+        function: Callable[..., Any],
+        in_shape: Sequence[int],
+        linear: bool = True,
+        *,
+        adjoint: Callable[..., Any] | None = None,
+        pinv: Callable[..., Any] | None = None,
+        prox: Callable[..., Any] | None = None,
+    ) -> Operator:
+        """Your function of a batch of images as an operator; see `invsolve.foreign.FunctionOperator`.
+
+        Raises:
+            InputError: f does not do what an operator must; says what it returned.
+        """
+        from invsolve.foreign import FunctionOperator
+
+        return FunctionOperator(function, in_shape, linear, adjoint, pinv, prox)
+
+    @staticmethod
+    def from_matrix(matrix: Any, in_shape: Sequence[int], out_shape: Sequence[int] | None = None) -> Operator:
+        """y = A x for a tensor or array (m, n), (B, m, n) for one per image, or a sparse A; see `invsolve.matrix`.
+
+        Raises:
+            InputError: sizes that do not fit, complex or not finite entries.
+        """
+        from invsolve.matrix import matrix_operator
+
+        return matrix_operator(matrix, in_shape, out_shape)
+
+    @staticmethod
+    def from_scipy(foreign: Any, in_shape: Sequence[int], out_shape: Sequence[int] | None = None) -> Operator:
+        """A scipy.sparse.linalg.LinearOperator, one of PyLops, or alike, as an operator; see `invsolve.scipy_bridge.ScipyOperator`.
+
+        Raises:
+            InputError: sizes that do not fit, no adjoint, or a wrong one.
+        """
+        from invsolve.scipy_bridge import ScipyOperator
+
+        return ScipyOperator(foreign, in_shape, out_shape)
+
+    def to_scipy(self, dtype: Any = None) -> ScipyView:
+        """One item of a linear operator as a scipy.sparse.linalg.LinearOperator; see `invsolve.scipy_bridge.ScipyView`."""
+        from invsolve.scipy_bridge import ScipyView
+
+        return ScipyView(self, dtype)
 
     def extra_repr(self) -> str:
         """Shapes and what the operator can do."""
