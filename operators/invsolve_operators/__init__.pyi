@@ -1,5 +1,6 @@
 from typing import Any
 
+from invsolve_operators.blocks import BlockOrthogonal as BlockOrthogonal
 from invsolve_operators.blur import GaussianBlur as GaussianBlur
 from invsolve_operators.blur import KernelBlur as KernelBlur
 from invsolve_operators.blur import MotionBlur as MotionBlur
@@ -7,6 +8,7 @@ from invsolve_operators.colour import Grey as Grey
 from invsolve_operators.decimate import BlurDecimate as BlurDecimate
 from invsolve_operators.downsample import Bicubic as Bicubic
 from invsolve_operators.downsample import BlockMean as BlockMean
+from invsolve_operators.hadamard import WalshHadamard as WalshHadamard
 from invsolve_operators.identity import Identity as Identity
 from invsolve_operators.mask import BoxMask as BoxMask
 from invsolve_operators.mask import Mask as Mask

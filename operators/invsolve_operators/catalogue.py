@@ -26,6 +26,8 @@ ENTRIES: tuple[tuple[str, str, str, str], ...] = (
     # Colour
     ("grey", "Grey", "colour", "colourisation: weighted mean of the channels"),
     # Transforms: compressed sensing, matrices
+    ("walsh-hadamard", "WalshHadamard", "hadamard", "compressed sensing: some Walsh-Hadamard coefficients of every channel"),
+    ("block-orthogonal", "BlockOrthogonal", "blocks", "compressed sensing: some rows of one orthogonal matrix for every block"),
     # Magnetic resonance
     # Nonlinear
     # Presets of papers
