@@ -12,6 +12,8 @@ from invsolve_operators.hadamard import WalshHadamard as WalshHadamard
 from invsolve_operators.identity import Identity as Identity
 from invsolve_operators.mask import BoxMask as BoxMask
 from invsolve_operators.mask import Mask as Mask
+from invsolve_operators.mri import MRI as MRI
+from invsolve_operators.sense import SENSE as SENSE
 from invsolve_operators.separable import SeparableBlur as SeparableBlur
 from invsolve_operators.separable import SeparableGaussianBlur as SeparableGaussianBlur
 

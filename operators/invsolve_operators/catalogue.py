@@ -29,6 +29,8 @@ ENTRIES: tuple[tuple[str, str, str, str], ...] = (
     ("walsh-hadamard", "WalshHadamard", "hadamard", "compressed sensing: some Walsh-Hadamard coefficients of every channel"),
     ("block-orthogonal", "BlockOrthogonal", "blocks", "compressed sensing: some rows of one orthogonal matrix for every block"),
     # Magnetic resonance
+    ("mri", "MRI", "mri", "single-coil Cartesian MRI: some of k-space, of real or complex images"),
+    ("sense", "SENSE", "sense", "multi-coil Cartesian MRI with sensitivity maps"),
     # Nonlinear
     # Presets of papers
 )

@@ -60,7 +60,7 @@ class WalshHadamard(SampledTransform):
 
     def transform(self, x: Tensor) -> Tensor:
         """W_H x W_W, orthonormal."""
-        c, (_, height, width) = x, self.in_shape
+        c, width = x, self.in_shape[2]
         for radices, inner in zip(self.radices, (width, 1), strict=True):  # what lies behind a factor: the whole row, or nothing
             for radix in radices:
                 factor = self.like(f"factor_{radix}", x)
