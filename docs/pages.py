@@ -1,0 +1,144 @@
+"""Pages from the registry: every registered operator, prior, solver, noise model, metric, data set and suite, and the public names.
+
+Docstrings are plain text with indented formulas and the sections Args, Raises, References; `restructured` turns them into RST.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+from invsolve.describe import SECTIONS, describe_entry, parameters
+from invsolve.plugins import Entry, registry
+
+TITLES = {
+    "operator": "Operators",
+    "prior": "Priors",
+    "solver": "Solvers",
+    "noise": "Noise models",
+    "metric": "Metrics",
+    "dataset": "Data sets",
+    "suite": "Benchmark suites",
+}
+PUBLIC = ("invsolve", "invsolve.priors", "invsolve.solvers", "invsolve.testing")
+FOREIGN = ("invsolve.foreign.FunctionOperator", "invsolve.matrix.MatrixOperator", "invsolve.matrix.SparseMatrixOperator")
+BRIDGE = ("invsolve.scipy_bridge.ScipyOperator", "invsolve.scipy_bridge.ScipyView")
+CODE = re.compile(r"`([^`]+)`")
+
+
+def escaped(text: str) -> str:
+    """One line of prose: `code` in double backquotes, everything else without a meaning for RST."""
+    pieces = CODE.split(text)
+    for index in range(0, len(pieces), 2):
+        pieces[index] = re.sub(r"([\\*_|`])", r"\\\1", pieces[index])
+    for index in range(1, len(pieces), 2):
+        pieces[index] = f"``{pieces[index].strip()}``"
+    joined = "\\ ".join(piece for piece in pieces if piece) if len(pieces) > 1 else pieces[0]
+    # A line of prose must not look like a list item, a directive or a heading.
+    return re.sub(r"^(\s*)(?=[-+.:=>~#^\"'(]|\w+[.)] )", r"\1\\ ", joined)
+
+
+def restructured(text: str) -> str:
+    """A docstring as RST: paragraphs, indented lines as literal blocks, sections as bold words with lists."""
+    out: list[str] = []
+    blocks = re.split(r"\n\s*\n", inspect.cleandoc(text))
+    for block in blocks:
+        lines = block.splitlines()
+        if lines and lines[0].strip() in SECTIONS:
+            out += [f"**{lines[0].strip().rstrip(':')}**", "", *items(lines[1:]), ""]
+            continue
+        for indented, group in grouped(lines):
+            out += ["::", "", *(f"    {line}" for line in group), ""] if indented else [*map(escaped, group), ""]
+    return "\n".join(out)
+
+
+def grouped(lines: list[str]) -> list[tuple[bool, list[str]]]:
+    """Neighbouring lines together, by whether they are indented."""
+    found: list[tuple[bool, list[str]]] = []
+    for line in lines:
+        indented = line.startswith(" ")
+        if found and found[-1][0] == indented:
+            found[-1][1].append(line)
+        else:
+            found.append((indented, [line]))
+    return found
+
+
+def items(lines: list[str]) -> list[str]:
+    """The lines of a section as a bullet list: a deeper line goes on with the item before it."""
+    margin = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    found: list[str] = []
+    for line in lines:
+        if len(line) - len(line.lstrip()) > margin and found:
+            found[-1] += f" {line.strip()}"
+        else:
+            found.append(line.strip())
+    return [f"- {escaped(item)}" for item in found]
+
+
+def signature(target: type) -> str:
+    """(a: int, b: float = 1.0) of a constructor."""
+    return f"({', '.join(one['signature'] for one in parameters(target, ''))})"
+
+
+def heading(text: str, mark: str) -> list[str]:
+    """A title with its underline."""
+    return [text, mark * len(text), ""]
+
+
+def catalogue(kind: str) -> str:
+    """The page of a kind: an entry of the registry each, with its summary, docstring, parameters and abilities."""
+    out = heading(TITLES[kind], "=")
+    for entry in registry().of(kind):
+        out += described(entry)
+    return "\n".join(out)
+
+
+def described(entry: Entry) -> list[str]:
+    """One entry."""
+    facts = describe_entry(entry)
+    target = entry.load()
+    out = [f".. _{entry.kind}-{entry.name}:", "", *heading(entry.name, "-")]
+    out += [escaped(entry.summary[:1].upper() + entry.summary[1:]) + f" (from {escaped(entry.plugin)}).", ""]
+    if isinstance(target, type):
+        out += ["::", "", f"    {target.__name__}{signature(target)}", ""]
+    text = inspect.getdoc(target) if callable(target) else ""
+    out += [restructured(text or ""), ""]
+    for title in ("needs", "can"):
+        rows = [f"- {escaped(key)}: {escaped(value)}" for key, value in facts[title].items()]
+        out += [f"**{title.capitalize()}**", "", *rows, ""] if rows else []
+    return out
+
+
+def api() -> str:
+    """The page of the public names."""
+    out = heading("Public names", "=")
+    for module in PUBLIC:
+        out += heading(module, "-")
+        for name in sorted(importlib.import_module(module).__all__):
+            out += documented(f"{module}.{name}")
+    out += heading("What Operator.from_function, from_matrix, from_scipy and to_scipy make", "-")
+    for name in (*FOREIGN, *BRIDGE):
+        out += documented(name)
+    return "\n".join(out)
+
+
+def documented(path: str) -> list[str]:
+    """The autodoc directive of one public name."""
+    module, _, name = path.rpartition(".")
+    target = getattr(importlib.import_module(module), name)
+    if isinstance(target, type):
+        return [f".. autoclass:: {path}", "   :members:", ""]
+    return [f".. autofunction:: {path}", ""] if inspect.isfunction(target) else [f".. autodata:: {path}", ""]
+
+
+def write_all(folder: Path) -> None:
+    """All generated pages; a file is touched only where its text changes."""
+    folder.mkdir(exist_ok=True)
+    texts = {f"catalogue-{kind}": catalogue(kind) for kind in TITLES} | {"public-names": api()}
+    for name, text in texts.items():
+        file = folder / f"{name}.rst"
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
