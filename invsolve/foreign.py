@@ -9,6 +9,7 @@ f is never handed our tensors, only copies of them: one that writes into its inp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -51,9 +52,9 @@ def checked_shape(shape: Any, what: str) -> Shape:
         InputError: anything else.
     """
     given = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else ()
-    if not given or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in given):
+    if not given or any(isinstance(side, bool) or not isinstance(side, Integral) or side < 1 for side in given):
         raise InputError(f"{what} must be whole numbers, at least 1, without the batch, such as (3, 64, 64); given {shape!r:.80}")
-    return given
+    return tuple(map(int, given))
 
 
 class FunctionOperator(Operator):
@@ -90,13 +91,15 @@ class FunctionOperator(Operator):
         prox: Function | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(linear, bool):
+            raise InputError(f"linear must be True or False; given {linear!r:.80} (the output's shape is found by trying)")
         for what, given in (("f", function), ("adjoint", adjoint), ("pinv", pinv), ("prox", prox)):
             if (given is not None and not callable(given)) or (given is None and what == "f"):
                 raise InputError(f"{what} must be a function; given {type(given).__name__}")
             if given is not None and not linear and what in ("adjoint", "pinv"):
                 raise InputError(f"a function with linear=False has no {what}; leave it out, or claim linear=True")
         self.in_shape = checked_shape(in_shape, "in_shape")
-        self.function, self.linear = function, bool(linear)
+        self.function, self.linear = function, linear
         self.own_adjoint, self.own_pinv, self.own_prox = adjoint, pinv, prox
         probe = Probe(function, self.in_shape, self.linear)
         self.out_shape, self.complex_output = probe.out_shape, probe.complex_output

@@ -52,6 +52,11 @@ class MatrixOperator(Operator):
         self.batch = len(dense) if dense.ndim == 3 else None
         self.register_buffer("matrix", dense)
 
+    def _complete(self) -> None:
+        """Remember the matrix as it was taken: the user's own may change, and one copy is enough."""
+        super()._complete()
+        self.arguments["matrix"] = self.matrix
+
     @property
     def capabilities(self) -> frozenset[Capability]:
         """All of the SVD's up to the stated size, else linear with an adjoint."""

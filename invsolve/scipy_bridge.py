@@ -48,7 +48,7 @@ class ScipyOperator(Operator):
         if isinstance(foreign, np.ndarray | Tensor) or is_sparse(foreign):
             raise InputError("a matrix comes in by Operator.from_matrix, which knows more about it")
         size = getattr(foreign, "shape", None)
-        if not isinstance(size, tuple) or len(size) != 2:
+        if not isinstance(size, tuple | list) or len(size) != 2:
             raise InputError(f"expected a linear operator with shape (m, n), matvec and rmatvec; given {type(foreign).__name__}")
         self.foreign = foreign
         self.in_shape, self.out_shape = fitted_shapes(tuple(map(int, size)), in_shape, out_shape)
