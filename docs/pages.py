@@ -47,7 +47,8 @@ def restructured(text: str) -> str:
     for block in blocks:
         lines = block.splitlines()
         if lines and lines[0].strip() in SECTIONS:
-            out += [f"**{lines[0].strip().rstrip(':')}**", "", *items(lines[1:]), ""]
+            title = lines[0].strip().rstrip(":")
+            out += [f"**{title}**", "", *items(lines[1:], sentences=title == "References"), ""]
             continue
         for indented, group in grouped(lines):
             out += ["::", "", *(f"    {line}" for line in group), ""] if indented else [*map(escaped, group), ""]
@@ -66,12 +67,13 @@ def grouped(lines: list[str]) -> list[tuple[bool, list[str]]]:
     return found
 
 
-def items(lines: list[str]) -> list[str]:
-    """The lines of a section as a bullet list: a deeper line goes on with the item before it."""
+def items(lines: list[str], *, sentences: bool = False) -> list[str]:
+    """A section as a bullet list: a deeper line goes on with the item before it, and so does one after an unfinished sentence."""
     margin = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
     found: list[str] = []
     for line in lines:
-        if len(line) - len(line.lstrip()) > margin and found:
+        deeper = len(line) - len(line.lstrip()) > margin
+        if found and (deeper or (sentences and not found[-1].endswith("."))):
             found[-1] += f" {line.strip()}"
         else:
             found.append(line.strip())
