@@ -8,6 +8,17 @@ ENTRIES: tuple[tuple[str, str, str, str], ...] = (
     # Masks
     ("mask", "Mask", "mask", "random pixels kept, or any 0/1 mask, also one per image"),
     ("box-mask", "BoxMask", "mask", "a rectangle missing"),
+    ("expand-mask", "ExpandMask", "masks", "outpainting: only the middle known"),
+    ("half-mask", "HalfMask", "masks", "one half known"),
+    ("line-mask", "LineMask", "masks", "every second (third, ...) line known"),
+    ("grid-mask", "GridMask", "masks", "one pixel of every block known"),
+    ("file-mask", "FileMask", "masks", "a mask from an image or a tensor file"),
+    ("bayer-mask", "BayerMask", "masks", "one colour known at every pixel, in a colour image"),
+    ("random-box-mask", "RandomBoxMask", "drawn_masks", "a box missing at a random place, also one per image"),
+    ("random-range-mask", "RandomRangeMask", "drawn_masks", "random pixels, the fraction removed drawn from a range"),
+    ("stroke-mask", "StrokeMask", "drawn_masks", "free-form strokes missing, narrow or wide, as LaMa draws them"),
+    ("film-mask", "FilmMask", "film", "scratches, hairs and dust missing, as on old film"),
+    ("text-mask", "TextMask", "film", "lines of text missing"),
     # Blurs
     ("gaussian-blur", "GaussianBlur", "blur", "circular Gaussian blur by FFT"),
     ("motion-blur", "MotionBlur", "blur", "circular motion blur by FFT: a line or a random path"),
@@ -24,6 +35,7 @@ ENTRIES: tuple[tuple[str, str, str, str], ...] = (
     ("bicubic", "Bicubic", "downsample", "super-resolution: antialiased bicubic downsampling"),
     ("blur-decimate", "BlurDecimate", "decimate", "super-resolution: circular blur, then the upper-left pixel of each block"),
     # Colour
+    ("mosaic", "Mosaic", "mosaic", "demosaicing: the image of a sensor behind a Bayer filter"),
     ("grey", "Grey", "colour", "colourisation: weighted mean of the channels"),
     # Transforms: compressed sensing, matrices
     ("walsh-hadamard", "WalshHadamard", "hadamard", "compressed sensing: some Walsh-Hadamard coefficients of every channel"),

@@ -24,7 +24,7 @@ class Mask(Operator):
     Args:
         in_shape: (C, H, W).
         keep: fraction of the pixels kept, in [0, 1]: exactly round(keep H W) positions, chosen at random, the same in every
-            channel; 0.5 where neither `keep` nor `mask` is given.
+            channel; 0.5 where neither `keep` nor `mask` is given. (B,) for one fraction, and other positions, per image.
         seed: of the random positions.
         mask: 1 known, 0 missing (or bool): (H, W), (1, H, W), (C, H, W), or per image (B, 1, H, W), (B, C, H, W).
 
@@ -36,7 +36,7 @@ class Mask(Operator):
     output_range = (0.0, 1.0)
     mask: Tensor
 
-    def __init__(self, in_shape: Sequence[int], keep: float | None = None, seed: int = 0, mask: Tensor | None = None) -> None:
+    def __init__(self, in_shape: Sequence[int], keep: float | Tensor | None = None, seed: int = 0, mask: Tensor | None = None) -> None:
         super().__init__()
         self.in_shape = self.out_shape = image_shape(in_shape)
         if mask is not None and keep is not None:
@@ -47,7 +47,9 @@ class Mask(Operator):
 
     def select(self, items: range) -> Operator:
         """The items' masks."""
-        return select_arguments(self, items, "mask")
+        if "mask" in self.arguments and type(self) is Mask:
+            return select_arguments(self, items, "mask")
+        return Mask(self.in_shape, mask=self.mask[list(items)]).to(self.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """m * x."""
@@ -81,7 +83,13 @@ class Mask(Operator):
         generator = torch.Generator().manual_seed(0)
         colour = torch.rand(3, 5, 7, generator=generator) < 0.6
         per_image = torch.rand(3, 1, 6, 5, generator=generator) < 0.4
-        return [cls((3, 8, 8), keep=0.3), cls((3, 5, 7), mask=colour), cls((2, 6, 5), mask=per_image), cls((1, 4, 4), keep=0.0)]
+        return [
+            cls((3, 8, 8), keep=0.3),
+            cls((3, 5, 7), mask=colour),
+            cls((2, 6, 5), mask=per_image),
+            cls((1, 4, 4), keep=0.0),
+            cls((1, 4, 5), torch.tensor([0.2, 0.9])),
+        ]
 
 
 class BoxMask(Mask):
@@ -117,12 +125,14 @@ class BoxMask(Mask):
         return [cls((3, 8, 8)), cls((1, 9, 6), box=(4, 2), position=(0, 3))]
 
 
-def random_mask(shape: Shape, keep: float, seed: int) -> Tensor:
-    """(1, H, W) with exactly round(keep H W) ones."""
+def random_mask(shape: Shape, keep: float | Tensor, seed: int, item: int = 0) -> Tensor:
+    """(1, H, W) with exactly round(keep H W) ones; (B, 1, H, W) for a keep of shape (B,), item i's own whatever B is."""
+    if isinstance(keep, Tensor) and keep.ndim == 1 and len(keep):
+        return torch.stack([random_mask(shape, float(one), seed, index) for index, one in enumerate(keep)])
     if not isinstance(keep, int | float) or not 0 <= keep <= 1:
         raise InputError(f"keep is the fraction of pixels kept and must be a number in [0, 1] (an array goes to mask=); given {keep}")
     count = shape[1] * shape[2]
-    order = Rng(seed, (0,), purpose="mask").uniform((count,), torch.empty(0, dtype=torch.float64))[0].argsort()
+    order = Rng(seed, (item,), purpose="mask").uniform((count,), torch.empty(0, dtype=torch.float64))[0].argsort()
     mask = torch.zeros(count)
     mask[order[: round(keep * count)]] = 1
     return mask.reshape(1, *shape[1:])
