@@ -88,7 +88,8 @@ class MatrixOperator(Operator):
                 cache["version"], cache["exact"] = version, factored(self.matrix.detach().to(torch.float64, copy=True))
         key = (like.real.dtype, like.device)
         if key not in cache:
-            cache[key] = tuple(part.to(like.device, like.real.dtype) for part in cache["exact"])
+            with torch.inference_mode(False):  # a tensor made in that mode could take no part in a later backward pass
+                cache[key] = tuple(part.to(like.device, like.real.dtype) for part in cache["exact"])
         return cache[key]
 
     def svd(self) -> SVD:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from invsolve.arguments import Remembering
+from invsolve.arguments import Remembering, checked
 from invsolve.errors import CapabilityError, InputError
 from invsolve.measurement import Measurement, parts
 from invsolve.svd import SVD
@@ -51,6 +51,7 @@ class Operator(nn.Module, metaclass=Remembering):
         output_range: the interval H maps [0, 1] images to where the output is image-like, else None: used to refuse data
             in another unit.
         complex_output: whether y is complex.
+        surrogate: what the gradient stands for where it is not the derivative (rounding has none); None where it is.
     """
 
     traits: ClassVar[frozenset[Capability]] = frozenset()
@@ -59,6 +60,7 @@ class Operator(nn.Module, metaclass=Remembering):
     batch: int | None = None
     output_range: tuple[float, float] | None = None
     complex_output: bool = False
+    surrogate: str | None = None
     arguments: dict[str, Any]
 
     @abstractmethod
@@ -243,6 +245,7 @@ class Operator(nn.Module, metaclass=Remembering):
         return [cls(in_shape=(3, 8, 8))]  # pyright: ignore[reportCallIssue]
 
     @staticmethod
+    @checked
     def from_function(
         function: Callable[..., Any],
         in_shape: Sequence[int],
@@ -262,6 +265,7 @@ class Operator(nn.Module, metaclass=Remembering):
         return FunctionOperator(function, in_shape, linear, adjoint, pinv, prox)
 
     @staticmethod
+    @checked
     def from_matrix(matrix: Any, in_shape: Sequence[int], out_shape: Sequence[int] | None = None) -> Operator:
         """y = A x for a tensor or array (m, n), (B, m, n) for one per image, or a sparse A; see `invsolve.matrix`.
 
@@ -273,6 +277,7 @@ class Operator(nn.Module, metaclass=Remembering):
         return matrix_operator(matrix, in_shape, out_shape)
 
     @staticmethod
+    @checked
     def from_scipy(foreign: Any, in_shape: Sequence[int], out_shape: Sequence[int] | None = None) -> Operator:
         """A scipy.sparse.linalg.LinearOperator, one of PyLops, or alike, as an operator; see `invsolve.scipy_bridge.ScipyOperator`.
 
@@ -291,7 +296,8 @@ class Operator(nn.Module, metaclass=Remembering):
 
     def extra_repr(self) -> str:
         """Shapes and what the operator can do."""
-        return f"{self.in_shape} -> {self.out_shape}, {listed(self.capabilities)}"
+        stands = "" if self.surrogate is None else f", gradient {self.surrogate}"
+        return f"{self.in_shape} -> {self.out_shape}, {listed(self.capabilities)}{stands}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_converted"}

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from invsolve import GaussianNoise, InputError, Operator, Problem, Stack
+from invsolve.errors import ArgumentError
 from invsolve.foreign import FunctionOperator
 from invsolve.linalg import matrix
 from invsolve.priors import TotalVariation
@@ -264,3 +265,8 @@ def test_a_function_composes_stacks_and_is_solved():
 def test_a_function_of_one_image_enters_by_vmap():
     operator = Operator.from_function(torch.vmap(lambda image: image.cumsum(-1)), SHAPE)
     assert torch.equal(operator(white(3, *SHAPE)), white(3, *SHAPE).cumsum(-1))
+
+
+def test_a_misspelt_keyword_is_told_the_near_one():
+    with pytest.raises(ArgumentError, match="did you mean adjoint"):
+        Operator.from_function(differences, SHAPE, adjont=differences)

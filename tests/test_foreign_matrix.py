@@ -140,3 +140,15 @@ def test_the_users_array_is_not_the_operators():
     A[:] = 7
     assert np.array_equal(operator.matrix.numpy(), np.eye(3))
     assert np.array_equal(MatrixOperator(**operator.arguments).matrix.numpy(), np.eye(3))
+
+
+@pytest.mark.parametrize("operator", [MatrixOperator.examples()[0], SparseMatrixOperator.examples()[1]], ids=lambda one: one.label)
+def test_first_used_under_inference_mode_and_then_with_gradients(operator):
+    with torch.inference_mode():
+        for name in ("adjoint", "pinv") if operator.has(Capability.PINV) else ("adjoint",):
+            getattr(operator, name)(torch.ones(1, *operator.out_shape))
+        operator(torch.ones(1, *operator.in_shape))
+    x = torch.ones(1, *operator.in_shape, requires_grad=True)
+    y = operator(x)
+    (operator.pinv(y) if operator.has(Capability.PINV) else y).sum().backward()
+    assert bool((x.grad != 0).any())
