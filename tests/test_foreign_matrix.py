@@ -92,6 +92,7 @@ def test_a_large_matrix_claims_no_svd_and_the_user_keeps_his():
 SPARSE = scipy.sparse.csr_array(np.array([[0, 2.0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0], [3, 0, -1, 0, 0, 0], [0, 0, 0, 0, 4, 0]]))
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
 @pytest.mark.parametrize("kind", ["csr", "csc", "coo", "lil", "dia", "matrix", "torch"])
 def test_sparse_matrices_of_every_kind(kind):
     given = {"matrix": scipy.sparse.csr_matrix, "torch": lambda a: torch.from_numpy(a.toarray()).to_sparse_csr()}.get(kind)
