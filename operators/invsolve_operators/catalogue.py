@@ -44,5 +44,10 @@ ENTRIES: tuple[tuple[str, str, str, str], ...] = (
     ("mri", "MRI", "mri", "single-coil Cartesian MRI: some of k-space, of real or complex images"),
     ("sense", "SENSE", "sense", "multi-coil Cartesian MRI with sensitivity maps"),
     # Nonlinear
+    ("phase-retrieval", "PhaseRetrieval", "phase", "the modulus of the Fourier transform of the padded image"),
+    ("hdr", "HDR", "camera", "high dynamic range: the dark and the bright end clipped"),
+    ("quantise", "Quantise", "camera", "few bits, with a straight-through gradient"),
+    ("saturating-blur", "SaturatingBlur", "camera", "circular blur whose highlights clip"),
+    ("jpeg", "JPEG", "jpeg", "JPEG compression at a quality, with a straight-through gradient"),
     # Presets of papers
 )
