@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from invsolve.errors import CapabilityError, CompatibilityError, InputError, InvsolveError
     from invsolve.estimate import estimate_noise
     from invsolve.hookspecs import hookimpl
+    from invsolve.krylov import KrylovSVD
     from invsolve.linalg import IterativePinv, IterativeProx
     from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
     from invsolve.operator import Capability, Operator
@@ -31,6 +32,7 @@ _HOME = {
     "InvsolveError": "errors",
     "IterativePinv": "linalg",
     "IterativeProx": "linalg",
+    "KrylovSVD": "krylov",
     "NoNoise": "noise",
     "NoiseModel": "noise",
     "Operator": "operator",
@@ -61,6 +63,7 @@ __all__ = [
     "InvsolveError",
     "IterativePinv",
     "IterativeProx",
+    "KrylovSVD",
     "NoNoise",
     "NoiseModel",
     "Operator",

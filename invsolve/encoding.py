@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invsolve import algebra, linalg, problem
+from invsolve import algebra, krylov, linalg, matrix, problem, structure
 from invsolve.arguments import signature_of
 from invsolve.errors import InputError, InvsolveError
 from invsolve.plugins import registry
@@ -31,6 +31,12 @@ CORE: dict[str, type] = {
     "iterative-prox": linalg.IterativeProx,
     "iterative-pinv": linalg.IterativePinv,
     "no-measurement": problem.NoMeasurement,
+    "rotated": structure.Rotated,
+    "embedded": structure.Embedded,
+    "colour-after": structure.ColourAfter,
+    "colour-before": structure.ColourBefore,
+    "krylov-svd": krylov.KrylovSVD,
+    "matrix": matrix.MatrixOperator,
 }
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)}
 

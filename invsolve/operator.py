@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from invsolve.arguments import Remembering, checked
 from invsolve.errors import CapabilityError, InputError
-from invsolve.measurement import Measurement, parts
+from invsolve.measurement import Measurement, column, mapped, parts
+from invsolve.rng import Rng
 from invsolve.svd import SVD
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Operator(nn.Module, metaclass=Remembering):
         output_range: the interval H maps [0, 1] images to where the output is image-like, else None: used to refuse data
             in another unit.
         complex_output: whether y is complex.
+        channelwise: whether H does the same to every channel and mixes none: blurs and masks shared by the channels.
+        pointwise: whether H does the same at every pixel and mixes none: changes of colour.
         surrogate: what the gradient stands for where it is not the derivative (rounding has none); None where it is.
     """
 
@@ -60,6 +63,8 @@ class Operator(nn.Module, metaclass=Remembering):
     batch: int | None = None
     output_range: tuple[float, float] | None = None
     complex_output: bool = False
+    channelwise: bool = False
+    pointwise: bool = False
     surrogate: str | None = None
     arguments: dict[str, Any]
 
@@ -117,6 +122,44 @@ class Operator(nn.Module, metaclass=Remembering):
         """
         self.need(Capability.PROX)
         return self.svd().prox(z, parts(y)[0], tau)
+
+    def prox_sample(
+        self, z: Tensor, y: Measurement, sigma_y: float | Tensor, r: float | Tensor, generator: int | torch.Generator | Rng | None = None
+    ) -> Tensor:
+        """A draw x from exp(-|y - Hx|^2 / (2 sigma_y^2) - |x - z|^2 / (2 r^2)), (B, *in_shape); exact where prox is.
+
+            x = prox(z + r n2, y + sigma_y n1, tau = r^2 / sigma_y^2),   n1, n2 standard normal
+
+        sigma_y = 0 draws from the second factor on the least-squares solutions of H x = y.
+
+        Args:
+            z: (B, *in_shape).
+            y: (B, *out_shape).
+            sigma_y: noise level of y, a float or (B,), not negative.
+            r: width about z, a float or (B,), positive.
+            generator: seed, torch.Generator or Rng, one stream an item.
+
+        Raises:
+            CapabilityError: no prox.
+            InputError: sigma_y negative, r not positive.
+
+        References:
+            Perturb and solve: Gaussian Sampling by Local Perturbations (Papandreou, Yuille, 2010), NeurIPS.
+        """
+        self.need(Capability.PROX)
+        noise, width = (torch.as_tensor(value, dtype=z.real.dtype, device=z.device) for value in (sigma_y, r))
+        if not (bool((noise >= 0).all()) and bool((width > 0).all())):
+            raise InputError(f"prox_sample needs sigma_y >= 0 and r > 0; given {sigma_y} and {r}")
+        rng = Rng.make(generator, range(len(z)), purpose="prox-sample")
+        near = z + column(width, z) * rng.normal_like(z)
+        # Rng's complex numbers have variance 1 in all; the density above has sigma_y^2 in each part.
+        moved = mapped(lambda part: part + column(noise, part) * (2**0.5 if part.is_complex() else 1.0) * rng.normal_like(part), y)
+        return self.prox(near, moved, torch.where(noise > 0, (width / noise).square(), torch.inf))
+
+    def compose(self, inner: Operator) -> Operator | None:
+        """What `self @ inner` is where that is more than two maps one after the other: an operator equal to it, else None."""
+        del inner
+        return None
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -214,9 +257,9 @@ class Operator(nn.Module, metaclass=Remembering):
         raise CapabilityError(f"{self.label} has parameters for {self.batch} items but no select(); write it to slice its buffers")
 
     def __matmul__(self, other: Operator) -> Operator:
-        from invsolve.algebra import Composed
+        from invsolve.structure import joined
 
-        return Composed(self, other) if isinstance(other, Operator) else NotImplemented
+        return joined(self, other) if isinstance(other, Operator) else NotImplemented
 
     def __add__(self, other: Operator) -> Operator:
         from invsolve.algebra import Sum

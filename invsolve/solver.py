@@ -161,14 +161,12 @@ class Solver(metaclass=Remembering):
 
     def _refusal(self, problem: Problem, prior: Prior, gaps: list[str]) -> CompatibilityError:
         from invsolve.plugins import registry
+        from invsolve.which import doors
 
         able = registry().solvers_for(problem, prior)
         lines = [f"{type(self).__name__} cannot solve this problem:", *(f"  - {gap}" for gap in gaps)]
         lines.append(f"Installed solvers that can: {', '.join(able) or 'none'}")
-        operator = problem.operator
-        for capability, wrapper in ((Capability.PROX, "IterativeProx"), (Capability.PINV, "IterativePinv")):
-            if capability in self.requires.operator and not operator.has(capability) and operator.has(Capability.ADJOINT):
-                lines.append(f"Or wrap the operator: {wrapper}(H, tol=1e-4)")
+        lines += [f"Or give it {door} in place of H" for door in doors(self.requires.operator, problem.operator)]
         return CompatibilityError("\n".join(lines))
 
     def _start(self, problem: Problem, x_init: Tensor | None, start: Step | None) -> Step | None:

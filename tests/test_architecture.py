@@ -35,6 +35,7 @@ PUBLIC = {
     "invsolve.files",
     "invsolve.hookspecs",
     "invsolve.images",
+    "invsolve.krylov",
     "invsolve.linalg",
     "invsolve.measurement",
     "invsolve.noise",

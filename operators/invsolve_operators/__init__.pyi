@@ -31,6 +31,7 @@ from invsolve_operators.mosaic import Mosaic as Mosaic
 from invsolve_operators.mri import MRI as MRI
 from invsolve_operators.phase import PhaseRetrieval as PhaseRetrieval
 from invsolve_operators.sense import SENSE as SENSE
+from invsolve_operators.separable import Separable as Separable
 from invsolve_operators.separable import SeparableBlur as SeparableBlur
 from invsolve_operators.separable import SeparableGaussianBlur as SeparableGaussianBlur
 

@@ -51,6 +51,8 @@ class KernelBlur(Operator):
     phase: Tensor
     s: Tensor
 
+    channelwise = True
+
     def __init__(self, in_shape: Sequence[int], kernel: Tensor | Sequence[Sequence[float]]) -> None:
         super().__init__()
         self.in_shape = self.out_shape = image_shape(in_shape)
@@ -69,6 +71,15 @@ class KernelBlur(Operator):
     def select(self, items: range) -> Operator:
         """The items' kernels."""
         return select_arguments(self, items, "kernel")
+
+    def compose(self, inner: Operator) -> Operator | None:
+        """A blur of a blur is the blur by both kernels."""
+        if not isinstance(inner, KernelBlur) or inner.in_shape != self.in_shape:
+            return None
+        _, height, width = self.in_shape
+        both = torch.fft.rfft2(on_torus(self.kernel, height, width)) * torch.fft.rfft2(on_torus(inner.kernel, height, width))
+        torus = torch.fft.irfft2(both, s=(height, width))
+        return KernelBlur(self.in_shape, torus.roll((height // 2, width // 2), (-2, -1))).to(self.device)
 
     def _complex(self, name: str, x: Tensor) -> Tensor:
         return torch.view_as_complex(self.like(name, x))

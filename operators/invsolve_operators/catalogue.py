@@ -38,6 +38,7 @@ ENTRIES: tuple[tuple[str, str, str, str], ...] = (
     ("mosaic", "Mosaic", "mosaic", "demosaicing: the image of a sensor behind a Bayer filter"),
     ("grey", "Grey", "colour", "colourisation: weighted mean of the channels"),
     # Transforms: compressed sensing, matrices
+    ("separable", "Separable", "separable", "two small matrices, on the rows and the columns of every channel"),
     ("walsh-hadamard", "WalshHadamard", "hadamard", "compressed sensing: some Walsh-Hadamard coefficients of every channel"),
     ("block-orthogonal", "BlockOrthogonal", "blocks", "compressed sensing: some rows of one orthogonal matrix for every block"),
     # Magnetic resonance

@@ -27,6 +27,7 @@ class Grey(Operator):
         InputError: one channel, another number of weights, weights that are not finite or all 0.
     """
 
+    pointwise = True
     weights: Tensor
     length: Tensor
     mirror: Tensor

@@ -16,6 +16,7 @@ from invsolve.errors import InputError
 from invsolve.operator import Operator, Shape, image_shape
 from invsolve.svd import SVD
 from invsolve_operators import kernels
+from invsolve_operators.blur import KernelBlur
 from invsolve_operators.common import damping, divided, expect, from_phases, rank_text, ranked, select_arguments, size, to_phases
 from invsolve_operators.fourier import (
     averages,
@@ -48,6 +49,7 @@ class BlurDecimate(Operator):
         the closed form of the prox. Deviation: in residual form and on the small grid, which keeps more digits in float32.
     """
 
+    channelwise = True
     out_shape: Shape
     kernel: Tensor
     phases: Tensor
@@ -94,6 +96,15 @@ class BlurDecimate(Operator):
     def select(self, items: range) -> Operator:
         """The items' kernels."""
         return select_arguments(self, items, "kernel")
+
+    def compose(self, inner: Operator) -> Operator | None:
+        """After a circular blur: the same with both kernels."""
+        if not isinstance(inner, KernelBlur):
+            return None
+        _, height, width = self.in_shape
+        both = torch.fft.rfft2(on_torus(self.kernel, height, width)) * torch.fft.rfft2(on_torus(inner.kernel, height, width))
+        torus = torch.fft.irfft2(both, s=(height, width)).roll((height // 2, width // 2), (-2, -1))
+        return BlurDecimate(self.in_shape, self.factor, torus).to(self.device)
 
     def _complex(self, name: str, x: Tensor) -> Tensor:
         return torch.view_as_complex(self.like(name, x))

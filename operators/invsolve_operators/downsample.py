@@ -30,6 +30,7 @@ class BlockMean(Operator):
         InputError: the factor does not divide both sides.
     """
 
+    channelwise = True
     out_shape: Shape
     output_range = (0.0, 1.0)
     mirror: Tensor
@@ -58,6 +59,14 @@ class BlockMean(Operator):
     def prox(self, z: Tensor, y: Tensor, tau: float | Tensor) -> Tensor:
         """z + H^+ (y - Hz) / (1 + r^2 / tau)."""
         return z + self.pinv((y - self(z)) / (1 + self.factor**2 * damping(tau, z)))
+
+    def compose(self, inner: Operator) -> Operator | None:
+        """After a separable operator: separable, by the matrices of the means."""
+        if not isinstance(inner, Separable):
+            return None
+        means = [torch.eye(side, dtype=torch.float64).repeat_interleave(self.factor, 1) / self.factor for side in self.out_shape[1:]]
+        device = inner.vertical.device
+        return Separable(inner.in_shape, means[0].to(device) @ inner.vertical, means[1].to(device) @ inner.horizontal)
 
     def svd(self) -> SVD:
         """s = 1 / r in the first of r^2 planes of the spectrum (C, r^2, H / r, W / r), 0 in the others."""

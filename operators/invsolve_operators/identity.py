@@ -42,6 +42,10 @@ class Identity(Operator):
         """z + (y - z) / (1 + 1 / tau)."""
         return z + (y - z) / (1 + damping(tau, z))
 
+    def compose(self, inner: Operator) -> Operator | None:
+        """The other operator."""
+        return inner
+
     @classmethod
     def examples(cls) -> list[Operator]:
         """Colour, and grey of odd size."""

@@ -68,6 +68,10 @@ class Mask(Operator):
         """z + m (y - z) / (1 + 1 / tau)."""
         return z + self.like("mask", z) * (y - z) / (1 + damping(tau, z))
 
+    def compose(self, inner: Operator) -> Operator | None:
+        """A mask of a mask is the mask of what both keep."""
+        return Mask(self.in_shape, mask=self.mask * inner.mask).to(self.device) if isinstance(inner, Mask) else None
+
     def svd(self) -> SVD:
         """U = V = I and s = m."""
         s = self.mask.expand(*self.mask.shape[:-3], *self.in_shape)

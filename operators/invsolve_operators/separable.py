@@ -27,8 +27,12 @@ class Separable(Operator):
         in_shape: (C, H, W).
         vertical: A_v, (h, H).
         horizontal: A_h, (w, W).
+
+    Raises:
+        InputError: matrices that are not real and finite, or whose columns are not H and W.
     """
 
+    channelwise = True
     out_shape: Shape
     vertical: Tensor
     horizontal: Tensor
@@ -41,6 +45,10 @@ class Separable(Operator):
     def __init__(self, in_shape: Sequence[int], vertical: Tensor, horizontal: Tensor) -> None:
         super().__init__()
         self.in_shape = image_shape(in_shape)
+        for name, matrix, side in (("vertical", vertical, self.in_shape[1]), ("horizontal", horizontal, self.in_shape[2])):
+            usable = isinstance(matrix, Tensor) and matrix.ndim == 2 and matrix.shape[1] == side and len(matrix)
+            if not usable or matrix.is_complex() or not bool(torch.isfinite(matrix).all()):
+                raise InputError(f"{name} must be a real, finite matrix of {side} columns; given {getattr(matrix, 'shape', matrix)!r}")
         self.out_shape = (self.in_shape[0], len(vertical), len(horizontal))
         s = []
         for name, matrix in (("v", vertical), ("h", horizontal)):
@@ -71,6 +79,12 @@ class Separable(Operator):
     def prox(self, z: Tensor, y: Tensor, tau: float | Tensor) -> Tensor:
         """z + V [s / (s^2 + 1 / tau)] U^T (y - H z): the part of V that H does not see is never computed."""
         return z + self._solve(y - self(z), damping(tau, z))
+
+    def compose(self, inner: Operator) -> Operator | None:
+        """Two separable operators are one, by the products of their matrices."""
+        if not isinstance(inner, Separable):
+            return None
+        return Separable(inner.in_shape, self.vertical @ inner.vertical, self.horizontal @ inner.horizontal).to(self.device)
 
     def _solve(self, residual: Tensor, weight: Tensor) -> Tensor:
         """V [s / (s^2 + weight)] U^T of a measurement, 0 where s = 0."""
@@ -111,6 +125,13 @@ class Separable(Operator):
     def extra_repr(self) -> str:
         """The rank."""
         return f"{super().extra_repr()}, {rank_text(self.s, self.in_shape[0])}"
+
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """More columns than rows, more rows than columns, a matrix of rank one."""
+        generator = torch.Generator().manual_seed(0)
+        a, b = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((3, 5), (6, 4)))
+        return [cls((2, 5, 4), a, b), cls((1, 4, 5), torch.ones(4, 4), a)]
 
 
 class SeparableBlur(Separable):

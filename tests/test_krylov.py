@@ -1,0 +1,202 @@
+"""The explicit doors: preconditioned CG with its bound, the truncated SVD, exact draws."""
+
+import math
+import warnings
+
+import pytest
+import torch
+from invsolve_operators import SENSE, GaussianBlur, Identity, Mask, SeparableGaussianBlur
+
+from invsolve import CapabilityError, GaussianNoise, InputError, IterativePinv, IterativeProx, KrylovSVD, Problem, Stack, load_prior
+from invsolve.linalg import circular_spectrum, conjugate_gradients, matrix
+from invsolve.solvers import DDRM, DiffPIR
+from invsolve.testing import operator_cases
+
+SHAPE = (1, 8, 9)
+MASKED = Mask(SHAPE, keep=0.6) @ GaussianBlur(SHAPE, 1.0)
+
+
+def draw(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("preconditioner", [None, "circular"])
+@pytest.mark.parametrize("tau", [0.1, 10.0, 1e4])
+def test_the_error_stays_below_its_bound(preconditioner, tau):
+    """Against the dense solution; the bound holds and is not vacuous: it falls with the tolerance."""
+    dense = matrix(MASKED)
+    z, y = draw(2, *SHAPE), draw(2, *SHAPE, seed=1)
+    left = dense.mT @ dense + torch.eye(72, dtype=torch.float64) / tau
+    exact = torch.linalg.solve(left, (dense.mT @ y.flatten(1).mT) + z.flatten(1).mT / tau).mT.reshape(z.shape)
+    previous = math.inf
+    for tol in (1e-2, 1e-5, 1e-9):
+        found = IterativeProx(MASKED, tol, 2000, preconditioner).solve_prox(z, y, tau)
+        assert found.converged.all()
+        error = (found.x - exact).flatten(1).norm(dim=1)
+        assert (error <= found.bound * (1 + 1e-6) + 1e-10 * tau).all()
+        assert found.bound.max() < previous
+        previous = float(found.bound.max())
+
+
+def test_the_preconditioner_saves_iterations():
+    shape = (1, 32, 32)
+    z, y = draw(2, *shape), draw(2, *shape, seed=1)
+    cases = ((SeparableGaussianBlur(shape, 2.0, "zero"), 0.75), (Mask(shape, keep=0.7) @ GaussianBlur(shape, 2.0), 0.2))
+    for operator, part in cases:
+        plain, helped = (IterativeProx(operator, 1e-6, 5000, kind).solve_prox(z, y, 1e3) for kind in (None, "circular"))
+        assert (helped.iterations < part * plain.iterations).all()
+        assert (helped.x - plain.x).abs().max() <= helped.bound.max() + plain.bound.max()
+
+
+def test_a_circular_blur_is_its_own_preconditioner():
+    operator = GaussianBlur((2, 6, 9), 1.0)
+    spectrum = circular_spectrum(operator, draw(1))
+    transfer = torch.view_as_complex(operator.get_buffer("transfer")).abs().square()
+    assert (spectrum - transfer).abs().max() <= 1e-14
+    z, y = draw(2, 2, 6, 9), draw(2, 2, 6, 9, seed=1)
+    assert (IterativeProx(operator, 1e-10, 50, "circular").solve_prox(z, y, 1e6).iterations <= 2).all()
+
+
+def test_items_stop_alone():
+    """An item's answer and count are those it has alone."""
+    z, y = draw(3, *SHAPE), draw(3, *SHAPE, seed=1)
+    tau = torch.tensor([0.1, 10.0, 1e3], dtype=torch.float64)
+    for kind in (None, "circular"):
+        wrapped = IterativeProx(MASKED, 1e-6, 500, kind)
+        together = wrapped.solve_prox(z, y, tau)
+        assert len(set(together.iterations.tolist())) == 3
+        for item in range(3):
+            alone = wrapped.solve_prox(z[item : item + 1], y[item : item + 1], tau[item : item + 1])
+            assert alone.iterations[0] == together.iterations[item]
+            # Rounding differs between batches and CG carries it on: the two agree within what each may be off.
+            assert (alone.x[0] - together.x[item]).norm() <= alone.bound[0] + together.bound[item]
+
+
+def test_an_early_end_is_said():
+    z, y = draw(1, *SHAPE), draw(1, *SHAPE, seed=1)
+    with pytest.warns(RuntimeWarning, match="max_iter = 2"):
+        IterativeProx(MASKED, 1e-8, 2).prox(z, y, 1e4)
+    with pytest.warns(RuntimeWarning, match="max_iter = 2"):
+        IterativePinv(MASKED, 1e-8, 2).pinv(y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        IterativeProx(MASKED, 1e-30, 500).prox(z.float(), y.float(), 1.0)  # an impossible tolerance counts as 4 eps
+
+
+def test_projection_is_the_solution_nearest_to_z():
+    dense = matrix(MASKED)
+    z, y = draw(2, *SHAPE), MASKED(draw(2, *SHAPE, seed=1))
+    for kind in (None, "circular"):
+        found = IterativeProx(MASKED, 1e-12, 5000, kind).prox(z, y, math.inf)
+        wanted = z.flatten(1).mT + torch.linalg.pinv(dense) @ (y.flatten(1).mT - dense @ z.flatten(1).mT)
+        condition = torch.linalg.svdvals(dense)
+        condition = float(condition[0] / condition[condition > 1e-12].min()) ** 2
+        assert (found.flatten(1).mT - wanted).abs().max() <= 1e-12 * condition
+
+
+def test_conjugate_gradients_solve():
+    a = draw(5, 5)
+    a = a @ a.mT + torch.eye(5, dtype=torch.float64)
+    b = draw(3, 5, seed=1)
+    found = conjugate_gradients(lambda x: x @ a, b, torch.zeros_like(b), tol=1e-12)
+    assert (found.x @ a - b).abs().max() <= 1e-11
+    assert (found.iterations <= 7).all()
+
+
+KRYLOV = [MASKED, SENSE((1, 6, 5), acceleration=2.0), SeparableGaussianBlur(SHAPE, 1.0, "reflect")]
+
+
+@pytest.mark.parametrize("operator", KRYLOV, ids=lambda one: one.label)
+@pytest.mark.parametrize("rank", [5, 20])
+def test_truncated_svd(operator, rank):
+    """The largest values of the dense matrix, and a residual that bounds the truth (but for one seed in 1e10) within a factor 30."""
+    found = KrylovSVD(operator, rank)
+    dense = matrix(operator)
+    exact = torch.linalg.svdvals(dense)
+    # Subspace iteration: the error of the k-th value falls with (s_{k+10} / s_k)^{2 (2 q + 1)}.
+    rate = float(exact[min(rank + 10, len(exact) - 1)] / exact[rank - 1]) ** 18
+    assert ((found.values - exact[:rank]).abs() <= 10 * max(rate, 1e-12) * exact[0]).all()
+    gap = float(torch.linalg.matrix_norm(dense - matrix(found), 2))
+    following = float(exact[rank]) if rank < len(exact) else 0.0
+    assert gap <= 1.01 * following + 1e-9  # what is left out begins with the next singular value
+    assert gap <= found.residual <= 30 * max(gap, 1e-12) * math.sqrt(dense.shape[1])
+
+
+@pytest.mark.parametrize(("operator", "check"), operator_cases(KrylovSVD(MASKED, 12), KrylovSVD(Identity((1, 3, 4)), 12)))
+def test_conformance(operator, check):
+    check(operator)
+
+
+@pytest.mark.parametrize("operator", KRYLOV, ids=lambda one: one.label)
+def test_the_door_to_ddrm(operator):
+    x = 0.5 + 0.3 * draw(2, *operator.in_shape)
+    door = KrylovSVD(operator, 20)
+    problem = Problem.simulate(operator, x, GaussianNoise(0.05), generator=0, check_range=False)
+    opened = Problem(door, problem.y, problem.noise, check_range=False)
+    prior = load_prior("gaussian", mean=0.5, std=0.3)
+    for solver in (DDRM(steps=20), DiffPIR(steps=20)):
+        found = solver.solve(opened, prior, generator=0).x
+        # Nearer to the data than the prior's mean is.
+        assert ((operator(found) - problem.y).norm() < 0.8 * (operator(torch.full_like(x, 0.5)) - problem.y).norm()).all()
+
+
+def test_saved_and_loaded(tmp_path):
+    door = KrylovSVD(MASKED, 12)
+    x = draw(1, *SHAPE)
+    Problem.simulate(door, x, GaussianNoise(0.1), generator=0).save(tmp_path / "problem")
+    assert torch.equal(Problem.load(tmp_path / "problem").operator(x), door(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "word"),
+    [
+        (lambda: KrylovSVD(MASKED, 0), InputError, "from 1 to 72"),
+        (lambda: KrylovSVD(MASKED, 2.5), InputError, "whole number"),
+        (lambda: KrylovSVD(GaussianBlur((3, 2048, 2048)), 10**6), InputError, "GiB"),
+        (lambda: KrylovSVD(Mask(SHAPE, mask=torch.ones(2, *SHAPE)), 3), InputError, r"\[i\]"),
+        (lambda: KrylovSVD(Stack(MASKED, MASKED), 3), InputError, "one by one"),
+        (lambda: KrylovSVD("blur", 3), InputError, "takes an operator"),
+        (lambda: IterativeProx(MASKED, preconditioner="fft"), InputError, "circular"),
+        (lambda: Identity(SHAPE).prox_sample(draw(1, *SHAPE), draw(1, *SHAPE), -1.0, 1.0), InputError, "sigma_y >= 0"),
+        (lambda: MASKED.prox_sample(draw(1, *SHAPE), draw(1, *SHAPE), 0.1, 1.0), CapabilityError, "prox"),
+    ],
+)
+def test_refusals(make, error, word):
+    with pytest.raises(error, match=word):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("operator", "sigma_y"),
+    [
+        (GaussianBlur((1, 2, 3), 0.7), 0.3),
+        (Mask((1, 2, 3), keep=0.5), 0.3),
+        (Mask((1, 2, 3), keep=0.5), 0.0),
+        (IterativeProx(Mask((1, 2, 3), keep=0.5) @ GaussianBlur((1, 2, 3), 0.7), 1e-10), 0.3),
+    ],
+    ids=["blur", "mask", "exact data", "iterative"],
+)
+def test_exact_draws(operator, sigma_y):
+    """Mean and covariance of 20,000 draws against the closed form, within four standard errors (six for the largest of 21 entries)."""
+    count, r = 20_000, 0.7
+    z, y = draw(1, 1, 2, 3), operator(draw(1, 1, 2, 3, seed=1))
+    dense = matrix(operator)
+    if sigma_y:
+        covariance = torch.linalg.inv(dense.mT @ dense / sigma_y**2 + torch.eye(6, dtype=torch.float64) / r**2)
+        mean = covariance @ (dense.mT @ y.flatten() / sigma_y**2 + z.flatten() / r**2)
+    else:
+        null = torch.eye(6, dtype=torch.float64) - torch.linalg.pinv(dense) @ dense
+        covariance, mean = r**2 * null, z.flatten() + torch.linalg.pinv(dense) @ (y.flatten() - dense @ z.flatten())
+    draws = operator.prox_sample(z.expand(count, 1, 2, 3), y.expand(count, *y.shape[1:]), sigma_y, r, 0).flatten(1)
+    spread = covariance.diagonal().sqrt()
+    assert ((draws.mean(0) - mean).abs() <= 4 * spread / math.sqrt(count) + 1e-9).all()
+    deviation = ((spread[:, None] * spread) ** 2 + covariance**2).sqrt() / math.sqrt(count)
+    assert ((torch.cov(draws.mT) - covariance).abs() <= 6 * deviation + 1e-9).all()
+
+
+def test_draws_of_an_item_are_its_own():
+    operator, z, y = Identity(SHAPE), draw(3, *SHAPE), draw(3, *SHAPE, seed=1)
+    widths = torch.tensor([0.1, 1.0, 2.0], dtype=torch.float64)
+    together = operator.prox_sample(z, y, 0.1, widths, 5)
+    assert torch.equal(together, operator.prox_sample(z, y, 0.1, widths, 5))
+    assert torch.equal(together[:1], operator.prox_sample(z[:1], y[:1], 0.1, 0.1, 5))
