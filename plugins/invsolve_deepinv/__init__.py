@@ -14,17 +14,27 @@ if TYPE_CHECKING:
     from invsolve_deepinv.denoisers import DeepinvDenoiser
     from invsolve_deepinv.physics import DeepinvOperator
     from invsolve_deepinv.priors import DnCNNPrior, Natural
+    from invsolve_deepinv.radon import Radon, filtered_back_projection
+    from invsolve_deepinv.to_deepinv import to_deepinv
 
-_HOME = {"DeepinvDenoiser": "denoisers", "DeepinvOperator": "physics", "DnCNNPrior": "priors", "Natural": "priors"}
+_HOME = {
+    "DeepinvDenoiser": "denoisers",
+    "DeepinvOperator": "physics",
+    "DnCNNPrior": "priors",
+    "Natural": "priors",
+    "Radon": "radon",
+    "filtered_back_projection": "radon",
+    "to_deepinv": "to_deepinv",
+}
 
-__all__ = ["DeepinvDenoiser", "DeepinvOperator", "DnCNNPrior", "Natural"]
+__all__ = ["DeepinvDenoiser", "DeepinvOperator", "DnCNNPrior", "Natural", "Radon", "filtered_back_projection", "to_deepinv"]
 
 NEEDS = 'pip install "deepinv>=0.5.0"'
 
 
 @hookimpl
 def invsolve_register(registry: Any) -> None:
-    """The two shipped priors and the two adapters."""
+    """The two shipped priors, the two adapters, and tomography."""
     add = registry.add
     add(
         "prior",
@@ -42,6 +52,7 @@ def invsolve_register(registry: Any) -> None:
     )
     add("prior", "deepinv-denoiser", "invsolve_deepinv.denoisers:DeepinvModel", summary="any deepinv.models class by its name", needs=NEEDS)
     add("operator", "deepinv", "invsolve_deepinv.physics:DeepinvPhysics", summary="any deepinv.physics class by its name", needs=NEEDS)
+    add("operator", "radon", "invsolve_deepinv.radon:Radon", summary="computed tomography: parallel-beam line integrals", needs=NEEDS)
 
 
 def __getattr__(name: str) -> Any:

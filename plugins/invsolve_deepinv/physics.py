@@ -97,9 +97,9 @@ class DeepinvOperator(Operator):
         if not len(x):
             complex_here = name == "A" and self.complex_output
             return x.new_zeros((0, *shape), dtype=torch.complex(x, x).dtype if complex_here else x.real.dtype)
-        return getattr(self._at(x), name)(x.clone())
+        return getattr(self.at(x), name)(x.clone())
 
-    def _at(self, like: Tensor) -> Any:
+    def at(self, like: Tensor) -> Any:
         """The physics in the precision and on the device of some data."""
         key = (like.real.dtype, like.device)
         if key not in self._copies:

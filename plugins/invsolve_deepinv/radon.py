@@ -1,0 +1,67 @@
+"""Computed tomography with deepinv's Radon transform."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import deepinv
+import torch
+from torch import Tensor
+
+from invsolve.errors import InputError
+from invsolve.operator import Operator, image_shape
+from invsolve_deepinv.physics import DeepinvOperator
+
+
+class Radon(DeepinvOperator):
+    """Parallel-beam line integrals, (C, N, N) -> (C, detectors, angles), in units of pixels: deepinv's Tomography.
+
+    Linear, with the exact adjoint (by backpropagation). There is no closed SVD, pinv or prox: `IterativeProx(H)` serves; and
+    `filtered_back_projection` is the usual approximate inverse, which is not H^+.
+
+    Args:
+        in_shape: (C, N, N), square.
+        angles: number of angles, even over 180 degrees from 0, or the angles in degrees.
+        circle: only the disk within the square is seen, with N detectors; else about 1.42 N detectors see all of it.
+
+    Raises:
+        InputError: an image that is not square, or no angles.
+
+    References:
+        The Mathematics of Computerized Tomography (Natterer, 1986), section II.1.
+    """
+
+    def __init__(self, in_shape: Sequence[int], angles: int | Sequence[float] = 60, circle: bool = False) -> None:
+        shape = image_shape(in_shape)
+        if shape[1] != shape[2]:
+            raise InputError(f"tomography takes square images; given {shape}: pad it")
+        if isinstance(angles, bool) or (isinstance(angles, int) and angles < 1):
+            raise InputError(f"angles must be a number of angles, at least 1, or the angles in degrees; given {angles!r}")
+        degrees = 180 * torch.arange(angles, dtype=torch.float64) / angles if isinstance(angles, int) else torch.as_tensor(angles).double()
+        if degrees.ndim != 1 or not len(degrees) or not bool(torch.isfinite(degrees).all()):
+            raise InputError(f"angles must be finite degrees, one or more; given {angles!r}")
+        transform = deepinv.physics.Tomography(
+            angles=degrees, img_width=shape[1], circle=bool(circle), normalize=False, adjoint_via_backprop=True, dtype=torch.float64
+        )
+        super().__init__(transform, shape)
+
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Colour, odd sides, a disk, given angles."""
+        return [cls((3, 8, 8), 6), cls((1, 7, 7), 5, circle=True), cls((1, 8, 8), [0.0, 30.0, 90.0])]
+
+
+@torch.no_grad()
+def filtered_back_projection(radon: Radon, y: Tensor) -> Tensor:
+    """deepinv's filtered back-projection of y, (B, C, detectors, angles) -> (B, C, N, N): near the image where the angles are many.
+
+    Raises:
+        InputError: not a Radon operator, or y of another shape.
+    """
+    if not isinstance(radon, Radon):
+        raise InputError(f"filtered back-projection takes a Radon operator; given {type(radon).__name__}")
+    if y.shape[1:] != radon.out_shape:
+        raise InputError(f"y must be (B, {', '.join(map(str, radon.out_shape))}); given {tuple(y.shape)}")
+    held: Any = radon.at(y)
+    return held.A_dagger(y.clone())
