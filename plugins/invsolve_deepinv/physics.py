@@ -144,7 +144,7 @@ class DeepinvOperator(Operator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), "_copies": {}}
-        if isinstance(state["arguments"]["physics"], Physics):  # the caller's, which may hold lambdas; ours makes the same operator
+        if isinstance(state["arguments"].get("physics"), Physics):  # the caller's, which may hold lambdas; ours makes the same operator
             state["arguments"] = {**state["arguments"], "physics": self.physics}
         return state
 

@@ -32,6 +32,8 @@ def recast(physics: Any, dtype: torch.dtype) -> Any:
     without_lambdas(clone)
     complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
     for module in clone.modules():
+        if isinstance(getattr(module, "dtype", None), torch.dtype):  # what tomography makes its grids in
+            module.dtype = dtype
         for store in (module._buffers, module._parameters):
             for name, value in store.items():
                 if value is not None and (value.is_floating_point() or value.is_complex()):

@@ -17,7 +17,7 @@ from invsolve_deepinv.physics import DeepinvOperator
 class Radon(DeepinvOperator):
     """Parallel-beam line integrals, (C, N, N) -> (C, detectors, angles), in units of pixels: deepinv's Tomography.
 
-    Linear, with the exact adjoint (by backpropagation). There is no closed SVD, pinv or prox: `IterativeProx(H)` serves; and
+    Linear, with the exact adjoint by backpropagation (deepinv's faster one is not exact). There is no closed SVD, pinv or prox: `IterativeProx(H)` serves; and
     `filtered_back_projection` is the usual approximate inverse, which is not H^+.
 
     Args:
@@ -41,8 +41,9 @@ class Radon(DeepinvOperator):
         degrees = 180 * torch.arange(angles, dtype=torch.float64) / angles if isinstance(angles, int) else torch.as_tensor(angles).double()
         if degrees.ndim != 1 or not len(degrees) or not bool(torch.isfinite(degrees).all()):
             raise InputError(f"angles must be finite degrees, one or more; given {angles!r}")
+        given: Any = degrees
         transform = deepinv.physics.Tomography(
-            angles=degrees, img_width=shape[1], circle=bool(circle), normalize=False, adjoint_via_backprop=True, dtype=torch.float64
+            angles=given, img_width=shape[1], circle=bool(circle), normalize=False, adjoint_via_backprop=False, dtype=torch.float64
         )
         super().__init__(transform, shape)
 
