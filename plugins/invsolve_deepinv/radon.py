@@ -14,11 +14,23 @@ from invsolve.operator import Operator, image_shape
 from invsolve_deepinv.physics import DeepinvOperator
 
 
-class Radon(DeepinvOperator):
-    """Parallel-beam line integrals, (C, N, N) -> (C, detectors, angles), in units of pixels: deepinv's Tomography.
+class Lines(deepinv.physics.Physics):
+    """The line integrals alone: Tomography's own A carries an approximate gradient."""
 
-    Linear, with the exact adjoint by backpropagation (deepinv's faster one is not exact). There is no closed SVD, pinv or prox: `IterativeProx(H)` serves; and
-    `filtered_back_projection` is the usual approximate inverse, which is not H^+.
+    def __init__(self, tomography: Any) -> None:
+        super().__init__()
+        self.radon = tomography.radon
+
+    def A(self, x: Tensor, **_options: Any) -> Tensor:  # noqa: N802 (deepinv's name)
+        """(B, C, N, N) -> (B, C, detectors, angles)."""
+        return self.radon(x)
+
+
+class Radon(DeepinvOperator):
+    """Parallel-beam line integrals, (C, N, N) -> (C, detectors, angles), in units of pixels: deepinv's Radon transform.
+
+    Linear, with the exact adjoint by backpropagation (that of deepinv's Tomography has a few per cent of error). There is no closed
+    SVD, pinv or prox: `IterativeProx(H)` serves; and `filtered_back_projection` is the usual approximate inverse, which is not H^+.
 
     Args:
         in_shape: (C, N, N), square.
@@ -41,11 +53,8 @@ class Radon(DeepinvOperator):
         degrees = 180 * torch.arange(angles, dtype=torch.float64) / angles if isinstance(angles, int) else torch.as_tensor(angles).double()
         if degrees.ndim != 1 or not len(degrees) or not bool(torch.isfinite(degrees).all()):
             raise InputError(f"angles must be finite degrees, one or more; given {angles!r}")
-        given: Any = degrees
-        transform = deepinv.physics.Tomography(
-            angles=given, img_width=shape[1], circle=bool(circle), normalize=False, adjoint_via_backprop=False, dtype=torch.float64
-        )
-        super().__init__(transform, shape)
+        super().__init__(Lines(tomography(degrees, shape[1], bool(circle), torch.float64)), shape)
+        self.degrees, self.circle = degrees, bool(circle)
 
     @classmethod
     def examples(cls) -> list[Operator]:
@@ -64,5 +73,12 @@ def filtered_back_projection(radon: Radon, y: Tensor) -> Tensor:
         raise InputError(f"filtered back-projection takes a Radon operator; given {type(radon).__name__}")
     if y.shape[1:] != radon.out_shape:
         raise InputError(f"y must be (B, {', '.join(map(str, radon.out_shape))}); given {tuple(y.shape)}")
-    held: Any = radon.at(y)
-    return held.A_dagger(y.clone())
+    return tomography(radon.degrees, radon.in_shape[1], radon.circle, y.dtype).to(y.device).A_dagger(y.clone())
+
+
+def tomography(degrees: Tensor, side: int, circle: bool, dtype: torch.dtype) -> Any:
+    """deepinv's class for these angles, in units of pixels."""
+    angles: Any = degrees
+    return deepinv.physics.Tomography(
+        angles=angles, img_width=side, circle=circle, normalize=False, adjoint_via_backprop=False, dtype=dtype
+    )
