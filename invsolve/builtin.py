@@ -7,7 +7,7 @@ from invsolve.hookspecs import hookimpl
 
 @hookimpl
 def invsolve_register(registry: Any) -> None:
-    """Solvers, the priors in closed form, and the noise models."""
+    """Solvers, the priors in closed form, matrices, and the noise models."""
     add = registry.add
     add("solver", "adam-tv", "invsolve.solvers.variational.adam_tv:AdamTV", summary="Adam on nll + weight R, any regulariser")
     add("solver", "hqs", "invsolve.solvers.splitting.hqs:HQS", summary="half-quadratic splitting: TV by continuation, or a denoiser (DPIR)")
@@ -27,6 +27,8 @@ def invsolve_register(registry: Any) -> None:
     add("prior", "tv", "invsolve.priors.tv:TotalVariation", summary="total variation, isotropic or anisotropic")
     add("prior", "gaussian", "invsolve.priors.gaussian:GaussianPrior", summary="N(mean, C) in closed form: the oracle")
     add("prior", "gaussian-mixture", "invsolve.priors.gaussian:GaussianMixturePrior", summary="mixture of Gaussians in closed form")
+    add("operator", "matrix", "invsolve.matrix:MatrixOperator", summary="y = A x with a dense matrix, also one per image")
+    add("operator", "sparse-matrix", "invsolve.matrix:SparseMatrixOperator", summary="y = A x with a sparse matrix")
     add("noise", "gaussian", "invsolve.noise:GaussianNoise", summary="y = Hx + sigma n")
     add("noise", "poisson", "invsolve.noise:PoissonNoise", summary="y = gain Poisson(Hx / gain)")
     add("noise", "none", "invsolve.noise:NoNoise", summary="y = Hx")

@@ -96,13 +96,15 @@ def test_jpeg_is_what_an_encoder_makes(quality, channels):
     assert gap.mean() <= 0.75
 
 
-def test_jpeg_with_halved_chroma_is_near_an_encoder():
-    """Decoders smooth the halved chroma where we repeat it: a picture of smooth colours differs by a level or two on average."""
-    x = photo()
-    found = 255 * JPEG((3, 48, 48), 75, subsample=True)(x)
-    assert (found - pillow(x, 75, 2)).abs().mean() <= 2
-    plain = 255 * JPEG((3, 48, 48), 75)(x)
-    assert not torch.equal(found, plain)
+@pytest.mark.parametrize("quality", [25, 75])
+def test_jpeg_with_halved_chroma_is_what_an_encoder_makes(quality):
+    """As above; the interpolation rounds once more, and the mean of two by two is rounded up and down in turn there."""
+    x = (255 * photo()).round() / 255
+    found = 255 * JPEG((3, 48, 48), quality, subsample=True)(x)
+    gap = (found - pillow(x, quality, 2)).abs()
+    assert (gap <= 3).double().mean() >= 0.95
+    assert gap.mean() <= 1.0
+    assert not torch.equal(found, 255 * JPEG((3, 48, 48), quality)(x))
 
 
 def test_jpeg_gets_better_with_quality():

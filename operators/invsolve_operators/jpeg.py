@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
+from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from invsolve.errors import InputError
 from invsolve.operator import Capability, Operator, image_shape
@@ -36,7 +36,7 @@ class JPEG(Operator):
     Args:
         in_shape: (1, H, W) grey or (3, H, W) colour.
         quality: 1 to 100, as the reference encoder counts.
-        subsample: chroma at half the resolution (4:2:0): means of 2 x 2, each repeated on the way back.
+        subsample: chroma at half the resolution (4:2:0): means of 2 x 2, and linear interpolation on the way back.
 
     Raises:
         InputError: another number of channels, or a quality that is not a whole number from 1 to 100.
@@ -88,7 +88,8 @@ class JPEG(Operator):
         luma = self._coded(planes[:, :1] - 128, 0) + 128
         chroma = planes[:, 1:]
         if self.subsample:
-            chroma = self._coded(rounded(avg_pool2d(chroma, 2)), 1).repeat_interleave(2, -2).repeat_interleave(2, -1)
+            small = self._coded(rounded(avg_pool2d(chroma, 2)), 1)
+            chroma = interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
         else:
             chroma = self._coded(chroma, 1)
         return torch.einsum("ck,bkhw->bchw", self.like("primaries", levels), rounded(torch.cat([luma, chroma], dim=1)))

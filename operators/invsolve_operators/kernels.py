@@ -54,8 +54,19 @@ def motion(length: float, angle: float, bend: float, seed: int) -> Tensor:
     # Rows grow downwards, angles counter-clockwise.
     moves = torch.stack([-heading.sin(), heading.cos()]) * (length / count)
     path = moves.cumsum(1) - moves / 2
+    return splat(path)
+
+
+def splat(path: Tensor, size: int | None = None) -> Tensor:
+    """The time average of a point that runs through path (2, T), rows and columns, spread bilinearly; its mean is the kernel's centre.
+
+    Args:
+        path: in pixels.
+        size: side of the kernel, odd; the least that holds the path where None. Points beyond it count at its edge.
+    """
     path = path - path.mean(1, keepdim=True)
-    reach = math.ceil(float(path.abs().max()))
+    reach = math.ceil(float(path.abs().max())) if size is None else size // 2
+    path = path.clamp(-reach, reach)
     side = 2 * reach + 1
     corner = path.floor()
     part = path - corner
@@ -67,4 +78,65 @@ def motion(length: float, angle: float, bend: float, seed: int) -> Tensor:
             row = (corner[0].long() + reach + down).clamp_max(side - 1)
             column = (corner[1].long() + reach + right).clamp_max(side - 1)
             kernel.index_add_(0, row * side + column, weight)
-    return (kernel / count).reshape(side, side)
+    return (kernel / path.shape[1]).reshape(side, side)
+
+
+def shake(size: int, intensity: float, seed: int, item: int = 0) -> Tensor:
+    """(size, size): the path of a hand-held camera during an exposure, random with inertia, sum 1.
+
+    A point moves at unit speed; its velocity keeps its direction but for small random changes, is pulled back to the centre, and
+    now and then turns at once. `intensity` in [0, 1] is how much of each: 0 is a straight line. Every path is scaled to reach 3/4 of
+    the way to the edge.
+
+    References:
+        Modeling the Performance of Image Restoration from Motion Blur (Boracchi, Foi, 2012), IEEE TIP 21(8), section II: inertia,
+        pull to the centre, impulses. The parameters are ours.
+    """
+    steps = 1000
+    rng = Rng(seed, (item,), purpose="camera-shake")
+    like = torch.empty(0, dtype=torch.float64)
+    start = float(rng.uniform((1,), like)[0, 0]) * 2 * math.pi
+    turns, jumps, reversals = rng.normal((steps,), like)[0], rng.uniform((steps,), like)[0], rng.normal((steps,), like)[0]
+    x, y, heading = 0.0, 0.0, start
+    path = torch.empty(2, steps, dtype=torch.float64)
+    for step in range(steps):
+        heading += 0.12 * intensity * float(turns[step])
+        if float(jumps[step]) < 0.01 * intensity:  # about ten jerks at full intensity
+            heading += 2 * float(reversals[step])
+        pull = 0.6 * intensity / steps
+        down, right = math.sin(heading) - pull * y, math.cos(heading) - pull * x
+        heading = math.atan2(down, right)
+        y, x = y + down / steps, x + right / steps
+        path[0, step], path[1, step] = y, x
+    path = path - path.mean(1, keepdim=True)
+    return splat(path * (0.75 * (size // 2) / float(path.abs().max())), size)
+
+
+def anisotropic(sigma: Tensor, angle: Tensor, truncate: float) -> Tensor:
+    """exp(-r^T S^-1 r / 2) on a grid that reaches truncate times the larger sigma, normalised; (k, k) or (B, k, k).
+
+    Args:
+        sigma: (2,) or (B, 2), along the angle and across it, in pixels.
+        angle: degrees counter-clockwise from the horizontal, a number or (B,).
+        truncate: in sigmas.
+    """
+    reach = int(truncate * float(sigma.max()) + 0.5)
+    index = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    turn = torch.deg2rad(angle)[..., None, None]
+    along = index * turn.cos() - index[:, None] * turn.sin()  # rows grow downwards
+    across = index * turn.sin() + index[:, None] * turn.cos()
+    widths = sigma[..., None, None]
+    kernel = torch.exp(-0.5 * ((along / widths[..., 0, :, :]).square() + (across / widths[..., 1, :, :]).square()))
+    # Each ends at its own reach, whatever the others need.
+    own = (truncate * sigma.amax(-1) + 0.5).floor()[..., None, None]
+    kernel = kernel * ((index.abs() <= own) & (index[:, None].abs() <= own))
+    return kernel / kernel.sum((-2, -1), keepdim=True)
+
+
+def disk(radius: float) -> Tensor:
+    """The uniform disk of a lens out of focus: each pixel's covered part by 16 x 16 samples, sum 1."""
+    reach = math.ceil(radius - 0.5) if radius > 0.5 else 0
+    fine = (torch.arange((2 * reach + 1) * 16, dtype=torch.float64) + 0.5) / 16 - reach - 0.5
+    inside = (fine[:, None].square() + fine.square() <= radius**2).double()
+    kernel = inside.reshape(2 * reach + 1, 16, 2 * reach + 1, 16).mean((1, 3))
+    return kernel / kernel.sum()
