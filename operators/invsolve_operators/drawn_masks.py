@@ -148,12 +148,12 @@ class StrokeMask(DrawnMask):
 
     Args:
         in_shape: (C, H, W).
-        kind: "narrow" (4 to 50 strokes of width 5 to 15), "medium" (4 or 5, width 5 to 55) or "wide" (1 to 5, width 5 to 105).
-        largest: drawn anew, up to 20 times, while more than this part is missing.
+        style: "narrow" (4 to 50 strokes of width 5 to 15), "medium" (4 or 5, width 5 to 55) or "wide" (1 to 5, width 5 to 105).
+        largest: drawn anew, up to 8 times, while more than this part is missing.
         seed, items: see the module.
 
     Raises:
-        InputError: another kind, or largest outside (0, 1].
+        InputError: another style, or largest outside (0, 1].
 
     References:
         Resolution-robust Large Mask Inpainting with Fourier Convolutions (Suvorov et al., 2021), arXiv:2109.07161, section 2.3 and
@@ -161,24 +161,24 @@ class StrokeMask(DrawnMask):
         larger than `largest` are drawn anew, where the authors leave them out.
     """
 
-    def __init__(self, in_shape: Sequence[int], kind: str = "wide", largest: float = 0.5, seed: int = 0, items: int | None = None) -> None:
-        settings = STROKES[one_of(kind, "kind", tuple(STROKES))]
+    def __init__(self, in_shape: Sequence[int], style: str = "wide", largest: float = 0.5, seed: int = 0, items: int | None = None) -> None:
+        settings = STROKES[one_of(style, "style", tuple(STROKES))]
         if not isinstance(largest, int | float) or not 0 < largest <= 1:
             raise InputError(f"largest is the part that may be missing, a number in (0, 1]; given {largest!r}")
 
         def draw(draws: Draws, sides: Shape) -> Tensor:
             mask = torch.ones(sides)
-            for _ in range(20):
+            for _ in range(8):
                 mask = strokes(draws, sides, settings)
                 if 1 - float(mask.mean()) <= largest:
                     break
             return mask
 
-        super().__init__(in_shape, draw, seed, items, f"stroke-mask-{kind}")
+        super().__init__(in_shape, draw, seed, items, f"stroke-mask-{style}")
 
     @classmethod
     def examples(cls) -> list[Operator]:
-        """Every kind; one each."""
+        """Every style; one each."""
         return [cls((3, 8, 8)), cls((1, 9, 12), "narrow", seed=1), cls((1, 8, 6), "medium", items=3)]
 
 
