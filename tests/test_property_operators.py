@@ -65,8 +65,6 @@ def masked(draw):
     shape = draw(shapes())
     size = draw(st.sampled_from([shape[1:], shape, (2, *shape), (3, 1, *shape[1:])]))
     mask = rand(*size, seed=draw(seeds)) < draw(st.floats(0, 1))
-        st.floats(0, 1)
-    )
     return {"in_shape": shape, "mask": mask}
 
 
@@ -205,7 +203,9 @@ PARAMETERS = {
     "separable-blur": one(in_shape=shapes(), vertical=vectors, boundary=boundaries),
     "separable-gaussian-blur": one(in_shape=shapes(), sigma=st.one_of(widths, st.just(torch.tensor([0.5, 1.5]))), boundary=boundaries),
     "sparse-matrix": sparse(),
-    "stroke-mask": one(in_shape=shapes(sides=st.integers(6, 12)), style=st.sampled_from(["narrow", "medium", "wide"]), seed=seeds, items=items),
+    "stroke-mask": one(
+        in_shape=shapes(sides=st.integers(6, 12)), style=st.sampled_from(["narrow", "medium", "wide"]), seed=seeds, items=items
+    ),
     "text-mask": one(in_shape=shapes(sides=st.integers(4, 16)), size=st.floats(0.2, 1)),
     "through-plane": slices(),
     "walsh-hadamard": hadamard(),
