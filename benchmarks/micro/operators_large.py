@@ -68,7 +68,8 @@ def peak() -> float:
 def measure(name: str) -> dict[str, Any]:
     """Set-up, applications and memory of one operator."""
     registry().load("operator", name)
-    torch.fft.rfft2(torch.zeros(8, 8)), torch.linalg.svd(torch.eye(4))  # the libraries' own set-up is not the operator's
+    for warm in (torch.fft.rfft2, torch.linalg.svd):  # the libraries' own set-up is not the operator's
+        warm(torch.eye(8))
     held = peak()
     began = time.perf_counter()
     operator = build(name)
