@@ -101,6 +101,10 @@ def encode(value: Any, pool: Pool, key: str) -> Any:
         return float(value) if math.isfinite(value) else {"float": repr(float(value))}
     if isinstance(value, complex):
         return {"complex": [encode(value.real, pool, key), encode(value.imag, pool, key)]}
+    if isinstance(value, Tensor) and value.layout is not torch.strided:
+        entries = value.detach().to_sparse_coo().coalesce()
+        parts = (pool.add(f"{key}.indices", entries.indices()), pool.add(f"{key}.values", entries.values()))
+        return {"sparse": [*parts, list(value.shape)]}
     if isinstance(value, Tensor):
         return pool.add(key, value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
@@ -135,7 +139,7 @@ def decode(data: Any, pool: Pool) -> Any:
         if reader is not None:
             try:
                 return reader(inner, pool)
-            except (TypeError, ValueError, KeyError, AttributeError) as error:
+            except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
                 if isinstance(error, InvsolveError):
                     raise
                 raise InputError(f"malformed value {data!r:.80}") from error
@@ -146,6 +150,7 @@ READERS: dict[str, Callable[[Any, Pool], Any]] = {
     "float": lambda inner, pool: float({"inf": "inf", "-inf": "-inf", "nan": "nan"}[inner]),
     "complex": lambda inner, pool: complex(decode(inner[0], pool), decode(inner[1], pool)),
     "array": lambda inner, pool: pool.take(inner).numpy(),
+    "sparse": lambda inner, pool: torch.sparse_coo_tensor(pool.take(inner[0]), pool.take(inner[1]), inner[2], check_invariants=True),
     "tuple": lambda inner, pool: tuple(decode(item, pool) for item in inner),
     "dict": lambda inner, pool: {name: decode(item, pool) for name, item in inner.items()},
     "dtype": lambda inner, pool: DTYPES[inner],

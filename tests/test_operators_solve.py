@@ -231,7 +231,7 @@ REFUSED = {
     "kernel rank": (lambda: KernelBlur((1, 8, 8), torch.ones(3)), "kh, kw"),
     "kernel nan": (lambda: KernelBlur((1, 8, 8), torch.full((3, 3), math.nan)), "finite"),
     "kernel complex": (lambda: KernelBlur((1, 8, 8), torch.ones(3, 3, dtype=torch.complex64)), "real"),
-    "vector": (lambda: SeparableBlur((1, 8, 8), torch.ones(2, 2)), "vector"),
+    "vector": (lambda: SeparableBlur((1, 8, 8), torch.ones(2, 2, 2)), "vector"),
     "boundary": (lambda: SeparableBlur((1, 8, 8), [1.0], boundary="relfect"), "did you mean reflect"),
     "weights": (lambda: Grey((3, 8, 8), [1.0, 1.0]), "3 finite numbers"),
     "zero weights": (lambda: Grey((2, 8, 8), [0.0, 0.0]), "not all 0"),

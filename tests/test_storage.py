@@ -9,6 +9,7 @@ import torch
 from storage_cases import GAINS, SHAPE, Blind, Gain, OddNoise, OwnSolver, Stranger, equal, images, with_our_operators  # noqa: F401
 
 from invsolve import (
+    Capability,
     GaussianNoise,
     InputError,
     IterativePinv,
@@ -279,4 +280,5 @@ def test_every_registered_operator_round_trips(name, index, tmp_path):
         assert loaded.operator.batch == case.operator.batch
         assert loaded.operator.capabilities == case.operator.capabilities
         assert equal(case.operator(x[: case.batch]), loaded.operator(x[: case.batch]))
-        assert equal(case.operator.adjoint(case.y), loaded.operator.adjoint(case.y))
+        if case.operator.has(Capability.ADJOINT):
+            assert equal(case.operator.adjoint(case.y), loaded.operator.adjoint(case.y))

@@ -6,7 +6,7 @@ import torch
 from invsolve_deepinv import DeepinvDenoiser, DeepinvOperator, to_deepinv
 from invsolve_operators import BoxMask, GaussianBlur, Grey, Mask, SeparableGaussianBlur, WalshHadamard
 
-from invsolve import Capability, GaussianNoise, InputError, PoissonNoise, Stack, registry
+from invsolve import Capability, GaussianNoise, InputError, Operator, PoissonNoise, Stack, registry
 from invsolve.linalg import matrix
 from invsolve.measurement import parts
 
@@ -24,35 +24,51 @@ def draw(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def for_any_number(operator):
+    """The first item's operator for all items, since deepinv draws as many as it likes."""
+    if operator.batch is None:
+        return operator
+    one = operator[0]
+
+    def applied(x):
+        return torch.cat([one(part) for part in x.split(1)])
+
+    def back(y):
+        return torch.cat([one.adjoint(part) for part in y.split(1)])
+
+    return Operator.from_function(applied, one.in_shape, adjoint=back)
+
+
 @pytest.mark.parametrize("operator", LINEAR)
 def test_deepinv_finds_the_adjoint(operator):
     """deepinv's adjointness_test: relative mismatch of A and its adjoint by random vectors; sums of n terms round to n eps.
 
     An operator that measures nothing has no norm to be relative to: there the two products must be 0.
     """
+    operator = for_any_number(operator)
     physics = to_deepinv(operator)
-    x = draw(operator.batch or 2, *operator.in_shape)
+    x = draw(2, *operator.in_shape)
     y = operator(x)
     if not any(bool(part.any()) for part in parts(y)):
         assert not operator.adjoint(draw(*y.shape)).any()
         return
     size = max(x[0].numel(), sum(part[0].numel() for part in parts(y)))
-    assert float(physics.adjointness_test(x)) <= 8 * EPS * size
+    assert float(physics.adjointness_test(x, num_samples=20)) <= 8 * EPS * size
 
 
 @pytest.mark.parametrize("operator", LINEAR)
 def test_deepinv_finds_the_norm(operator):
     """deepinv's power method against the largest singular value of the dense matrix, one item at a time.
 
-    It stops when the estimate changes by less than tol = 1e-3 of itself, from a fixed start; slow convergence (neighbouring values)
-    leaves it a few per cent low, and it is never above.
+    It stops when the estimate changes by less than tol of itself in a step; where values lie close together that leaves it low by
+    some thousand times tol, and it is never above.
     """
     one = operator[0]
     exact = float(torch.linalg.svdvals(matrix(one).reshape(-1, matrix(one).shape[-1]))[0]) ** 2
     if exact == 0:
         return
-    found = float(to_deepinv(one).compute_sqnorm(draw(1, *one.in_shape).abs(), max_iter=300, tol=1e-4, verbose=False))
-    assert 0.97 * exact <= found <= exact * (1 + 1e-9)
+    found = float(to_deepinv(one).compute_sqnorm(draw(1, *one.in_shape).abs(), max_iter=20_000, tol=1e-9, verbose=False))
+    assert (1 - 1e-4) * exact <= found <= exact * (1 + 1e-9)
 
 
 def test_classes_and_names():
