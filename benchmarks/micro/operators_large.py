@@ -22,8 +22,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "kernel-blur": {"kernel": torch.full((9, 7), 1 / 63)},
     "separable-blur": {"vertical": [0.25, 0.5, 0.25]},
     "padded-blur": {"kernel": torch.full((9, 7), 1 / 63)},
+    "separable": {"vertical": torch.eye(SIDE).roll(1, 0), "horizontal": torch.eye(SIDE)},
 }
-LEFT_OUT = {"deepinv": "an adapter: its size is that of the physics inside", "matrix": "a dense matrix of 1024^2 columns does not fit"}
+LEFT_OUT = {
+    "deepinv": "an adapter: its size is that of the physics inside",
+    "matrix": "a dense matrix of 1024^2 columns does not fit",
+    "radon": "deepinv's grids of all angles: gigabytes",
+    "sparse-matrix": "its size is that of the matrix",
+}
 # (channels, height, width) to try, in this order.
 SHAPES = ((3, SIDE, SIDE), (1, SIDE, SIDE), (2, SIDE, SIDE), (8, SIDE, SIDE))
 

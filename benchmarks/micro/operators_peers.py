@@ -97,8 +97,12 @@ def cases(side: int, ddrm: Any) -> dict[str, tuple[Callable[[], Operator], dict[
         ),
         "block mean x4": (lambda: BlockMean(shape, 4), {}),
         "bicubic x4": (lambda: Bicubic(shape, 4), {}),
-        "separable blur": (lambda: SeparableBlur(shape, taps, boundary="zero"), {}),
-        "grey": (lambda: Grey(shape), {"deepinv": deepinv_peer(lambda: deepinv.physics.Decolorize())}),
+        "separable blur": (lambda: SeparableBlur(shape, [0, 0, *taps], boundary="zero"), {}),
+        "grey": (lambda: Grey(shape), {}),
+        "grey, luma": (
+            lambda: Grey(shape, deepinv.physics.Decolorize().srf.flatten().tolist()),
+            {"deepinv": deepinv_peer(lambda: deepinv.physics.Decolorize())},
+        ),
         "Walsh-Hadamard 1/4": (lambda: WalshHadamard(shape, 0.25), {}),
     }
     if ddrm is not None:
@@ -150,8 +154,11 @@ def rows(name: str, side: int, ours: Callable[[], Operator], peers: dict[str, Pe
     for peer_name, peer in peers.items():
         other, other_setup = once(peer.make)
         image = peer.apply(other, x)
-        gap = float((image.reshape(y.shape) - y).abs().max()) if image.numel() == y.numel() else float("nan")
-        same = "" if gap <= 1e-4 else f"not the same image (off by {gap:.2g}): speed only"
+        if image.numel() == y.numel():
+            gap = float((image.reshape(y.shape) - y).abs().max())
+            same = "" if gap <= 1e-4 else f"not the same image (off by {gap:.2g}): speed only"
+        else:
+            same = "theirs packs what is measured into a vector"
         through = peer_name == "DDRM"
         found = timed(
             {

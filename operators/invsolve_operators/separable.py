@@ -54,11 +54,12 @@ class Separable(Operator):
             raise InputError(f"vertical is for {len(vertical)} images, horizontal for {len(horizontal)}")
         self.batch = next(iter(sizes), None)
         self.out_shape = (self.in_shape[0], vertical.shape[-2], horizontal.shape[-2])
-        s = []
+        s, factors = [], None
+        same = vertical.shape == horizontal.shape and torch.equal(vertical, horizontal)  # then one SVD serves both sides
         for name, given in (("v", vertical), ("h", horizontal)):
             # One matrix per image stands before the channels: (B, 1, rows, columns).
             matrix = given.to(torch.float64).unsqueeze(-3) if given.ndim == 3 else given.to(torch.float64)
-            left, values, right = decomposed(matrix)
+            left, values, right = factors = factors if factors is not None and same else decomposed(matrix)
             # Columns of U beyond the number of columns of A have no partner in the image space.
             count = min(matrix.shape[-2:])
             self.register_buffer(f"left_{name}", left[..., :count].contiguous())
