@@ -10,7 +10,7 @@ from abc import ABCMeta
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from invsolve.errors import ArgumentError, did_you_mean
+from invsolve.errors import ArgumentError, InputError, InvsolveError, did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,13 +53,29 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+FOREIGN = (TypeError, ValueError, RuntimeError, OverflowError, AttributeError, IndexError, KeyError, ZeroDivisionError)
+
+
+def shown(arguments: dict[str, Any]) -> str:
+    """name=value, each value in at most 60 characters; tensors by their shape."""
+    texts = {key: f"a tensor {tuple(value.shape)}" if hasattr(value, "shape") else repr(value) for key, value in arguments.items()}
+    return ", ".join(f"{key}={text if len(text) <= 60 else text[:57] + '...'}" for key, text in texts.items())
+
+
 class Remembering(ABCMeta):
     """Metaclass: binds the constructor's arguments first and keeps them as `obj.arguments`; then calls `_complete`, if there is one."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Construct, after the call has been checked against the signature."""
         arguments = bind(cls, cls.__name__, args, kwargs)
-        instance = super().__call__(*args, **kwargs)
+        try:
+            instance = super().__call__(*args, **kwargs)
+        except FOREIGN as error:
+            # An operator's constructor computes with what it is given: whatever Python or torch makes of nonsense, the caller hears
+            # what was given. (Priors and solvers check theirs field by field.)
+            if isinstance(error, InvsolveError) or not hasattr(cls, "capabilities"):
+                raise
+            raise InputError(f"{cls.__name__} cannot be made with {shown(arguments)}: {error}") from error
         object.__setattr__(instance, "arguments", arguments)
         complete = getattr(cls, "_complete", None)
         if complete is not None:
