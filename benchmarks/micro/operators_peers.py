@@ -100,7 +100,7 @@ def cases(side: int, ddrm: Any) -> dict[str, tuple[Callable[[], Operator], dict[
         "separable blur": (lambda: SeparableBlur(shape, [0, 0, *taps], boundary="zero"), {}),
         "grey": (lambda: Grey(shape), {}),
         "grey, luma": (
-            lambda: Grey(shape, deepinv.physics.Decolorize().srf.flatten().tolist()),
+            lambda: Grey(shape, deepinv.physics.Decolorize().get_buffer("srf").flatten().tolist()),
             {"deepinv": deepinv_peer(lambda: deepinv.physics.Decolorize())},
         ),
         "Walsh-Hadamard 1/4": (lambda: WalshHadamard(shape, 0.25), {}),
