@@ -130,16 +130,19 @@ def test_nonlinear_physics(function, found):
 
 
 def test_what_cannot_be_an_operator_is_refused():
-    with pytest.raises(InputError, match="several"):
-        DeepinvOperator(Inpainting(SHAPE, mask=(rand(2, *SHAPE) > 0.5).float()), SHAPE)
     with pytest.raises(InputError, match="couples the items"):
         DeepinvOperator(Physics(A=lambda x: x - x.mean(0, keepdim=True)), SHAPE)
     with pytest.raises(InputError, match="random"):
         DeepinvOperator(Physics(A=lambda x: x + torch.rand(1)), SHAPE)
     with pytest.raises(InputError, match="does not take images"):
         DeepinvOperator(Decolorize(channels=3), (1, 8, 8))
-    with pytest.raises(InputError, match=r"invsolve\.Stack"):
-        DeepinvOperator(deepinv.physics.stack(Denoising(), Decolorize()), SHAPE)
+    with pytest.raises(InputError, match="gives a dict"):
+        DeepinvOperator(Physics(A=lambda x: {"y": x}), SHAPE)
+    with pytest.raises(InputError, match=r"float64 into torch\.float32"):
+        DeepinvOperator(Physics(A=lambda x: x.float()), SHAPE)
+    for shape in ((), (3, 0, 4), 3, ("a",)):
+        with pytest.raises(InputError, match="in_shape must be"):
+            DeepinvOperator(Denoising(), shape)
     with pytest.raises(InputError, match="given int"):
         DeepinvOperator(3, SHAPE)
 

@@ -19,10 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import ArgumentError, InputError, did_you_mean
-from invsolve.measurement import Measurement, parts
+from invsolve.measurement import Measurement, mapped, parts
 from invsolve.operator import Capability, Operator, Shape
 from invsolve.svd import SVD, rank_rule
-from invsolve_deepinv.probes import Probe, recast
+from invsolve_deepinv.complex_physics import Pairs
+from invsolve_deepinv.probes import Probe, called, settled
+from invsolve_deepinv.recast import chosen, cloned, ours, recast, theirs
 
 Physics = deepinv.physics.Physics
 
@@ -33,38 +35,51 @@ class DeepinvOperator(Operator):
     The physics is cloned, so that a later `physics.update(...)` changes nothing here, and its buffers follow the precision
     of the data. Tensors are cloned before deepinv sees them: some of its methods give back or write into what they get.
 
+    A physics whose parameters lead with B (a mask (B, C, H, W), filters (B, C, h, w), coil maps (B, N, H, W)) gives an operator for
+    B items, with `select`; that the cut physics is the item's is tried on every item. Stacked physics give a tuple y. A physics that
+    takes only one image at a time (SequentialMRI, SinglePhotonLidar) is called item by item.
+
     Args:
-        physics: any deepinv Physics for one image (no parameters per item).
-        in_shape: (C, H, W) of the images.
+        physics: any deepinv Physics of one image tensor; not Haze, which takes a list.
+        in_shape: (C, H, W) of the images, or whatever the physics takes: (C, D, H, W), (C, T, H, W).
+        pairs: how complex data are taken. None: as deepinv has them (`complex_output` where y is complex). "image": images are complex
+            in deepinv, and here real pairs (2 C, H, W), the C real parts first; a complex y becomes (2, ...). "measurement": images are
+            real, a complex y becomes (2, ...). With pairs every solver for real data applies.
 
     Raises:
-        InputError: the physics does not take such images, is random, couples the items of a batch (or holds parameters for
-            several), or gives a list of tensors.
+        InputError: the physics does not take such images, is random, couples the items of a batch, or gives no tensors.
     """
 
-    def __init__(self, physics: Physics, in_shape: tuple[int, ...]) -> None:
+    def __init__(self, physics: Physics, in_shape: tuple[int, ...], pairs: str | None = None) -> None:
         super().__init__()
         if not isinstance(physics, Physics):
             raise InputError(f"physics must be a deepinv.physics.Physics; given {type(physics).__name__}")
-        self.in_shape = tuple(int(side) for side in in_shape)
-        self.physics: Any = recast(physics, torch.float64)
+        self.in_shape = sides(in_shape)
+        cast = recast(physics, torch.float64)
+        tried, self.batch = settled(cast if pairs is None else Pairs(cast, pairs, self.in_shape), self.in_shape)
         self._copies: dict[Any, Any] = {}
         self.register_load_state_dict_post_hook(forget_copies)
-        probe = Probe(self.physics, self.in_shape)
-        self.out_shape: Shape = probe.out_shape
+        probe = Probe(tried, self.in_shape, self.batch)
+        self.physics: Any = cloned(tried)
+        self.out_shape: Any = probe.out_shape
         self.complex_output = probe.complex_output
         self._has_adjoint = probe.linear and probe.adjoint()
         self._full = False
         self.found = self._find(probe)
+        self.output_range = image_range(self.physics)
         if Capability.MASK in self.found:
-            self.register_buffer("mask", self.physics.mask.expand(1, *self.in_shape)[0].clone())
+            held = self.physics.mask.expand(self.batch or 1, *self.in_shape)
+            self.register_buffer("mask", (held if self.batch is not None else held[0]).clone())
             self.output_range = (0.0, 1.0)
 
     def _find(self, probe: Probe) -> frozenset[Capability]:
         if not probe.linear:
             return frozenset({Capability.DIFFERENTIABLE}) if probe.differentiable() else frozenset()
+        if not (self._has_adjoint or probe.gradient()):
+            return frozenset({Capability.LINEAR})  # a map whose backward pass is not that of its values
         found = {Capability.LINEAR, Capability.ADJOINT, Capability.DIFFERENTIABLE}
-        if self._has_adjoint and probe.decomposable:
+        system = self._tried_system() if self._has_adjoint and probe.decomposable else None
+        if system is not None:
             self._full = probe.passes_svd(self._system(full=True))
             system = self._system(self._full)
             found |= {Capability.SVD} if self._full else set()
@@ -74,54 +89,72 @@ class DeepinvOperator(Operator):
             found.add(Capability.MASK)
         return frozenset(found)
 
+    def _tried_system(self) -> SVD | None:
+        """deepinv's system, or None where its V or its singular values cannot be used at all."""
+        try:
+            return self._system(full=False)
+        except Exception:  # whatever foreign code raises
+            return None
+
     def _system(self, full: bool) -> SVD:
-        """deepinv's U, s and V; `full`: in our form, s of the spectrum's shape and U, U^T restricted to s > 0."""
+        """deepinv's U, s and V; `full`: in our form, with U and U^T restricted to s > 0."""
         rows, columns = torch.Size(self.out_shape).numel(), torch.Size(self.in_shape).numel()
-        mask = self.physics.mask.detach()
-        s = rank_rule(mask[0] if mask.ndim and mask.shape[0] == 1 else mask, rows, columns)
+        spectrum = tuple(self._call("V_adjoint", torch.zeros(self.batch or 1, *self.in_shape, dtype=torch.float64), ()).shape[1:])
+        values = self.physics.mask.detach().expand(self.batch or 1, *spectrum)
+        ranked = torch.stack([rank_rule(one, rows, columns) for one in values])
+        s = ranked if self.batch is not None else ranked[0]
 
         def kept(values: Tensor) -> Tensor:
             return torch.where(s.to(values.device) > 0, values, torch.zeros_like(values)) if full else values
 
-        spectrum = tuple(self._call("V_adjoint", torch.zeros(1, *self.in_shape, dtype=torch.float64), ()).shape[1:])
         return SVD(
-            s.expand(spectrum).clone() if full and s.numel() == 1 else s,
+            s,
             lambda values: self._call("U", kept(values), self.out_shape),
             lambda y: kept(self._call("U_adjoint", y, spectrum)),
             lambda values: self._call("V", values, self.in_shape),
             lambda x: self._call("V_adjoint", x, spectrum),
         )
 
-    def _call(self, name: str, x: Tensor, shape: Shape) -> Tensor:
-        """A method of the physics on a clone of x; no items give no items of `shape`, which some methods cannot reshape."""
-        if not len(x):
-            complex_here = name == "A" and self.complex_output
-            return x.new_zeros((0, *shape), dtype=torch.complex(x, x).dtype if complex_here else x.real.dtype)
-        return getattr(self.at(x), name)(x.clone())
+    def _call(self, name: str, x: Measurement, *shapes: Shape) -> Any:
+        """A method of the physics on a clone of x; no items give no items of `shapes`, which some methods cannot reshape."""
+        first = parts(x)[0]
+        if len(first):
+            return ours(getattr(self.at(first), name)(theirs(mapped(torch.clone, x))))
+        dtype = torch.promote_types(first.dtype, torch.complex32) if name == "A" and self.complex_output else first.dtype
+        empty = tuple(first.new_zeros((0, *shape), dtype=dtype) for shape in shapes)
+        return empty if name == "A" and self.stacked else empty[0]
 
     def at(self, like: Tensor) -> Any:
         """The physics in the precision and on the device of some data."""
         key = (like.real.dtype, like.device)
         if key not in self._copies:
-            self._copies[key] = recast(self.physics, like.real.dtype).to(like.device)
+            # A tensor made under inference mode could not take part in a later backward pass.
+            with torch.inference_mode(False):
+                self._copies[key] = recast(self.physics, like.real.dtype).to(like.device)
         return self._copies[key]
+
+    def select(self, items: range) -> Operator:
+        """The physics of some items, probed anew."""
+        if self.batch is None:
+            return self
+        cut = DeepinvOperator(chosen(self.physics, items, self.batch), self.in_shape)
+        return cut.to(self.device) if self.device is not None else cut
 
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What the probes found."""
         return self.found
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Measurement:
         """A(x), without noise."""
-        return self._call("A", x, self.out_shape)
+        return self._call("A", x, *self.out_shapes)
 
     def adjoint(self, y: Measurement) -> Tensor:
         """A_adjoint where it passed the dot test, else the vector-Jacobian product."""
         self.need(Capability.ADJOINT)
-        first = parts(y)[0]
-        if self._has_adjoint or not len(first):
-            return self._call("A_adjoint", first, self.in_shape)
-        return super().adjoint(first)
+        if self._has_adjoint or not len(parts(y)[0]):
+            return self._call("A_adjoint", y, self.in_shape)
+        return super().adjoint(y)
 
     def _overrides(self, name: str) -> bool:
         """What the base asks to choose a derivation: the methods are all here, but only what was found counts."""
@@ -151,11 +184,11 @@ class DeepinvOperator(Operator):
     @property
     def label(self) -> str:
         """The physics' class name."""
-        return f"deepinv {type(self.physics).__name__}"
+        return f"deepinv {called(self.physics)}"
 
     @classmethod
     def examples(cls) -> list[Operator]:
-        """Inpainting, circular blur, grey from colour, subsampling after a blur."""
+        """Inpainting, circular blur, grey from colour, subsampling after a blur, a stack, masks per image."""
         kernel = deepinv.physics.functional.gaussian_blur(sigma=(1.0, 0.7)).double()
         shape: Any = (3, 8, 8)
         made = [
@@ -163,6 +196,8 @@ class DeepinvOperator(Operator):
             deepinv.physics.BlurFFT(shape, filter=kernel[..., :5, :5]),
             deepinv.physics.Decolorize(),
             deepinv.physics.Downsampling(shape, filter="bicubic", factor=2),
+            deepinv.physics.stack(deepinv.physics.Denoising(), deepinv.physics.Decolorize()),
+            deepinv.physics.Inpainting(img_size=shape, mask=(torch.arange(384).reshape(2, 3, 8, 8) % 5 > 1).double()),
         ]
         return [DeepinvOperator(physics, shape) for physics in made]
 
@@ -174,18 +209,19 @@ class DeepinvPhysics(DeepinvOperator):
         physics: name of a class of deepinv.physics.
         in_shape: (C, H, W) of the images; given to the class as img_size where it takes that and `options` does not have it.
         options: the class's other arguments.
+        pairs: see DeepinvOperator.
 
     Raises:
         ArgumentError: no such class, or arguments it refuses.
         InputError: see DeepinvOperator.
     """
 
-    def __init__(self, physics: str, in_shape: tuple[int, ...], options: dict[str, Any] | None = None) -> None:
+    def __init__(self, physics: str, in_shape: tuple[int, ...], options: dict[str, Any] | None = None, pairs: str | None = None) -> None:
         known = sorted(name for name, value in vars(deepinv.physics).items() if isinstance(value, type) and issubclass(value, Physics))
         if physics not in known:
             raise ArgumentError(f"no deepinv.physics class {physics!r}{did_you_mean(physics, known)} There are: {', '.join(known)}")
         cls = getattr(deepinv.physics, physics)
-        super().__init__(construct(cls, {"img_size": tuple(in_shape), **(options or {})}, set(options or {})), in_shape)
+        super().__init__(construct(cls, {"img_size": tuple(in_shape), **(options or {})}, set(options or {})), in_shape, pairs)
 
     @classmethod
     def examples(cls) -> list[Operator]:
@@ -195,6 +231,42 @@ class DeepinvPhysics(DeepinvOperator):
             DeepinvPhysics("BlurFFT", (3, 8, 8), {"filter": kernel}),
             DeepinvPhysics("Downsampling", (3, 8, 8), {"filter": None, "factor": 2}),
         ]
+
+
+def sides(in_shape: Any) -> Shape:
+    """Positive ints, at least one."""
+    try:
+        shape = tuple(int(side) for side in in_shape)
+    except (TypeError, ValueError):
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise InputError(f"in_shape must be the sizes of one image such as (3, 64, 64), each at least 1; given {in_shape!r}")
+    return shape
+
+
+def image_range(physics: Any) -> tuple[float, float] | None:
+    """[0, largest sum of weights] where y is made of [0, 1] images by weights that are provably not negative and sum to about 1.
+
+    Known classes only, since a subclass may compute something else: blurs, blur and decimation, grey; weights (masks) up to 1.
+    """
+    known: Any = deepinv.physics
+    weights: Any
+    totals: Any
+    if type(physics) in (known.Inpainting, known.Demosaicing, known.Denoising):
+        low, high = float(physics.mask.min()), float(physics.mask.max())
+        return (0.0, 1.0) if low >= 0 and high <= 1 else None
+    if type(physics) in (known.Blur, known.BlurFFT, known.Downsampling):
+        weights = physics.filter
+        if weights is None:
+            return (0.0, 1.0) if type(physics) is known.Downsampling else None
+        totals = weights.flatten(2).sum(2)
+    elif type(physics) is known.Decolorize:
+        weights, totals = physics.srf, physics.srf.sum(1)
+    else:
+        return None
+    # deepinv's weights are made in single precision; its grey sums to 1.00002.
+    good = bool((weights >= 0).all()) and bool(((totals - 1).abs() <= 1e-4).all())
+    return (0.0, float(totals.max().clamp_min(1))) if good else None
 
 
 def forget_copies(operator: DeepinvOperator, _keys: Any) -> None:

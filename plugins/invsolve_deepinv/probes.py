@@ -7,70 +7,18 @@ single precision is not passed on as exact.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-import deepinv
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from invsolve.errors import InputError
+from invsolve.measurement import Measurement, flat, mapped, parts
 from invsolve.svd import SVD
+from invsolve_deepinv.complex_physics import OneByOne, Pairs
+from invsolve_deepinv.recast import chosen, ours, sizes, theirs
 
 TOLERANCE = 1e-9
-
-
-def recast(physics: Any, dtype: torch.dtype) -> Any:
-    """A clone of a physics with all floating buffers in `dtype`, complex ones in its complex type.
-
-    (`module.to(dtype)` would drop the imaginary parts.)
-    """
-    try:
-        clone = copy.deepcopy(physics)
-    except (TypeError, RuntimeError):  # a torch.Generator inside; deepinv's own way takes half a second
-        clone = physics.clone()
-    without_lambdas(clone)
-    complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-    for module in clone.modules():
-        if isinstance(getattr(module, "dtype", None), torch.dtype):  # what tomography makes its grids in
-            module.dtype = dtype
-        for store in (module._buffers, module._parameters):
-            for name, value in store.items():
-                if value is not None and (value.is_floating_point() or value.is_complex()):
-                    cast = value.detach().to(complex_dtype if value.is_complex() else dtype)
-                    store[name] = nn.Parameter(cast, requires_grad=False) if isinstance(value, nn.Parameter) else cast
-    if dtype == torch.float64:
-        recompute(clone)
-    return clone
-
-
-def recompute(physics: Any) -> None:
-    """Buffers that deepinv derived from others in single precision: phase and modulus of a filter, norm of a spectral response."""
-    if isinstance(physics, deepinv.physics.BlurFFT) and physics.filter is not None:
-        physics.update_parameters(filter=physics.get_buffer("filter"))
-    if isinstance(physics, deepinv.physics.Decolorize):
-        physics.mask = torch.linalg.vector_norm(physics.srf, dim=1, keepdim=True)
-
-
-def same(x: Tensor, *_: Any, **__: Any) -> Tensor:
-    """x: stands for deepinv's identity lambdas."""
-    return x
-
-
-IDENTITY = (lambda x: x).__code__.co_code
-
-
-def without_lambdas(physics: Any) -> None:
-    """Take away what keeps a physics from being pickled and is not used by its A: noise and sensor model, generators of
-    random parameters, and lambdas that give back their argument."""
-    for module in list(physics.modules()):
-        for name, child in list(module._modules.items()):
-            if name in ("noise_model", "sensor_model") or isinstance(child, deepinv.physics.generator.PhysicsGenerator):
-                setattr(module, name, nn.Identity())
-        for name, held in list(vars(module).items()):
-            code = getattr(held, "__code__", None)
-            if (code is not None and code.co_name == "<lambda>" and code.co_code == IDENTITY) or name in ("noise_model", "sensor_model"):
-                setattr(module, name, same)
 
 
 def far(a: Tensor, b: Tensor, scale: float = 0.0) -> bool:
@@ -79,6 +27,21 @@ def far(a: Tensor, b: Tensor, scale: float = 0.0) -> bool:
         return True
     size = max(float(a.abs().max()), float(b.abs().max()), scale) if a.numel() else 0.0
     return bool(a.numel()) and float((a - b).abs().max()) > TOLERANCE * max(size, 1e-300)
+
+
+def apart(a: Measurement, b: Measurement, scale: float = 0.0) -> bool:
+    """`far`, part by part."""
+    return len(parts(a)) != len(parts(b)) or any(far(p, q, scale) for p, q in zip(parts(a), parts(b), strict=True))
+
+
+def inner(a: Measurement, b: Measurement) -> Tensor:
+    """Re <a, b> per item."""
+    return (flat(a).conj() * flat(b)).real.sum(1)
+
+
+def length(a: Measurement) -> Tensor:
+    """|a| per item."""
+    return inner(a, a).sqrt()
 
 
 def attempt(check: Any) -> Any:
@@ -95,111 +58,194 @@ def attempt(check: Any) -> Any:
     return tried
 
 
+def called(physics: Any) -> str:
+    """The class of a physics, that inside where we wrap it."""
+    return called(physics.physics) if isinstance(physics, Pairs | OneByOne) else type(physics).__name__
+
+
+def measured(physics: Any, x: Tensor) -> Measurement:
+    """A x of a copy of x, a tuple for deepinv's lists.
+
+    Raises:
+        InputError: y is neither a tensor nor a list of tensors, or in a lower precision than x.
+    """
+    y = ours(physics.A(x.clone()))
+    for part in parts(y):
+        if not isinstance(part, Tensor):
+            raise InputError(f"{called(physics)} gives a {type(part).__name__}; an operator gives a tensor or a list of tensors")
+        floating = part.is_floating_point() or part.is_complex()
+        if not floating or torch.finfo(part.dtype).eps > torch.finfo(x.dtype).eps:
+            raise InputError(f"{called(physics)} turns {x.dtype} into {part.dtype}: nothing about it can be checked to rounding")
+    return y
+
+
+@torch.no_grad()
+def settled(physics: Any, in_shape: tuple[int, ...]) -> tuple[Any, int | None]:
+    """The physics as one that takes batches, and for how many items it holds parameters (None: the same for all).
+
+    Raises:
+        InputError: it takes no such images, is random, couples the items of a batch, or gives no tensors.
+    """
+    name = called(physics)
+    rng = torch.Generator().manual_seed(1)
+
+    def draw(count: int) -> Tensor:
+        return torch.rand(count, *in_shape, generator=rng, dtype=torch.float64)
+
+    def deterministic(x: Tensor) -> Measurement:
+        y = measured(physics, x)
+        again = measured(physics, x)
+        if not all(torch.equal(p, q) for p, q in zip(parts(y), parts(again), strict=True)):
+            raise InputError(f"{name} is random: two calls on the same image differ; fix its parameters first")
+        return y
+
+    failure: Exception | None = None
+    try:
+        x = draw(2)
+        both = deterministic(x)
+        if all(len(part) == 2 for part in parts(both)) and not apart(mapped(lambda part: part[1:], both), measured(physics, x[1:])):
+            return physics, None
+    except InputError:
+        raise
+    except Exception as error:
+        failure = error
+    for count in sizes(physics):
+        if holds_for(physics, draw(count), count):
+            return physics, count
+    if failure is None:
+        raise InputError(f"{name} couples the items of a batch, or holds parameters that are not one an image")
+    try:
+        single = OneByOne(physics)
+        if all(len(part) == 1 for part in parts(deterministic(draw(1)))):
+            return single, None
+    except InputError:
+        raise
+    except Exception as error:
+        failure = error
+    raise InputError(f"{name} does not take images of shape (B, {', '.join(map(str, in_shape))}): {failure!r}") from failure
+
+
+@attempt
+def holds_for(physics: Any, x: Tensor, count: int) -> bool:
+    """Whether cutting what leads with `count` gives the physics of each item."""
+    y = measured(physics, x)
+    for item in range(count):
+        one = measured(chosen(physics, range(item, item + 1), count), x[item : item + 1])
+        if apart(one, mapped(lambda part, item=item: part[item : item + 1], y)):
+            return False
+    return all(len(part) == count for part in parts(y))
+
+
 class Probe:
     """Probes of one physics.
 
     Args:
-        physics: in float64.
+        physics: in float64, as `settled` gives it.
         in_shape: of one image.
+        batch: for how many items it holds parameters.
 
     Raises:
-        InputError: see DeepinvOperator.
+        InputError: y is complex, but images must be real.
     """
 
-    def __init__(self, physics: Any, in_shape: tuple[int, ...]) -> None:
-        self.physics, self.in_shape = physics, in_shape
+    def __init__(self, physics: Any, in_shape: tuple[int, ...], batch: int | None = None) -> None:
+        self.physics, self.in_shape, self.batch = physics, in_shape, batch
         self.draws = torch.Generator().manual_seed(0)
-        self.x = torch.rand(2, *in_shape, generator=self.draws, dtype=torch.float64)
-        name = type(physics).__name__
-        try:
-            with torch.no_grad():
-                both, again = physics.A(self.x.clone()), physics.A(self.x.clone())
-                alone = physics.A(self.x[1:].clone())
-        except Exception as error:
-            raise InputError(f"{name} does not take images of shape (B, {', '.join(map(str, in_shape))}): {error!r}") from error
-        if not isinstance(both, Tensor):
-            raise InputError(f"{name} gives a {type(both).__name__}; wrap its parts one by one and join them with invsolve.Stack")
-        if not torch.equal(both, again):
-            raise InputError(f"{name} is random: two calls on the same image differ; fix its parameters first")
-        if both.shape[0] != 2 or far(both[1:], alone):
-            raise InputError(f"{name} couples the items of a batch, or holds parameters for several; make one per item")
-        self.y, self.out_shape, self.complex_output = both, tuple(both.shape[1:]), both.is_complex()
+        self.x = torch.rand(batch or 2, *in_shape, generator=self.draws, dtype=torch.float64)
+        self.y: Measurement = self.A(self.x)
+        self.complex_output = any(part.is_complex() for part in parts(self.y))
+        if self.complex_output:  # such an operator maps complex images
+            self.x = torch.complex(self.x, torch.rand(self.x.shape, generator=self.draws, dtype=torch.float64))
+            try:
+                self.y = self.A(self.x)
+            except Exception as error:
+                message = 'gives complex data of real images only; pass pairs="measurement" to have them as real pairs'
+                raise InputError(f"{called(physics)} {message}") from error
+        shapes = tuple(tuple(part.shape[1:]) for part in parts(self.y))
+        self.out_shape: Any = shapes if isinstance(self.y, tuple) else shapes[0]
         self.linear = self._linear()
-        self.decomposable = isinstance(getattr(physics, "mask", None), Tensor) and hasattr(physics, "V_adjoint")
-
-    def like(self, x: Tensor) -> Tensor:
-        """Standard normal numbers of x's shape and dtype."""
-        return torch.randn(x.shape, generator=self.draws, dtype=x.dtype)
+        single = isinstance(self.y, Tensor) and not self.complex_output
+        self.decomposable = single and isinstance(getattr(physics, "mask", None), Tensor) and hasattr(physics, "V_adjoint")
 
     @torch.no_grad()
+    def A(self, x: Tensor) -> Any:  # noqa: N802
+        """A x, x left alone."""
+        return measured(self.physics, x)
+
+    def like(self, y: Measurement) -> Any:
+        """Standard normal numbers of y's shapes and dtypes."""
+        return mapped(lambda part: torch.randn(part.shape, generator=self.draws, dtype=part.dtype), y)
+
     def _linear(self) -> bool:
         """A(2 a - 3 b) = 2 A a - 3 A b on signed images, item by item."""
         a, b = self.like(self.x), self.like(self.x)
-        first, second = self.physics.A(a.clone()), self.physics.A(b.clone())
-        return not far(self.physics.A(2 * a - 3 * b), 2 * first - 3 * second)
+        wanted = mapped(lambda first, second: 2 * first - 3 * second, self.A(a), self.A(b))
+        return not apart(self.A(2 * a - 3 * b), wanted)
 
     @attempt
     def adjoint(self) -> bool:
-        """<A x, y> = <x, A^T y> per item, and A^T leaves y alone and gives images."""
+        """<A x, y> = <x, A^T y> per item, and A^T gives images."""
         x, y = self.like(self.x), self.like(self.y)
-        kept = y.clone()
-        back = self.physics.A_adjoint(y)
-        if back.shape != x.shape or back.is_complex():
+        back = self.physics.A_adjoint(theirs(mapped(torch.clone, y)))
+        if back.shape != x.shape or back.dtype != x.dtype:
             return False
-        left = (self.physics.A(x.clone()).conj() * kept).real.flatten(1).sum(1)
-        right = (x * back).flatten(1).sum(1)
         scale = float((x.flatten(1).norm(dim=1) * back.flatten(1).norm(dim=1)).max())
-        return not far(left, right, scale)
+        return not far(inner(self.A(x), y), inner(x, back), scale)
+
+    @attempt
+    def gradient(self) -> bool:
+        """<A x, y> = <x, g>, g the vector-Jacobian product of a linear A."""
+        x, y = self.like(self.x), self.like(self.y)
+        leaf = x.clone().requires_grad_()
+        (back,) = torch.autograd.grad(parts(ours(self.physics.A(leaf))), leaf, parts(y))
+        return not far(inner(self.A(x), y), inner(x, back), float((length(x) * length(back)).max()))
 
     @attempt
     def differentiable(self) -> bool:
         """The derivative along a direction agrees with central differences, and is not zero as that of a step function.
 
-        With step 1e-6 the differences are good to about 1e-9: ten times that is allowed.
+        Step eps^(1/3) and tolerance 1e-6 are those of the conformance check: the error of such a difference is about 4e-11 for maps of
+        order one, and solvers inside (scattering) add their own tolerance over the step.
         """
         x = self.x.clone().requires_grad_(True)
-        along = self.like(x)
-        y = self.physics.A(x)
-        weights = self.like(y)
-        (gradient,) = torch.autograd.grad(y, x, weights)
-        step = 1e-6
-        with torch.no_grad():
-            change = (self.physics.A(self.x + step * along) - self.physics.A(self.x - step * along)) / (2 * step)
-        expected = (weights.conj() * change).real.flatten(1).sum(1)
-        found = (gradient * along).flatten(1).sum(1)
-        size = float(weights.abs().max() * change.abs().max())
-        return bool(gradient.any()) and not far(expected, found, 10 * size)
+        along = self.like(self.x)
+        y = ours(self.physics.A(x))
+        weights = self.like(self.y)
+        (gradient,) = torch.autograd.grad(parts(y), x, parts(weights))
+        step = torch.finfo(torch.float64).eps ** (1 / 3)
+        change = mapped(lambda p, q: (p - q) / (2 * step), self.A(self.x + step * along), self.A(self.x - step * along))
+        size = length(weights) * length(change) + length(gradient) * length(along)
+        gap = (inner(weights, change) - inner(gradient, along)).abs()
+        return bool(gradient.any()) and bool((gap <= 1e-6 * size).all())
 
     @attempt
     def passes_svd(self, system: SVD) -> bool:
         """The contract of `invsolve.svd`."""
-        x = self.like(self.x)
+        x, y = self.like(self.x), self.like(self.y)
         spectrum, s = system.Vt(x), system.s
-        if self.complex_output or spectrum.is_complex() or s.is_complex() or s.shape != spectrum.shape[1:] or bool((s < 0).any()):
+        if spectrum.is_complex() or s.is_complex() or bool((s < 0).any()) or spectrum[0].numel() != x[0].numel():
             return False
-        if spectrum[0].numel() != x[0].numel():
+        if s.shape != (spectrum.shape if self.batch is not None else spectrum.shape[1:]):
             return False
         free, seen = self.like(spectrum), s > 0
         kept = free * seen
-        image, y = system.U(kept), self.like(self.y)
+        image = system.U(kept)
         return not (
             far(system.V(spectrum), x)
             or far(system.Vt(system.V(free)), free)
             or far(spectrum.flatten(1).norm(dim=1), x.flatten(1).norm(dim=1))
-            or far(system.U(s * spectrum), self.physics.A(x.clone()))
+            or far(system.U(s * spectrum), self.A(x))
             or far(system.Ut(image), kept)
-            or far((image * y).flatten(1).sum(1), (kept * system.Ut(y)).flatten(1).sum(1), float(image.norm() * y.norm()))
+            or far(inner(image, y), inner(kept, system.Ut(y)), float(image.norm() * y.norm()))
         )
 
     @attempt
     def prox(self, system: SVD) -> bool:
         """The optimality condition at three weights, and its limits."""
-        if self.complex_output:
-            return False
         z, y = self.like(self.x), self.like(self.y)
         for tau in (0.1, 1.0, 100.0):
             p = system.prox(z, y, tau)
-            pull = self.physics.A_adjoint(self.physics.A(p.clone()) - y)
+            pull = self.physics.A_adjoint(self.A(p) - y)
             if p.shape != z.shape or far(pull, (z - p) / tau, float(y.abs().max())):
                 return False
         return not far(system.prox(z, y, 0.0), z)
@@ -207,14 +253,11 @@ class Probe:
     @attempt
     def pinv(self, system: SVD) -> bool:
         """A P A = A, P A P = P, and A P and P A symmetric."""
-        if self.complex_output:
-            return False
-        A, P = lambda x: self.physics.A(x.clone()), system.pinv
+        A, P = self.A, system.pinv
         x, other, y, last = self.like(self.x), self.like(self.x), self.like(self.y), self.like(self.y)
 
         def symmetric(apply: Any, a: Tensor, b: Tensor) -> bool:
-            left, right = (apply(a) * b).flatten(1).sum(1), (a * apply(b)).flatten(1).sum(1)
-            return not far(left, right, float(a.norm() * b.norm()))
+            return not far(inner(apply(a), b), inner(a, apply(b)), float(a.norm() * b.norm()))
 
         inverse = P(y)
         return (
@@ -227,5 +270,5 @@ class Probe:
     @attempt
     def mask(self) -> bool:
         """y = mask * x with a mask of zeros and ones."""
-        mask = self.physics.mask.expand(1, *self.in_shape)
-        return bool(((mask == 0) | (mask == 1)).all()) and torch.equal(self.y, mask * self.x)
+        mask = self.physics.mask.expand(self.batch or 1, *self.in_shape)
+        return bool(((mask == 0) | (mask == 1)).all()) and torch.equal(parts(self.y)[0], mask * self.x)

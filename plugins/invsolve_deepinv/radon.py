@@ -44,6 +44,8 @@ class Radon(DeepinvOperator):
         The Mathematics of Computerized Tomography (Natterer, 1986), section II.1.
     """
 
+    degrees: Tensor
+
     def __init__(self, in_shape: Sequence[int], angles: int | Sequence[float] = 60, circle: bool = False) -> None:
         shape = image_shape(in_shape)
         if shape[1] != shape[2]:
@@ -54,7 +56,8 @@ class Radon(DeepinvOperator):
         if degrees.ndim != 1 or not len(degrees) or not bool(torch.isfinite(degrees).all()):
             raise InputError(f"angles must be finite degrees, one or more; given {angles!r}")
         super().__init__(Lines(tomography(degrees, shape[1], bool(circle), torch.float64)), shape)
-        self.degrees, self.circle = degrees, bool(circle)
+        self.register_buffer("degrees", degrees)
+        self.circle = bool(circle)
 
     @classmethod
     def examples(cls) -> list[Operator]:
@@ -64,16 +67,28 @@ class Radon(DeepinvOperator):
 
 @torch.no_grad()
 def filtered_back_projection(radon: Radon, y: Tensor) -> Tensor:
-    """deepinv's filtered back-projection of y, (B, C, detectors, angles) -> (B, C, N, N): near the image where the angles are many.
+    """Filtered back-projection of y, (B, C, detectors, angles) -> (B, C, N, N): an approximate inverse, and a starting point.
+
+        x = pi / (2 angles) H^T (ramp filter along the detectors) y
+
+    Near the image where the angles are many and even over 180 degrees; it weighs all angles alike, whatever their spacing. It is linear,
+    but neither H^+ nor a least-squares solution: H of it is not near y.
+
+    Args:
+        radon: the operator y was measured by.
+        y: (B, C, detectors, angles).
 
     Raises:
         InputError: not a Radon operator, or y of another shape.
+
+    References:
+        The Mathematics of Computerized Tomography (Natterer, 1986), section V.1.
     """
     if not isinstance(radon, Radon):
         raise InputError(f"filtered back-projection takes a Radon operator; given {type(radon).__name__}")
     if y.shape[1:] != radon.out_shape:
         raise InputError(f"y must be (B, {', '.join(map(str, radon.out_shape))}); given {tuple(y.shape)}")
-    return tomography(radon.degrees, radon.in_shape[1], radon.circle, y.dtype).to(y.device).A_dagger(y.clone())
+    return tomography(radon.degrees.cpu(), radon.in_shape[1], radon.circle, y.dtype).to(y.device).fbp(y.clone())
 
 
 def tomography(degrees: Tensor, side: int, circle: bool, dtype: torch.dtype) -> Any:

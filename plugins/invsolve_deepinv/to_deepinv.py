@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import deepinv
-from deepinv.utils import TensorList
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise
 from invsolve.operator import Capability, Operator
+from invsolve_deepinv.recast import ours, theirs
 
 physics = deepinv.physics
 
@@ -49,17 +48,6 @@ def noise_model(noise: NoiseModel | None) -> Any:
     if isinstance(noise, GaussianNoise) and noise.batch is None:
         return physics.GaussianNoise(sigma=float(noise.sigma))
     raise InputError(f"only GaussianNoise with one level and NoNoise are passed on; given {noise}")
-
-
-def theirs(y: Measurement) -> Any:
-    """A tuple as a TensorList."""
-    return TensorList(list(y)) if isinstance(y, tuple) else y
-
-
-def ours(y: Any) -> Measurement:
-    """A TensorList as a tuple."""
-    held: Any = y
-    return tuple(held.x) if isinstance(y, TensorList) else y
 
 
 class View(physics.Physics):
