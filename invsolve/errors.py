@@ -40,6 +40,10 @@ class DivergedError(InvsolveError, ArithmeticError):
     """An iterate became NaN or infinite; the message names the step."""
 
 
+class ConvergenceError(InvsolveError, ArithmeticError):
+    """An iteration ended before its tolerance; the message names the residual."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean a, b?` or nothing."""
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from invsolve.algebra import Combined
-from invsolve.errors import InputError
+from invsolve.errors import ConvergenceError, InputError
 from invsolve.measurement import Measurement, column, minus, parts
 from invsolve.operator import Capability, Operator
+from invsolve.preconditioners import SPECTRA, divide
 from invsolve.rng import Rng
 
 
@@ -31,9 +32,9 @@ class Solved:
 
     Args:
         x: (B, ...).
-        residual: |b - A x| / |b|, (B,); of the preconditioned system's own recursion, so to rounding.
+        residual: |b - A x| / |b|, (B,), computed anew from x at the end.
         iterations: how many each item took, (B,).
-        converged: whether the tolerance was reached, (B,).
+        converged: whether the tolerance was reached, (B,), or the last digits of the precision.
     """
 
     x: Tensor
@@ -53,37 +54,64 @@ def conjugate_gradients(
 ) -> Solved:
     """Solve A x = b for symmetric positive semi-definite A, item by item.
 
-    An item stops at |b - A x| <= tol |b| and is frozen there. A tolerance below 4 eps of the dtype cannot be reached and counts
-    as 4 eps.
+    An item stops at |b - A x| <= tol |b| and is frozen there. The recursion's own residual drifts from b - A x by rounding; so
+    where it stops, b - A x is computed anew, and where that is still too large the iteration starts again from it, as long as a
+    start halves it. What cannot be halved any more counts as converged if it is rounding: |b - A x| <= 8 eps (|b| + |A| |x|),
+    |A| from the directions passed. A tol below 4 eps counts as 4 eps.
 
     Args:
         apply: x -> A x.
         right: b, (B, ...).
         x: the start, (B, ...).
         tol: relative residual.
-        max_iter: cap on the iterations.
+        max_iter: cap on the iterations of an item, all starts together.
         precondition: r -> M^-1 r, M symmetric positive definite and near A.
 
     References:
         Methods of Conjugate Gradients for Solving Linear Systems (Hestenes, Stiefel, 1952), J. Res. NBS 49(6); with a
-        preconditioner: Iterative Methods for Sparse Linear Systems (Saad, 2003), algorithm 9.1.
+        preconditioner: Iterative Methods for Sparse Linear Systems (Saad, 2003), algorithm 9.1; the rounding level: Accuracy
+        and Stability of Numerical Algorithms (Higham, 2002), theorem 7.1.
     """
-    tiny = torch.finfo(right.real.dtype).tiny
-    tol = max(tol, 4 * torch.finfo(right.real.dtype).eps)
-    residual = right - apply(x)
+    eps, tiny = torch.finfo(right.real.dtype).eps, torch.finfo(right.real.dtype).tiny
     scale = inner(right, right).clamp_min(tiny)
+    target = max(tol, 4 * eps) ** 2 * scale
+    residual = right - apply(x)
     square = inner(residual, residual)
+    count = torch.zeros(len(right), dtype=torch.long, device=right.device)
+    largest = torch.zeros_like(square)  # of the quotients |A p| / |p|, squared: below |A|^2
+    before = torch.full_like(square, torch.inf)
+    while bool((active := (square > target) & (square < before / 4) & (count < max_iter)).any()):
+        before = torch.where(active, square, before)
+        x, count, largest = descend(apply, residual, x, active, target, count, largest, max_iter, precondition)
+        residual = right - apply(x)
+        square = inner(residual, residual)
+    rounding = 8 * eps * (scale.sqrt() + (largest * inner(x, x)).sqrt())
+    return Solved(x, (square / scale).sqrt(), count, (square <= target) | (square.sqrt() <= rounding))
+
+
+def descend(
+    apply: Callable[[Tensor], Tensor],
+    residual: Tensor,
+    x: Tensor,
+    active: Tensor,
+    target: Tensor,
+    count: Tensor,
+    largest: Tensor,
+    max_iter: int,
+    precondition: Callable[[Tensor], Tensor] | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One start of `conjugate_gradients` for the active items, until the recursion's residual is at its target: x, count, |A|^2."""
+    tiny = torch.finfo(residual.real.dtype).tiny
     pulled = residual if precondition is None else precondition(residual)
     product = inner(residual, pulled)
     direction = pulled
-    count = torch.zeros(len(right), dtype=torch.long, device=right.device)
-    for _ in range(max_iter):
-        active = square > tol**2 * scale
-        if not bool(active.any()):
-            break
+    square = inner(residual, residual)
+    while bool((active := active & (square > target) & (count < max_iter)).any()):
         count = count + active
         image = apply(direction)
         curvature = inner(direction, image)
+        quotient = inner(image, image) / inner(direction, direction).clamp_min(tiny)
+        largest = torch.where(active, torch.maximum(largest, quotient), largest)
         step = torch.where(active & (curvature > 0), product / curvature.clamp_min(tiny), 0.0)
         x = x + column(step, x) * direction
         residual = residual - column(step, x) * image
@@ -93,40 +121,13 @@ def conjugate_gradients(
         ratio = torch.where(active, following / product.clamp_min(tiny), 0.0)
         direction = pulled + column(ratio, x) * direction
         product = torch.where(active, following, product)
-    return Solved(x, (square / scale).sqrt(), count, square <= tol**2 * scale)
+    return x, count, largest
 
 
 def cg(apply: Callable[[Tensor], Tensor], right: Tensor, x: Tensor, *, tol: float = 1e-6, max_iter: int = 500) -> tuple[Tensor, Tensor]:
     """`conjugate_gradients` without a preconditioner: x and the relative residuals (B,)."""
     solved = conjugate_gradients(apply, right, x, tol=tol, max_iter=max_iter)
     return solved.x, solved.residual
-
-
-def circular_spectrum(operator: Operator, like: Tensor, probes: int = 8, seed: int = 0) -> Tensor:
-    """About the eigenvalues of H^T H if it were a convolution on the torus, (B or 1, C, H, W // 2 + 1), not negative.
-
-    The mean over a few places of the response of H^T H to a unit impulse there, moved to the origin, each channel on its own:
-    exact for circular blurs, near for other boundaries and for masks on top. It preconditions, and is never an answer.
-
-    Args:
-        operator: linear, on images (C, H, W).
-        like: gives dtype and device.
-        probes: number of places.
-        seed: of the places.
-    """
-    channels, height, width = operator.in_shape
-    batch = operator.batch or 1
-    draws = Rng(seed, (0,), purpose="probes").uniform((probes, 2), torch.empty(0, dtype=torch.float64))[0]
-    # From the middle half of each side: near an edge the response is not that of a convolution.
-    places = ((0.25 + 0.5 * draws) * torch.tensor([height, width])).long().tolist()
-    mean = torch.zeros(batch, channels, height, width, dtype=like.dtype, device=like.device)
-    for row, place in places:
-        for channel in range(channels):
-            impulse = torch.zeros(batch, channels, height, width, dtype=like.dtype, device=like.device)
-            impulse[:, channel, row, place] = 1
-            response = operator.adjoint(operator(impulse))[:, channel]
-            mean[:, channel] += response.roll((-row, -place), (-2, -1)) / len(places)
-    return torch.fft.rfft2(mean).real.clamp_min(0)
 
 
 def norm(operator: Operator, like: Tensor, *, iterations: int = 100, seed: int = 0) -> Tensor:
@@ -155,16 +156,18 @@ class Wrapped(Combined):
         operator: linear, with an adjoint.
         tol: relative residual at which an item's iteration stops.
         max_iter: cap on the iterations.
+        strict: raise ConvergenceError where an item ends at max_iter without its tolerance; False warns (RuntimeWarning), since
+            one coarse step inside a sampler need not end the run.
     """
 
     added: Capability
 
-    def __init__(self, operator: Operator, tol: float = 1e-6, max_iter: int = 500) -> None:
+    def __init__(self, operator: Operator, tol: float = 1e-6, max_iter: int = 500, strict: bool = False) -> None:
         super().__init__(operator)
         operator.need(Capability.ADJOINT)
         if not (0 < tol < 1 and max_iter > 0):
             raise InputError(f"need 0 < tol < 1 and max_iter > 0; given tol={tol}, max_iter={max_iter}")
-        self.tol, self.max_iter = tol, max_iter
+        self.tol, self.max_iter, self.strict = tol, max_iter, strict
         self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
         self.complex_output, self.output_range = operator.complex_output, operator.output_range
 
@@ -175,12 +178,17 @@ class Wrapped(Combined):
 
     def select(self, items: range) -> Operator:
         """The wrapped operator of the items."""
-        return type(self)(self.parts[0].select(items), self.tol, self.max_iter)
+        return type(self)(self.parts[0].select(items), self.tol, self.max_iter, self.strict)
 
     @property
     def supports(self) -> tuple[Tensor | None, ...]:
         """The operator's own."""
         return self.parts[0].supports
+
+    @property
+    def mask(self) -> Tensor:
+        """The operator's own, where it is a mask."""
+        return getattr(self.parts[0], "mask")  # noqa: B009 (of a class that the core does not name)
 
     def forward(self, x: Tensor) -> Measurement:
         """H x."""
@@ -213,8 +221,8 @@ class ProxResult:
 
     Args:
         x: (B, *in_shape).
-        bound: (B,), an upper bound on |x - prox| up to rounding: tau |residual of the normal equations|, since H^T H + 1/tau >= 1/tau;
-            infinite for tau = inf.
+        bound: (B,), an upper bound on |x - prox|: tau |residual of the normal equations|, since H^T H + 1/tau >= 1/tau; infinite
+            for tau = inf. The residual is x's own, computed to about eps (|H^T (y - H z)| + |H|^2 |x - z|) in x's precision.
         residual: relative residual, (B,).
         iterations: (B,).
         converged: whether tol was reached, (B,).
@@ -231,33 +239,36 @@ class IterativeProx(Wrapped):
     """H with prox by conjugate gradients on (H^T H + 1/tau) d = H^T (y - H z), x = z + d, to a relative residual tol.
 
     An approximation that must be asked for: the error of d is at most tol (1 + tau |H|^2) relative, and `solve_prox` bounds it in
-    numbers. Where the tolerance is not reached within max_iter, a RuntimeWarning says how far it came.
+    numbers, without state in the object. Where the tolerance is not reached within max_iter, a RuntimeWarning says how far it
+    came; with strict=True that is an error.
 
     Args:
         operator: linear, with an adjoint.
         tol: relative residual at which an item's iteration stops.
         max_iter: cap on the iterations.
-        preconditioner: "circular" treats H^T H as a convolution (see `circular_spectrum`): many times fewer iterations for masks on
-            top of circular blurs, about half for blurs with zeros outside; it does not help where the boundary reflects. None
-            is plain CG.
+        preconditioner: takes H^T H for a convolution, see `invsolve.preconditioners`: "circular", "symmetric" or "reflect" as the
+            blur goes on at the edge ("symmetric" for zeros outside), also under a mask; None is plain CG.
+        strict: raise ConvergenceError in place of the warning.
     """
 
     added = Capability.PROX
 
-    def __init__(self, operator: Operator, tol: float = 1e-6, max_iter: int = 500, preconditioner: str | None = None) -> None:
-        super().__init__(operator, tol, max_iter)
-        if preconditioner not in (None, "circular"):
-            raise InputError(f'preconditioner must be "circular" or None; given {preconditioner!r}')
+    def __init__(
+        self, operator: Operator, tol: float = 1e-6, max_iter: int = 500, preconditioner: str | None = None, strict: bool = False
+    ) -> None:
+        super().__init__(operator, tol, max_iter, strict)
+        if preconditioner is not None and preconditioner not in SPECTRA:
+            raise InputError(f"preconditioner must be {', '.join(map(repr, SPECTRA))} or None; given {preconditioner!r}")
         if preconditioner is not None and len(operator.in_shape) != 3:
-            raise InputError(f"the circular preconditioner needs images (C, H, W); {operator.label} takes {operator.in_shape}")
+            raise InputError(f"the preconditioners need images (C, H, W); {operator.label} takes {operator.in_shape}")
         self.preconditioner = preconditioner
         if preconditioner is not None:
             like = torch.zeros(0, dtype=torch.float64, device=operator.device)
-            self.register_buffer("spectrum", circular_spectrum(operator, like), persistent=False)
+            self.register_buffer("spectrum", SPECTRA[preconditioner](operator, like), persistent=False)
 
     def select(self, items: range) -> Operator:
         """The wrapped operator of the items."""
-        return IterativeProx(self.parts[0].select(items), self.tol, self.max_iter, self.preconditioner)
+        return IterativeProx(self.parts[0].select(items), self.tol, self.max_iter, self.preconditioner, self.strict)
 
     def solve_prox(self, z: Tensor, y: Measurement, tau: float | Tensor) -> ProxResult:
         """argmin_x 1/2 |Hx - y|^2 + 1/(2 tau) |x - z|^2 with its error bound; tau a float or (B,); inf is the limit from z.
@@ -285,30 +296,29 @@ class IterativeProx(Wrapped):
         """r -> (C + 1/tau)^-1 r; none for tau = inf, where it would move the limit away from the solution nearest to z."""
         if self.preconditioner is None or not bool((weight > 0).all()):
             return None
-        denominator = self.like("spectrum", z) + weight
-
-        def apply(r: Tensor) -> Tensor:
-            return torch.fft.irfft2(torch.fft.rfft2(r) / denominator, s=r.shape[-2:])
-
-        return apply
+        kind, spectrum = self.preconditioner, self.like("spectrum", z)
+        return lambda r: divide(kind, spectrum, weight, r)
 
     def prox(self, z: Tensor, y: Measurement, tau: float | Tensor) -> Tensor:
         """`solve_prox`'s x."""
         result = self.solve_prox(z, y, tau)
-        warn_unless(result.converged, result.residual, self)
+        settle(result, self)
         return result.x
 
 
-def warn_unless(converged: Tensor, residual: Tensor, wrapped: Wrapped) -> None:
-    """RuntimeWarning where an item's iteration ended early."""
-    if not bool(converged.all()):
-        warnings.warn(
-            f"{type(wrapped).__name__}({wrapped.parts[0].label}): {int((~converged).sum())} of {len(converged)} items stopped at "
-            f"max_iter = {wrapped.max_iter} with a relative residual of up to {float(residual.max()):.1e}, not {wrapped.tol:g}; "
-            "raise max_iter or tol",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+def settle(result: Solved | ProxResult, wrapped: Wrapped) -> None:
+    """RuntimeWarning, or ConvergenceError for a strict operator, where an item's iteration ended early."""
+    early = ~result.converged
+    if not bool(early.any()):
+        return
+    message = (
+        f"{type(wrapped).__name__}({wrapped.parts[0].label}): {int(early.sum())} of {len(early)} items stopped after "
+        f"{int(result.iterations[early].max())} iterations (max_iter = {wrapped.max_iter}) with a relative residual of up to "
+        f"{float(result.residual[early].max()):.1e}, not {wrapped.tol:g}; raise max_iter or tol"
+    )
+    if wrapped.strict:
+        raise ConvergenceError(message)
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 class IterativePinv(Wrapped):
@@ -316,11 +326,15 @@ class IterativePinv(Wrapped):
 
     added = Capability.PINV
 
-    def pinv(self, y: Measurement) -> Tensor:
-        """H^+ y to tolerance."""
+    def solve_pinv(self, y: Measurement) -> Solved:
+        """H^+ y with its residual: the error is at most residual |H^T y| / s^2, s the least singular value above 0."""
         right = self.adjoint(y)
-        solved = conjugate_gradients(self.normal, right, torch.zeros_like(right), tol=self.tol, max_iter=self.max_iter)
-        warn_unless(solved.converged, solved.residual, self)
+        return conjugate_gradients(self.normal, right, torch.zeros_like(right), tol=self.tol, max_iter=self.max_iter)
+
+    def pinv(self, y: Measurement) -> Tensor:
+        """`solve_pinv`'s x."""
+        solved = self.solve_pinv(y)
+        settle(solved, self)
         return solved.x
 
 

@@ -52,8 +52,9 @@ class Operator(nn.Module, metaclass=Remembering):
         output_range: the interval H maps [0, 1] images to where the output is image-like, else None: used to refuse data
             in another unit.
         complex_output: whether y is complex.
-        channelwise: whether H does the same to every channel and mixes none: blurs and masks shared by the channels.
-        pointwise: whether H does the same at every pixel and mixes none: changes of colour.
+        channelwise: whether H does the same to every channel and mixes none (blurs, masks shared by the channels), and its spectrum,
+            where it has one, is led by the channels.
+        pointwise: whether H does the same at every pixel and mixes none (changes of colour), its spectrum laid out as the image.
         surrogate: what the gradient stands for where it is not the derivative (rounding has none); None where it is.
     """
 
@@ -159,6 +160,11 @@ class Operator(nn.Module, metaclass=Remembering):
     def compose(self, inner: Operator) -> Operator | None:
         """What `self @ inner` is where that is more than two maps one after the other: an operator equal to it, else None."""
         del inner
+        return None
+
+    def composed_into(self, outer: Operator) -> Operator | None:
+        """The same of `outer @ self`, asked where outer's `compose` does not know."""
+        del outer
         return None
 
     @property

@@ -5,18 +5,19 @@ different sides of the image.
     H an isometry of G's output (s = c):       H G = (U_H V_H^T U_G) (c s_G) V_G^T
     H on channels, G on pixels (or so):        H G = (U_c (x) U_p) (s_c s_p) (V_c (x) V_p)^T
 
-A class may know more: `Operator.compose`.
+A class may know more: `Operator.compose`, `Operator.composed_into`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from invsolve.algebra import Composed
+from invsolve.algebra import Composed, Scaled
 from invsolve.measurement import Measurement, parts
 from invsolve.operator import Capability, Operator
 from invsolve.svd import SVD, rank_rule
@@ -25,24 +26,83 @@ from invsolve.svd import SVD, rank_rule
 def joined(outer: Operator, inner: Operator) -> Operator:
     """outer @ inner with as much structure as it keeps.
 
+    Tried in this order: what the two classes know (`compose`, `composed_into`), a factor taken in front, the rules of the module, and
+    the neighbours of a chain joined first: (A @ B) @ C as A @ (B @ C) where B @ C is more than a chain.
+
     Raises:
         InputError: the shapes do not meet.
     """
     plain = Composed(outer, inner)
-    special = outer.compose(inner)
-    if special is not None:
-        return special
+    for rule in (own, unscaled, exact, regrouped):
+        found = rule(outer, inner)
+        if found is not None:
+            return found
+    return plain
+
+
+def own(outer: Operator, inner: Operator) -> Operator | None:
+    """By what the classes know."""
+    known = outer.compose(inner)
+    return inner.composed_into(outer) if known is None else known
+
+
+def exact(outer: Operator, inner: Operator) -> Operator | None:
+    """By the rules of the module, from two operators with an SVD."""
     if not all(part.has(Capability.SVD) and not part.complex_output for part in (outer, inner)):
-        return plain
+        return None
     if square(inner) and level(inner) is not None:
         return Rotated(outer, inner)
     if level(outer) is not None:
         return Embedded(outer, inner)
-    if outer.pointwise and inner.channelwise and inner.in_shape == inner.out_shape == inner.svd().s.shape[-3:]:
-        return ColourAfter(outer, inner) if outer.svd().s.shape[-3:] == inner.in_shape else plain
+    if outer.pointwise and inner.channelwise and outer.svd().s.shape == outer.in_shape and by_channel(inner):
+        return ColourAfter(outer, inner)
     if outer.channelwise and inner.pointwise and inner.out_shapes[0][0] == 1 and one_channel(inner):
         return ColourBefore(outer, inner)
-    return plain
+    return None
+
+
+def unscaled(outer: Operator, inner: Operator) -> Operator | None:
+    """c (H @ G) for (c H) @ G, and for H @ (c G) where H is linear, if H @ G is more than a chain."""
+    if isinstance(outer, Scaled):
+        found = joined(outer.parts[0], inner)
+        return None if type(found) is Composed else Scaled(found, outer.factor)
+    if isinstance(inner, Scaled) and outer.has(Capability.LINEAR):
+        found = joined(outer, inner.parts[0])
+        return None if type(found) is Composed else Scaled(found, inner.factor)
+    return None
+
+
+def regrouped(outer: Operator, inner: Operator) -> Operator | None:
+    """A chain with two neighbours joined first, if that makes one operator of them or gives the whole an SVD."""
+    if isinstance(outer, Composed):
+        first, second = outer.parts
+        middle = joined(second, inner)
+        if length(middle) < length(second) + length(inner):
+            return joined(first, middle)
+        whole = exact(first, middle)
+        if whole is not None:
+            return whole
+    if isinstance(inner, Composed):
+        first, second = inner.parts
+        middle = joined(outer, first)
+        if length(middle) < length(outer) + length(first):
+            return joined(middle, second)
+        return exact(middle, second)
+    return None
+
+
+def length(operator: Operator) -> int:
+    """How many maps a chain consists of: what regrouping makes smaller, and so comes to an end."""
+    return sum(map(length, operator.parts)) if isinstance(operator, Composed | Scaled) else 1
+
+
+def by_channel(operator: Operator) -> bool:
+    """Whether the spectrum is led by the channels, as a class with `channelwise` has it, in blocks as large as the measurement."""
+    channels = operator.in_shape[0]
+    s = operator.svd().s
+    own = s.shape[1:] if operator.batch is not None else s.shape
+    height, width = operator.out_shapes[0][-2:]
+    return len(own) > 1 and own[0] == channels and math.prod(own[1:]) % (height * width) == 0
 
 
 def one_channel(operator: Operator) -> bool:
@@ -110,7 +170,7 @@ class Rotated(Structured):
         def right_transposed(x: Tensor) -> Tensor:
             return outer.Vt(turn.U(turn.Vt(x)))
 
-        return SVD(outer.s * c, outer.U, outer.Ut, right, right_transposed)
+        return SVD(outer.s.double() * c, outer.U, outer.Ut, right, right_transposed)
 
 
 class Embedded(Structured):
@@ -129,18 +189,32 @@ class Embedded(Structured):
         def left_transposed(y: Tensor) -> Tensor:
             return inner.Ut(turn.V(turn.Ut(y)))
 
-        return SVD(inner.s * c, left, left_transposed, inner.V, inner.Vt)
+        return SVD(inner.s.double() * c, left, left_transposed, inner.V, inner.Vt)
 
 
 class ColourAfter(Structured):
-    """C P with C on channels, alike at all pixels, and P on pixels, alike in all channels: the two bases commute."""
+    """C P with C on channels, alike at all pixels, and P on pixels, alike in all channels: the two bases commute.
+
+    P's spectrum is led by the channels; V_C mixes them there, in blocks (C, h, w) of the size that C is made for.
+    """
 
     rule = "channels and pixels apart"
 
     def svd(self) -> SVD:
         """s = s_C s_P, V = V_P V_C, U = U_C U_P, the rank rule on the product."""
         colour, space = (part.svd() for part in self.parts)
-        s = ranked(colour.s.to(space.s) * space.s, self)
+        batched = self.parts[1].batch is not None
+        spec = space.s.shape[1:] if batched else space.s.shape
+        weights = colour.s[:, 0, 0].to(space.s.device, torch.float64)  # a mask's own values may be in single precision
+        s = ranked(space.s * weights.reshape(-1, *[1] * (len(spec) - 1)), self)
+        channels, height, width = self.parts[0].in_shape
+        count = math.prod(spec[1:]) // (height * width)
+
+        def mixed(turn: Callable[[Tensor], Tensor], c: Tensor) -> Tensor:
+            """V_C or its transpose on (B, C, ...): every block of h w entries is an image of its own."""
+            blocks = c.reshape(len(c), channels, count, height, width).transpose(1, 2)
+            turned = turn(blocks.reshape(len(c) * count, channels, height, width))
+            return turned.reshape(blocks.shape).transpose(1, 2).reshape(c.shape)
 
         def seen(c: Tensor) -> Tensor:
             return torch.where(s.to(c.device) > 0, c, 0)
@@ -149,8 +223,8 @@ class ColourAfter(Structured):
             s,
             lambda c: colour.U(space.U(seen(c))),
             lambda y: seen(space.Ut(colour.Ut(y))),
-            lambda c: colour.V(space.V(c)),
-            lambda x: space.Vt(colour.Vt(x)),
+            lambda c: space.V(mixed(colour.V, c)),
+            lambda x: mixed(colour.Vt, space.Vt(x)),
         )
 
 
@@ -167,7 +241,7 @@ class ColourBefore(Structured):
         space, colour = (part.svd() for part in self.parts)
         channels, height, width = self.in_shape
         count = height * width
-        product = colour.s[0, 0, 0].to(space.s) * space.s
+        product = colour.s[0, 0, 0].to(space.s.device) * space.s.double()
         first = product.flatten(-(product.ndim - (self.parts[0].batch is not None)))
         s = ranked(torch.cat([first, first.new_zeros(*first.shape[:-1], (channels - 1) * count)], dim=-1), self)
 

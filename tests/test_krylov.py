@@ -5,10 +5,12 @@ import warnings
 
 import pytest
 import torch
-from invsolve_operators import SENSE, GaussianBlur, Identity, Mask, SeparableGaussianBlur
+from invsolve_operators import SENSE, GaussianBlur, Identity, Mask, PaddedBlur, SeparableGaussianBlur
 
 from invsolve import CapabilityError, GaussianNoise, InputError, IterativePinv, IterativeProx, KrylovSVD, Problem, Stack, load_prior
-from invsolve.linalg import circular_spectrum, conjugate_gradients, matrix
+from invsolve.errors import ConvergenceError
+from invsolve.linalg import conjugate_gradients, matrix
+from invsolve.preconditioners import SPECTRA, circular_spectrum, divide
 from invsolve.solvers import DDRM, DiffPIR
 from invsolve.testing import operator_cases
 
@@ -57,6 +59,90 @@ def test_a_circular_blur_is_its_own_preconditioner():
     assert (IterativeProx(operator, 1e-10, 50, "circular").solve_prox(z, y, 1e6).iterations <= 2).all()
 
 
+def dense_of(function, shape):
+    units = torch.eye(math.prod(shape), dtype=torch.float64).reshape(-1, *shape)
+    return function(units).flatten(1).mT
+
+
+KERNEL = [[0.05, 0.1, 0.05], [0.15, 0.3, 0.15], [0.05, 0.1, 0.05]]
+
+
+@pytest.mark.parametrize(("kind", "most"), [("symmetric", 1.0), ("reflect", 4.0)])
+@pytest.mark.parametrize("weight", [1.0, 1e-3])
+def test_mirror_preconditioners_bound_the_condition(kind, most, weight):
+    """M^-1 (H^T H + w) lies in [1, 1] for "symmetric" and in [1, 4] for "reflect", as the module derives; M is symmetric, positive."""
+    shape = (2, 10, 11)
+    operator = PaddedBlur(shape, KERNEL, kind)
+    spectrum = SPECTRA[kind](operator, draw(1))
+    inverse = dense_of(lambda r: divide(kind, spectrum, torch.tensor(weight, dtype=torch.float64), r), shape)
+    assert (inverse - inverse.mT).abs().max() <= 1e-12 / weight
+    assert torch.linalg.eigvalsh(inverse).min() > 0
+    dense = matrix(operator)
+    product = inverse @ (dense.mT @ dense + weight * torch.eye(len(dense.mT), dtype=torch.float64))
+    values = torch.linalg.eigvals(product).real
+    # Rounding: eps |M^-1| |H^T H| times a few hundred terms.
+    assert values.min() >= 1 - 1e-12 / weight
+    assert values.max() <= most + 1e-12 / weight
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("reflect", (1, 1, 6)), ("reflect", (1, 2, 5)), ("symmetric", (1, 1, 4))])
+def test_mirror_preconditioners_take_thin_images(kind, shape):
+    operator = SeparableGaussianBlur(shape, 0.7, "symmetric")
+    z, y = draw(1, *shape), draw(1, *shape, seed=1)
+    found = IterativeProx(operator, 1e-12, 200, kind).prox(z, y, 10.0)
+    assert (found - operator.prox(z, y, 10.0)).abs().max() <= 1e-10
+
+
+def test_where_the_boundary_reflects_the_iterations_do_not_grow_with_tau():
+    """Condition 4: CG's error falls by 3 an iteration, to 1e-6 in at most 14 + ln(4) / ln(3) in the norm of M; a few more in |r|."""
+    shape = (1, 32, 30)
+    operator = PaddedBlur(shape, KERNEL, "reflect")
+    z, y = draw(2, *shape), draw(2, *shape, seed=1)
+    for tau in (1.0, 1e3, 1e6):
+        assert (IterativeProx(operator, 1e-6, 500, "reflect").solve_prox(z, y, tau).iterations <= 20).all()
+    assert (IterativeProx(operator, 1e-6, 5000).solve_prox(z, y, 1e6).iterations > 100).all()
+
+
+def test_per_image_kernels_have_per_image_preconditioners():
+    kernels = torch.rand(3, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    operator = PaddedBlur((1, 12, 10), kernels / kernels.sum((1, 2), keepdim=True), "reflect")
+    wrapped, z, y = IterativeProx(operator, 1e-10, 500, "reflect"), draw(3, 1, 12, 10), draw(3, 1, 12, 10, seed=1)
+    together = wrapped.solve_prox(z, y, 100.0)
+    for item in range(3):
+        alone = wrapped[item].solve_prox(z[item : item + 1], y[item : item + 1], 100.0)
+        assert (alone.x[0] - together.x[item]).norm() <= alone.bound[0] + together.bound[item]
+
+
+@pytest.mark.parametrize("kind", [None, "circular"])
+@pytest.mark.parametrize("tau", [1.0, 1e3, 1e6])
+def test_the_bound_holds_in_single_precision(kind, tau):
+    """The recursion's residual alone would promise 4 eps; the bound is from x itself. Its own rounding is eps (|r0| + |H|^2 |d|)."""
+    dense = matrix(MASKED)
+    z, y = draw(2, *SHAPE), draw(2, *SHAPE, seed=1)
+    left = dense.mT @ dense + torch.eye(72, dtype=torch.float64) / tau
+    z32, y32 = z.float(), y.float()
+    wanted = torch.linalg.solve(left, (dense.mT @ y32.double().flatten(1).mT) + z32.double().flatten(1).mT / tau).mT.reshape(z.shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # rounding level counts as converged
+        found = IterativeProx(MASKED, 1e-7, 5000, kind).solve_prox(z32, y32, tau)
+    assert found.converged.all()
+    error = (found.x.double() - wanted).flatten(1).norm(dim=1)
+    rounding = 8 * torch.finfo(torch.float32).eps * tau * ((wanted - z).flatten(1).norm(dim=1) + y.flatten(1).norm(dim=1) * 2)
+    assert (error <= found.bound + rounding).all()
+
+
+def test_stalled_items_start_again():
+    """A is ill-conditioned in float32: the recursion says 1e-6, b - A x more; after new starts both agree, or it is rounding."""
+    a = torch.diag(torch.logspace(0, -4, 40))
+    b = draw(3, 40, seed=1).float()
+    found = conjugate_gradients(lambda x: x @ a, b, torch.zeros_like(b), tol=1e-6, max_iter=20_000)
+    true = (b - found.x @ a).norm(dim=1)
+    assert (found.residual - true / b.norm(dim=1)).abs().max() <= 1e-7
+    level = 8 * torch.finfo(torch.float32).eps * (b.norm(dim=1) + found.x.norm(dim=1))
+    assert ((true <= 1e-6 * b.norm(dim=1)) | (true <= level)).all()
+    assert found.converged.all()
+
+
 def test_items_stop_alone():
     """An item's answer and count are those it has alone."""
     z, y = draw(3, *SHAPE), draw(3, *SHAPE, seed=1)
@@ -78,6 +164,11 @@ def test_an_early_end_is_said():
         IterativeProx(MASKED, 1e-8, 2).prox(z, y, 1e4)
     with pytest.warns(RuntimeWarning, match="max_iter = 2"):
         IterativePinv(MASKED, 1e-8, 2).pinv(y)
+    for call in (IterativeProx(MASKED, 1e-8, 2, strict=True).prox, IterativePinv(MASKED, 1e-8, 2, strict=True).pinv):
+        with pytest.raises(ConvergenceError, match="stopped after 2 iterations"):
+            call(z, y, 1e4) if "prox" in call.__name__ else call(y)
+    assert not IterativePinv(MASKED, 1e-8, 2).solve_pinv(y).converged.any()
+    assert IterativeProx(MASKED, 1e-8, 2, strict=True)[0].strict
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         IterativeProx(MASKED, 1e-30, 500).prox(z.float(), y.float(), 1.0)  # an impossible tolerance counts as 4 eps

@@ -18,6 +18,7 @@ from invsolve_operators import kernels
 from invsolve_operators.common import damping, expect, rank_text, ranked, select_arguments, size
 from invsolve_operators.fourier import (
     averages,
+    both_kernels,
     checked_kernel,
     image,
     mirrored,
@@ -77,9 +78,7 @@ class KernelBlur(Operator):
         if not isinstance(inner, KernelBlur) or inner.in_shape != self.in_shape:
             return None
         _, height, width = self.in_shape
-        both = torch.fft.rfft2(on_torus(self.kernel, height, width)) * torch.fft.rfft2(on_torus(inner.kernel, height, width))
-        torus = torch.fft.irfft2(both, s=(height, width))
-        return KernelBlur(self.in_shape, torus.roll((height // 2, width // 2), (-2, -1))).to(self.device)
+        return KernelBlur(self.in_shape, both_kernels(self.kernel, inner.kernel, height, width)).to(self.device)
 
     def _complex(self, name: str, x: Tensor) -> Tensor:
         return torch.view_as_complex(self.like(name, x))

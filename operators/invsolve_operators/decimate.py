@@ -20,6 +20,7 @@ from invsolve_operators.blur import KernelBlur
 from invsolve_operators.common import damping, divided, expect, from_phases, rank_text, ranked, select_arguments, size, to_phases
 from invsolve_operators.fourier import (
     averages,
+    both_kernels,
     checked_kernel,
     image,
     mirrored,
@@ -102,9 +103,7 @@ class BlurDecimate(Operator):
         if not isinstance(inner, KernelBlur):
             return None
         _, height, width = self.in_shape
-        both = torch.fft.rfft2(on_torus(self.kernel, height, width)) * torch.fft.rfft2(on_torus(inner.kernel, height, width))
-        torus = torch.fft.irfft2(both, s=(height, width)).roll((height // 2, width // 2), (-2, -1))
-        return BlurDecimate(self.in_shape, self.factor, torus).to(self.device)
+        return BlurDecimate(self.in_shape, self.factor, both_kernels(self.kernel, inner.kernel, height, width)).to(self.device)
 
     def _complex(self, name: str, x: Tensor) -> Tensor:
         return torch.view_as_complex(self.like(name, x))

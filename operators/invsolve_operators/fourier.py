@@ -63,6 +63,14 @@ def on_torus(kernel: Tensor, height: int, width: int) -> Tensor:
     return canvas.unflatten(-1, (height, width))
 
 
+def both_kernels(outer: Tensor, inner: Tensor, height: int, width: int) -> Tensor:
+    """The kernel (..., H, W) of one circular convolution after another, centre at (H // 2, W // 2)."""
+    half = torch.fft.rfft2(on_torus(outer, height, width)) * torch.fft.rfft2(on_torus(inner, height, width))
+    kernel = torch.fft.irfft2(half, s=(height, width)).roll((height // 2, width // 2), SIDES)
+    # Of kernels that are nowhere negative the sums are not either, but for rounding.
+    return kernel.clamp_min(0) if bool((outer >= 0).all()) and bool((inner >= 0).all()) else kernel
+
+
 def hermitian(half: Tensor, width: int) -> Tensor:
     """The half spectrum of a real image made Hermitian to the last bit in the columns that mirror onto themselves.
 

@@ -46,6 +46,10 @@ class Identity(Operator):
         """The other operator."""
         return inner
 
+    def composed_into(self, outer: Operator) -> Operator | None:
+        """The other operator."""
+        return outer
+
     @classmethod
     def examples(cls) -> list[Operator]:
         """Colour, and grey of odd size."""

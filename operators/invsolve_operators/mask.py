@@ -43,6 +43,7 @@ class Mask(Operator):
             raise InputError("give keep (random pixels) or mask (an array), not both")
         chosen = random_mask(self.in_shape, 0.5 if keep is None else keep, seed) if mask is None else checked_mask(mask, self.in_shape)
         self.batch = len(chosen) if chosen.ndim == 4 else None
+        self.channelwise = chosen.shape[-3] == 1 or self.in_shape[0] == 1
         self.register_buffer("mask", chosen)
 
     def select(self, items: range) -> Operator:

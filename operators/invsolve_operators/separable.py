@@ -68,6 +68,11 @@ class Separable(Operator):
             self.register_buffer({"v": "vertical", "h": "horizontal"}[name], matrix.contiguous())
         product = s[0][..., :, None] * s[1][..., None, :]
         self.register_buffer("s", ranked(product, size(self.out_shape), size(self.in_shape), batched=self.batch is not None))
+        low, high = self.interval()
+        if low == 0 and high <= 1 + 1e-6:
+            self.output_range = (0.0, 1.0)
+        elif all(bool(((m.sum(-1) - 1).abs() < 1e-6).all()) for m in (self.vertical, self.horizontal)):
+            self.output_range = (low, high)  # averages with negative weights, such as bicubic ones
 
     def select(self, items: range) -> Operator:
         """The items' matrices."""
@@ -176,8 +181,6 @@ class SeparableBlur(Separable):
         kernel_v = checked_vector(vertical)
         kernel_h = kernel_v if horizontal is None else checked_vector(horizontal)
         super().__init__(shape, blur_matrix(kernel_v, shape[1], boundary), blur_matrix(kernel_h, shape[2], boundary))
-        low, high = self.interval()
-        self.output_range = (0.0, 1.0) if low == 0 and high <= 1 + 1e-6 else None
 
     @classmethod
     def examples(cls) -> list[Operator]:
