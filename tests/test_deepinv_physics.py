@@ -250,6 +250,7 @@ def test_a_solver_takes_a_kernel_an_image(operators):
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Complex modules")
 def test_complex_images_as_pairs(operators):
     """y = A x with A complex: real and imaginary part apart; the phase of x is lost in |B x|^2."""
     physics = CASES["CompressedSensing complex"].make()

@@ -1,8 +1,8 @@
-"""deepinv inside invsolve: the shipped priors, any deepinv physics as an Operator, any deepinv denoiser as a Denoiser.
+"""deepinv inside invsolve: the shipped priors, its physics as Operators and back, its denoisers as Denoisers, tomography.
 
 Importing this module imports neither torch nor deepinv: entries are strings, and classes are imported, at first use.
 
-    from invsolve_deepinv import DeepinvDenoiser, DeepinvOperator
+    from invsolve_deepinv import DeepinvDenoiser, DeepinvOperator, Radon, to_deepinv
 """
 
 from importlib import import_module
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from invsolve_deepinv.physics import DeepinvOperator
     from invsolve_deepinv.priors import DnCNNPrior, Natural
     from invsolve_deepinv.radon import Radon, filtered_back_projection
-    from invsolve_deepinv.to_deepinv import to_deepinv
+    from invsolve_deepinv.views import to_deepinv
 
+# Public name -> module. A module must not bear a public name: importing it would put the module in the name's place.
 _HOME = {
     "DeepinvDenoiser": "denoisers",
     "DeepinvOperator": "physics",
@@ -24,7 +25,7 @@ _HOME = {
     "Natural": "priors",
     "Radon": "radon",
     "filtered_back_projection": "radon",
-    "to_deepinv": "to_deepinv",
+    "to_deepinv": "views",
 }
 
 __all__ = ["DeepinvDenoiser", "DeepinvOperator", "DnCNNPrior", "Natural", "Radon", "filtered_back_projection", "to_deepinv"]

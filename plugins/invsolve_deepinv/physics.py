@@ -25,6 +25,7 @@ from invsolve.svd import SVD, rank_rule
 from invsolve_deepinv.complex_physics import Pairs
 from invsolve_deepinv.probes import Probe, called, settled
 from invsolve_deepinv.recast import chosen, cloned, ours, recast, theirs
+from invsolve_deepinv.views import Viewed
 
 Physics = deepinv.physics.Physics
 
@@ -67,12 +68,20 @@ class DeepinvOperator(Operator):
         self._full = False
         self.found = self._find(probe)
         self.output_range = image_range(self.physics)
+        if isinstance(tried, Viewed):
+            self.output_range, self.surrogate = tried.operator.output_range, tried.operator.surrogate
         if Capability.MASK in self.found:
             held = self.physics.mask.expand(self.batch or 1, *self.in_shape)
             self.register_buffer("mask", (held if self.batch is not None else held[0]).clone())
             self.output_range = (0.0, 1.0)
 
     def _find(self, probe: Probe) -> frozenset[Capability]:
+        """By experiment; but one of our own operators, seen through deepinv, keeps what it has in closed form."""
+        own = {Capability.PINV, Capability.PROX, Capability.DIFFERENTIABLE}
+        kept = own & probe.physics.operator.capabilities if isinstance(probe.physics, Viewed) else set()
+        return self._tried(probe) | kept
+
+    def _tried(self, probe: Probe) -> frozenset[Capability]:
         if not probe.linear:
             return frozenset({Capability.DIFFERENTIABLE}) if probe.differentiable() else frozenset()
         if not (self._has_adjoint or probe.gradient()):
@@ -168,11 +177,15 @@ class DeepinvOperator(Operator):
     def pinv(self, y: Measurement) -> Tensor:
         """V (1/s) U^T y."""
         self.need(Capability.PINV)
+        if isinstance(self.physics, Viewed) or not len(parts(y)[0]):
+            return self._call("A_dagger", y, self.in_shape)
         return self._system(self._full).pinv(parts(y)[0])
 
     def prox(self, z: Tensor, y: Measurement, tau: float | Tensor) -> Tensor:
         """In the residual form of `invsolve.svd`, which loses fewer digits at large tau than deepinv's prox_l2."""
         self.need(Capability.PROX)
+        if isinstance(self.physics, Viewed):
+            return self.at(z).prox_l2(z.clone(), theirs(mapped(torch.clone, y)), tau)
         return self._system(self._full).prox(z, parts(y)[0], tau)
 
     def __getstate__(self) -> dict[str, Any]:

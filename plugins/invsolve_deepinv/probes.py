@@ -21,6 +21,10 @@ from invsolve_deepinv.recast import chosen, ours, sizes, theirs
 TOLERANCE = 1e-9
 
 
+class UnfitError(InputError):
+    """What no other number of images would mend."""
+
+
 def far(a: Tensor, b: Tensor, scale: float = 0.0) -> bool:
     """Whether two tensors differ by more than TOLERANCE of their size."""
     if a.shape != b.shape or not bool(torch.isfinite(a).all() & torch.isfinite(b).all()):
@@ -67,15 +71,15 @@ def measured(physics: Any, x: Tensor) -> Measurement:
     """A x of a copy of x, a tuple for deepinv's lists.
 
     Raises:
-        InputError: y is neither a tensor nor a list of tensors, or in a lower precision than x.
+        UnfitError: y is neither a tensor nor a list of tensors, or in a lower precision than x.
     """
     y = ours(physics.A(x.clone()))
     for part in parts(y):
         if not isinstance(part, Tensor):
-            raise InputError(f"{called(physics)} gives a {type(part).__name__}; an operator gives a tensor or a list of tensors")
+            raise UnfitError(f"{called(physics)} gives a {type(part).__name__}; an operator gives a tensor or a list of tensors")
         floating = part.is_floating_point() or part.is_complex()
         if not floating or torch.finfo(part.dtype).eps > torch.finfo(x.dtype).eps:
-            raise InputError(f"{called(physics)} turns {x.dtype} into {part.dtype}: nothing about it can be checked to rounding")
+            raise UnfitError(f"{called(physics)} turns {x.dtype} into {part.dtype}: nothing about it can be checked to rounding")
     return y
 
 
@@ -96,7 +100,7 @@ def settled(physics: Any, in_shape: tuple[int, ...]) -> tuple[Any, int | None]:
         y = measured(physics, x)
         again = measured(physics, x)
         if not all(torch.equal(p, q) for p, q in zip(parts(y), parts(again), strict=True)):
-            raise InputError(f"{name} is random: two calls on the same image differ; fix its parameters first")
+            raise UnfitError(f"{name} is random: two calls on the same image differ; fix its parameters first")
         return y
 
     failure: Exception | None = None
@@ -105,7 +109,7 @@ def settled(physics: Any, in_shape: tuple[int, ...]) -> tuple[Any, int | None]:
         both = deterministic(x)
         if all(len(part) == 2 for part in parts(both)) and not apart(mapped(lambda part: part[1:], both), measured(physics, x[1:])):
             return physics, None
-    except InputError:
+    except UnfitError:
         raise
     except Exception as error:
         failure = error
@@ -118,7 +122,7 @@ def settled(physics: Any, in_shape: tuple[int, ...]) -> tuple[Any, int | None]:
         single = OneByOne(physics)
         if all(len(part) == 1 for part in parts(deterministic(draw(1)))):
             return single, None
-    except InputError:
+    except UnfitError:
         raise
     except Exception as error:
         failure = error

@@ -74,6 +74,9 @@ def recompute(physics: Any) -> None:
         physics.update_parameters(filter=physics.get_buffer("filter"))
     if isinstance(physics, deepinv.physics.Decolorize):
         physics.mask = torch.linalg.vector_norm(physics.srf, dim=1, keepdim=True)
+    again: Any = getattr(physics, "recompute", None)
+    if again is not None:  # a view of one of our operators
+        again()
 
 
 def sizes(physics: Any) -> list[int]:
