@@ -22,17 +22,17 @@ class KrylovSVD(Operator):
     """H_k = U_k S_k V_k^T, the part of H on its k largest singular values, as an operator with an exact SVD of its own.
 
     An approximation of H that must be asked for. By block subspace iteration in float64 on a random start; V is completed to an
-    orthonormal basis of the whole image space by k Householder reflections, so memory is k (n + m) numbers. `residual` bounds
-    |H - H_k| (spectral norm): it is below that but with probability 1e-10.
+    orthonormal basis of the whole image space by k Householder reflections, so memory is k (n + m) numbers, for each item where
+    the parameters differ per item. `residual` bounds |H - H_k| (spectral norm, the largest item's) but with probability 1e-10.
 
     Args:
-        operator: linear, with an adjoint and one set of parameters for all items.
+        operator: linear, with an adjoint.
         rank: k, at most min(n, m).
         iterations: of the subspace; each costs 2 (k + 10) products with H and H^T.
         seed: of the random start.
 
     Raises:
-        InputError: rank out of range or larger than 2 GiB allow, parameters per item, complex measurements, a Stack.
+        InputError: rank out of range or larger than 2 GiB allow, complex measurements, a Stack.
         CapabilityError: no adjoint.
 
     References:
@@ -45,6 +45,7 @@ class KrylovSVD(Operator):
     reflectors: Tensor
     scales: Tensor
     signs: Tensor
+    support: Tensor | None
 
     def __init__(self, operator: Operator, rank: int, iterations: int = 4, seed: int = 0) -> None:
         super().__init__()
@@ -52,29 +53,42 @@ class KrylovSVD(Operator):
             raise InputError(f"KrylovSVD takes an operator; given {type(operator).__name__}")
         operator.need(Capability.LINEAR)
         operator.need(Capability.ADJOINT)
-        if operator.stacked or operator.complex_output or operator.batch is not None:
-            raise InputError(f"KrylovSVD takes one real operator for all items; take {operator.label}[i], or its parts, one by one")
+        if operator.stacked or operator.complex_output:
+            raise InputError(f"KrylovSVD takes an operator with one real measurement; take the parts of {operator.label} one by one")
         n, m = math.prod(operator.in_shape), math.prod(operator.out_shapes[0])
         if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= min(n, m):
             raise InputError(f"rank must be a whole number from 1 to {min(n, m)} for {n} pixels and {m} measurements; given {rank!r}")
         if not isinstance(iterations, int) or iterations < 0:
             raise InputError(f"iterations must be a whole number, at least 0; given {iterations!r}")
-        size = 8 * (rank + 10) * (n + m)
+        count = operator.batch or 1
+        size = 8 * (rank + 10) * (n + m) * count
         if size > LIMIT:
-            most = LIMIT // (8 * (n + m)) - 10
-            raise InputError(f"rank {rank} of {n} x {m} takes {size / 2**30:.1f} GiB; at most {max(most, 0)} fits into {LIMIT >> 30} GiB")
+            most = LIMIT // (8 * (n + m) * count) - 10
+            each = "" if operator.batch is None else f" for {count} items"
+            raise InputError(f"rank {rank} of {n} x {m}{each} takes {size / 2**30:.1f} GiB; {max(most, 0)} fits into {LIMIT >> 30} GiB")
+        self.batch = operator.batch
         self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
         self.output_range = None
-        self.support = operator.supports[0]
+        support = operator.supports[0]
+        self.register_buffer("support", None if support is None else support.clone())
         left, values, right = subspace(operator, rank, iterations, seed)
-        values = rank_rule(values, m, n)
-        self.register_buffer("values", values)
-        self.register_buffer("left", left)
-        reflectors, scales = torch.geqrf(right)
-        self.register_buffer("reflectors", reflectors)
-        self.register_buffer("scales", scales)
-        self.register_buffer("signs", reflectors.diagonal().sign())
+        values = torch.stack([rank_rule(one, m, n) for one in values])
         self.residual = remainder(operator, right, values > 0, seed)
+        reflectors, scales = torch.geqrf(right)
+        signs = reflectors.diagonal(dim1=-2, dim2=-1).sign()
+        held = {"values": values, "left": left, "reflectors": reflectors, "scales": scales, "signs": signs}
+        for name, value in held.items():
+            self.register_buffer(name, value[0].contiguous() if self.batch is None else value)
+
+    def select(self, items: range) -> Operator:
+        """The items' factors; not computed anew, or vectors of equal singular values could turn."""
+        chosen = object.__new__(type(self))
+        inner = self.arguments["operator"].select(items)
+        state = {**self.__getstate__(), "arguments": {**self.arguments, "operator": inner}, "batch": len(items)}
+        held = {name: None if value is None else value[list(items)] for name, value in self._buffers.items() if name != "support"}
+        support = inner.supports[0]
+        vars(chosen).update(state, _buffers={**held, "support": None if support is None else support.to(self.device)})
+        return chosen
 
     @property
     def supports(self) -> tuple[Tensor | None, ...]:
@@ -87,13 +101,13 @@ class KrylovSVD(Operator):
 
     def _turn(self, c: Tensor, transpose: bool) -> Tensor:
         """Q c or Q^T c of (B, n), Q the product of the reflections: its first k columns are V_k but for signs."""
-        out = torch.ormqr(self.like("reflectors", c), self.like("scales", c), c.mT.contiguous(), left=True, transpose=transpose)
-        return out.mT
+        columns = c.mT.contiguous() if self.batch is None else c.unsqueeze(-1)
+        out = torch.ormqr(self.like("reflectors", c), self.like("scales", c), columns, left=True, transpose=transpose)
+        return out.mT if self.batch is None else out.squeeze(-1)
 
     def svd(self) -> SVD:
-        """s on a flat spectrum (n,), 0 from the rank on."""
-        rank = len(self.values)
-        s = torch.nn.functional.pad(self.values, (0, math.prod(self.in_shape) - rank))
+        """s on a flat spectrum, (n,) or (B, n), 0 from the rank on."""
+        rank, size = self.values.shape[-1], math.prod(self.in_shape)
 
         def signed(c: Tensor) -> Tensor:
             return torch.cat([c[:, :rank] * self.like("signs", c), c[:, rank:]], dim=1)
@@ -102,12 +116,12 @@ class KrylovSVD(Operator):
             return c[:, :rank] * (self.like("values", c) > 0)
 
         def left_transposed(y: Tensor) -> Tensor:
-            first = known(y.flatten(1) @ self.like("left", y))
-            return torch.nn.functional.pad(first, (0, len(s) - rank))
+            first = known(rows_times(y.flatten(1), self.like("left", y)))
+            return torch.nn.functional.pad(first, (0, size - rank))
 
         return SVD(
-            s,
-            lambda c: (known(c) @ self.like("left", c).mT).reshape(len(c), *self.out_shapes[0]),
+            torch.nn.functional.pad(self.values, (0, size - rank)),
+            lambda c: rows_times(known(c), self.like("left", c).mT).reshape(len(c), *self.out_shapes[0]),
             left_transposed,
             lambda c: self._turn(signed(c), transpose=False).reshape(len(c), *self.in_shape),
             lambda x: signed(self._turn(x.flatten(1), transpose=True)),
@@ -115,40 +129,49 @@ class KrylovSVD(Operator):
 
     def extra_repr(self) -> str:
         """The rank, the largest value and what is left out."""
-        most = float(self.values.max()) if len(self.values) else 0.0
-        return f"{super().extra_repr()}, rank {len(self.values)}, |H_k| = {most:.4g}, |H - H_k| <= {self.residual:.2g}"
+        most = float(self.values.max()) if self.values.numel() else 0.0
+        rank = self.values.shape[-1]
+        return f"{super().extra_repr()}, rank {rank}, |H_k| = {most:.4g}, |H - H_k| <= {self.residual:.2g}"
+
+
+def rows_times(c: Tensor, matrix: Tensor) -> Tensor:
+    """c A, row by row, with one matrix (n, k) for all or one for each, (B, n, k)."""
+    return c @ matrix if matrix.ndim == 2 else (c.unsqueeze(-2) @ matrix).squeeze(-2)
 
 
 def products(operator: Operator, columns: Tensor, *, adjoint: bool = False) -> Tensor:
-    """H (or H^T) on the columns of a matrix (n, k), as a matrix (m, k)."""
+    """H (or H^T) on the columns of matrices (B, n, k), B = 1 for an operator that serves all items; (B, m, k)."""
     shape = operator.out_shapes[0] if adjoint else operator.in_shape
-    stack = columns.mT.reshape(-1, *shape)
+    if operator.batch is not None:  # one column of every item at a time
+        calls = [one.reshape(len(one), *shape) for one in columns.unbind(-1)]
+        return torch.stack([parts(operator.adjoint(one) if adjoint else operator(one))[0].flatten(1) for one in calls], dim=-1)
+    stack = columns[0].mT.reshape(-1, *shape)
     out = []
     for chunk in stack.split(max(1, (1 << 22) // max(1, stack[0].numel()))):
         out.append(parts(operator.adjoint(chunk) if adjoint else operator(chunk))[0].flatten(1))
-    return torch.cat(out).mT
+    return torch.cat(out).mT[None]
 
 
 @torch.no_grad()
 def subspace(operator: Operator, rank: int, iterations: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """U (m, k), s (k,) and V (n, k) of H's largest singular values, float64."""
+    """U (B, m, k), s (B, k) and V (B, n, k) of H's largest singular values, float64; B = 1 for one operator."""
     n, m = math.prod(operator.in_shape), math.prod(operator.out_shapes[0])
     width = min(rank + 10, n, m)
     like = torch.empty(0, dtype=torch.float64, device=operator.device)
-    start = Rng(seed, (0,), purpose="krylov").normal((n, width), like)[0]
-    basis = torch.linalg.qr(start).Q
+    start = Rng(seed, (0,), purpose="krylov").normal((n, width), like)
+    basis = torch.linalg.qr(start).Q.expand(operator.batch or 1, n, width)
     for _ in range(iterations):
         image = torch.linalg.qr(products(operator, basis)).Q
         basis = torch.linalg.qr(products(operator, image, adjoint=True)).Q
     image, triangle = torch.linalg.qr(products(operator, basis))
     inner, values, turned = torch.linalg.svd(triangle)
-    return (image @ inner)[:, :rank].contiguous(), values[:rank].contiguous(), (basis @ turned.mT)[:, :rank].contiguous()
+    return (image @ inner)[..., :rank].contiguous(), values[:, :rank].contiguous(), (basis @ turned.mT)[..., :rank].contiguous()
 
 
 @torch.no_grad()
 def remainder(operator: Operator, right: Tensor, kept: Tensor, seed: int) -> float:
     """10 sqrt(2 / pi) max_i |(H - H_k) w_i| over ten normal vectors w_i: above |H - H_k| but with probability 1e-10."""
-    probes = Rng(seed, (1,), purpose="krylov").normal((len(right), CHECKS), right)[0]
-    held = right[:, kept]
+    probes = Rng(seed, (1,), purpose="krylov").normal((right.shape[1], CHECKS), right).expand(len(right), -1, -1)
+    held = right * kept.unsqueeze(-2)
     rest = products(operator, probes - held @ (held.mT @ probes))
-    return 10 * math.sqrt(2 / math.pi) * float(rest.norm(dim=0).max())
+    return 10 * math.sqrt(2 / math.pi) * float(rest.norm(dim=-2).max())

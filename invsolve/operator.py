@@ -9,8 +9,9 @@ Capabilities are found, not claimed: a method that a class overrides is a capabi
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -56,6 +57,7 @@ class Operator(nn.Module, metaclass=Remembering):
             where it has one, is led by the channels.
         pointwise: whether H does the same at every pixel and mixes none (changes of colour), its spectrum laid out as the image.
         surrogate: what the gradient stands for where it is not the derivative (rounding has none); None where it is.
+        expected_failures: conformance checks that are known to fail, with the reason (`invsolve.testing`); strict.
     """
 
     traits: ClassVar[frozenset[Capability]] = frozenset()
@@ -67,6 +69,7 @@ class Operator(nn.Module, metaclass=Remembering):
     channelwise: bool = False
     pointwise: bool = False
     surrogate: str | None = None
+    expected_failures: Mapping[str, str] = MappingProxyType({})
     arguments: dict[str, Any]
 
     @abstractmethod
@@ -92,10 +95,11 @@ class Operator(nn.Module, metaclass=Remembering):
             return self.svd().adjoint(y)
         first = parts(y)[0]
         dtype = first.dtype if self.complex_output == first.is_complex() else first.real.dtype
-        with torch.enable_grad():
+        again = torch.is_grad_enabled() and first.requires_grad
+        with torch.inference_mode(False), torch.enable_grad():  # under inference mode there would be no graph to go back through
+            y = mapped(torch.clone, y) if first.is_inference() else y
             x = torch.zeros(first.shape[0], *self.in_shape, dtype=dtype, device=first.device, requires_grad=True)
-            outputs = parts(self(x))
-        (gradient,) = torch.autograd.grad(outputs, x, parts(y), create_graph=torch.is_grad_enabled() and first.requires_grad)
+            (gradient,) = torch.autograd.grad(parts(self(x)), x, parts(y), create_graph=again)
         return gradient
 
     def pinv(self, y: Measurement) -> Tensor:

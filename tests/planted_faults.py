@@ -4,6 +4,7 @@ import torch
 
 from invsolve import SVD, Capability, Operator
 from invsolve.errors import CapabilityError
+from invsolve.measurement import column
 
 SHAPE = (2, 4, 5)
 LINEAR = frozenset({Capability.LINEAR})
@@ -35,8 +36,7 @@ class Sound(Operator):
         return torch.where(self.g(y) > 0, y / self.g(y).clamp_min(0.1), 0)
 
     def prox(self, z, y, tau):
-        tau = torch.as_tensor(tau, dtype=z.dtype).reshape(-1, *[1] * (z.ndim - 1))
-        return z + torch.where(self.g(z) > 0, self.g(z) * (y - self(z)) / (self.g(z) ** 2 + 1 / tau), 0)
+        return z + torch.where(self.g(z) > 0, self.g(z) * (y - self(z)) / (self.g(z) ** 2 + 1 / column(tau, z)), 0)
 
     def svd(self):
         seen = self.gain > 0

@@ -11,12 +11,12 @@ from invsolve_operators import BlockMean, GaussianBlur, Grey, KernelBlur, Mask, 
 
 from invsolve import Capability, CompatibilityError, GaussianNoise, IterativeProx, KrylovSVD, Problem, Rng, load_prior, registry
 from invsolve.linalg import matrix
-from invsolve.measurement import flat, mapped, minus
+from invsolve.measurement import flat, minus
 from invsolve.priors import GaussianPrior
 from invsolve.solvers import DDRM, DiffPIR
 from invsolve.testing.oracle import DenseOperator
 
-OURS = "invsolve_operators"
+OURS = ("invsolve_operators", "invsolve.matrix")
 COLOUR = (3, 4, 8)
 COMPOSED = {
     "a factor": -2 * GaussianBlur((1, 5, 6), 0.8),
@@ -70,7 +70,7 @@ def test_the_families_that_must_be_exact_are():
     """Super-resolution with any kernel, colour, compressed sensing, MRI, separable and circular blur, masks, and compositions."""
     names = {one.id for one in EXACT}
     wanted = {"blur-decimate", "bicubic", "block-mean", "grey", "mosaic", "walsh-hadamard", "block-orthogonal", "mri", "separable-blur"}
-    assert wanted | {"separable-gaussian-blur", "gaussian-blur", "kernel-blur", "mask", "through-plane", "matrix"} <= names | {"matrix"}
+    assert wanted | {"separable-gaussian-blur", "gaussian-blur", "kernel-blur", "mask", "through-plane", "matrix"} <= names
     assert set(COMPOSED) <= names
     assert {"padded-blur", "sense"} <= {one.id for one in LINEAR}
 
@@ -137,7 +137,7 @@ def test_ddrm_is_that_of_the_dense_matrix(operator, monkeypatch):
             next(counter)
             return svd.Vt(draws.normal(operator.in_shape, like))
 
-        y = problem.y if one is operator else problem.y.flatten(1)
+        y = problem.y if one is operator else flat(problem.y)
         with monkeypatch.context() as patch:
             patch.setattr(Rng, "normal_like", same_noise)
             answers.append(DDRM(steps=8).solve(Problem(one, y, problem.noise, check_range=False), prior, generator=0).x)
@@ -157,13 +157,9 @@ def test_what_has_no_closed_form_names_its_doors_and_they_open(operator):
             DiffPIR(steps=5).solve(problem, prior)
         door = Problem(IterativeProx(operator, 1e-6, 5000), problem.y, problem.noise, check_range=False)
         assert (residual(problem, DiffPIR(steps=10).solve(door, prior, generator=0).x) < 0.7 * before).all()
-    problem = problem if operator.batch is None else problem[0]
-    single = problem.operator
-    rank = min(math.prod(single.in_shape), problem.y[0].numel())
-    if single.batch is None:
-        door = Problem(KrylovSVD(single, rank), problem.y, problem.noise, check_range=False)
-        found = DDRM(steps=10).solve(door, prior, generator=0).x
-        assert (residual(problem, found) < 0.7 * before[: len(found)]).all()
+    rank = min(math.prod(operator.in_shape), problem.y[0].numel())
+    door = Problem(KrylovSVD(operator, rank), problem.y, problem.noise, check_range=False)
+    assert (residual(problem, DDRM(steps=10).solve(door, prior, generator=0).x) < 0.7 * before).all()
 
 
 @pytest.mark.parametrize("operator", OTHER)
@@ -192,7 +188,6 @@ def test_the_truncated_door_and_the_whole_one_agree(boundary):
         assert (door.prox(z, problem.y, tau) - closed.prox(z, problem.y, tau)).abs().max() <= 1e-11
         found = IterativeProx(padded, 1e-12, 500, boundary if boundary != "zero" else "symmetric").prox(z, problem.y, tau)
         assert (found - closed.prox(z, problem.y, tau)).abs().max() <= 1e-9
-    assert mapped(torch.isfinite, door(z)).all()
 
 
 def matrix_kernel(operator):

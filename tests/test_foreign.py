@@ -70,7 +70,7 @@ def mean_pinv(y):
 
 
 def mean_prox(z, y, tau):
-    tau = torch.as_tensor(tau, dtype=z.dtype).reshape(-1, 1, 1, 1)
+    tau = torch.as_tensor(tau, dtype=z.dtype, device=z.device).reshape(-1, 1, 1, 1)
     step = torch.where(torch.isinf(tau), 1.0, tau / 20 / (1 + tau / 20))
     return z + step * (y[..., None, None] - z.mean((2, 3), keepdim=True))
 

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from invsolve_operators import SENSE, GaussianBlur, Identity, Mask, PaddedBlur, SeparableGaussianBlur
+from invsolve_operators import SENSE, GaussianBlur, Identity, KernelBlur, Mask, PaddedBlur, SeparableGaussianBlur
 
 from invsolve import CapabilityError, GaussianNoise, InputError, IterativePinv, IterativeProx, KrylovSVD, Problem, Stack, load_prior
 from invsolve.errors import ConvergenceError
@@ -194,6 +194,28 @@ def test_conjugate_gradients_solve():
     assert (found.iterations <= 7).all()
 
 
+KERNELS = torch.rand(3, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+PER_IMAGE = [
+    KrylovSVD(PaddedBlur((1, 4, 5), KERNELS, "zero"), 9),
+    KrylovSVD(Mask((1, 4, 5), keep=0.6) @ KernelBlur((1, 4, 5), KERNELS), 20),
+    KrylovSVD(PaddedBlur((1, 4, 5), KERNELS, "valid"), 6),
+]
+
+
+@pytest.mark.parametrize("operator", PER_IMAGE)
+def test_an_item_of_a_batch_has_its_own_factors(operator):
+    """As alone, and the item's largest values by LAPACK (to the subspace's convergence, as in `test_truncated_svd`)."""
+    inner = operator.arguments["operator"]
+    rank, exact = operator.values.shape[1], torch.linalg.svdvals(matrix(inner))
+    for item in range(3):
+        alone = KrylovSVD(inner[item], rank)
+        assert (alone.values[0] - operator.values[item]).abs().max() <= 1e-12
+        assert (matrix(alone)[0] - matrix(operator)[item]).abs().max() <= 1e-10
+        assert (operator.values[item] - exact[item, :rank]).abs().max() <= 1e-9
+    gaps = torch.linalg.matrix_norm(matrix(inner) - matrix(operator), 2)
+    assert gaps.max() <= max(operator.residual, 1e-12)
+
+
 KRYLOV = [MASKED, SENSE((1, 6, 5), acceleration=2.0), SeparableGaussianBlur(SHAPE, 1.0, "reflect")]
 
 
@@ -213,7 +235,7 @@ def test_truncated_svd(operator, rank):
     assert gap <= found.residual <= 30 * max(gap, 1e-12) * math.sqrt(dense.shape[1])
 
 
-@pytest.mark.parametrize(("operator", "check"), operator_cases(KrylovSVD(MASKED, 12), KrylovSVD(Identity((1, 3, 4)), 12)))
+@pytest.mark.parametrize(("operator", "check"), operator_cases(KrylovSVD(MASKED, 12), KrylovSVD(Identity((1, 3, 4)), 12), *PER_IMAGE))
 def test_conformance(operator, check):
     check(operator)
 
@@ -244,7 +266,7 @@ def test_saved_and_loaded(tmp_path):
         (lambda: KrylovSVD(MASKED, 0), InputError, "from 1 to 72"),
         (lambda: KrylovSVD(MASKED, 2.5), InputError, "whole number"),
         (lambda: KrylovSVD(GaussianBlur((3, 2048, 2048)), 10**6), InputError, "GiB"),
-        (lambda: KrylovSVD(Mask(SHAPE, mask=torch.ones(2, *SHAPE)), 3), InputError, r"\[i\]"),
+        (lambda: KrylovSVD(KernelBlur((3, 512, 512), torch.ones(8, 3, 3)), 50), InputError, "for 8 items takes"),
         (lambda: KrylovSVD(Stack(MASKED, MASKED), 3), InputError, "one by one"),
         (lambda: KrylovSVD("blur", 3), InputError, "takes an operator"),
         (lambda: IterativeProx(MASKED, preconditioner="fft"), InputError, "circular"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,9 +20,15 @@ CHECKED = ("operator", "prior", "solver")
 @click.argument("kind", type=Kind(), required=False)
 @click.argument("name", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every entry of KIND, or of every kind.")
+@click.option("-k", "pattern", default="", metavar="TEXT", help="Only the checks whose name contains TEXT, such as svd.")
+@click.option("-v", "--verbose", is_flag=True, help="With --all: a line for every check, not one an entry.")
 @click.option("--device", default="cpu", show_default=True, help="Where operators are checked: cpu, cuda, ...")
-def check(kind: str | None, name: str | None, everything: bool, device: str) -> None:
-    """Run the conformance checks on one entry (KIND NAME) or on all (--all): one line a check, exit code 1 if any fails.
+def check(kind: str | None, name: str | None, everything: bool, pattern: str, verbose: bool, device: str) -> None:
+    """Run the conformance checks on one entry (KIND NAME) or on all (--all): PASS, FAIL with what was found, or XFAIL.
+
+    NAME may be module:Class, a class of your own that is not registered; it is looked for in the current directory too. XFAIL is
+    a failure that the class declares, with its reason (`expected_failures`); one that passes all the same is a FAIL. Exit code 1
+    if any check fails, 2 for wrong use.
 
     The checks of priors and solvers run on the CPU, where equality to the bit is promised; --device is for operators.
     """
@@ -36,37 +44,80 @@ def check(kind: str | None, name: str | None, everything: bool, device: str) -> 
     if everything:
         chosen = [entry for one in CHECKED if kind in (None, one) for entry in registry().of(one)]
     else:
-        chosen = [registry().entry(str(kind), str(name))]
-    passed, failed = 0, []
+        chosen = [own_entry(str(kind), str(name)) if ":" in str(name) else registry().entry(str(kind), str(name))]
+    total: Counter[str] = Counter()
     for entry in chosen:
-        for label, fault in results(entry, device, alone=not everything):
-            click.echo(f"{'FAIL' if fault else 'PASS'}  {entry.kind} {entry.name}  {line(label)}{'  ' + line(fault) if fault else ''}")
-            passed, failed = (passed, [*failed, label]) if fault else (passed + 1, failed)
-    click.echo(f"{passed} passed, {len(failed)} failed")
-    if failed or not passed:
+        counts: Counter[str] = Counter()
+        for label, outcome, text in results(entry, device, pattern, alone=not everything):
+            counts[outcome] += 1
+            if verbose or not everything or outcome != "PASS":
+                click.echo(f"{outcome:<4}  {entry.kind} {entry.name}  {line(label)}{'  ' + line(text) if text else ''}")
+        if everything and not verbose and counts["PASS"]:
+            click.echo(f"PASS  {entry.kind} {entry.name}  {counts['PASS']} check{'s' * (counts['PASS'] > 1)}")
+        total += counts
+    if pattern and not total:
+        raise click.UsageError(f"no check's name contains '{pattern}'")
+    expected = f"{total['XFAIL']} failed as expected, " if total["XFAIL"] else ""
+    click.echo(f"{total['PASS']} passed, {expected}{total['FAIL']} failed")
+    if total["FAIL"] or not total:
         sys.exit(1)
 
 
-def results(entry: Any, device: str, *, alone: bool) -> Iterator[tuple[str, str]]:
-    """(check, fault or "") of an entry; one that cannot be loaded is a fault among many, and an error where it stands alone."""
+def own_entry(kind: str, target: str) -> Any:
+    """module:Class as an entry that is not registered."""
+    from invsolve.plugins import Entry
+
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return Entry(kind, target, target, "your own code")
+
+
+def results(entry: Any, device: str, pattern: str, *, alone: bool) -> Iterator[tuple[str, str, str]]:
+    """(check, PASS, FAIL or XFAIL, fault or reason) of an entry; one that cannot be loaded is a fault among many, an error alone."""
+    from invsolve.testing.cases import ExpectedFailure, declared
+
     try:
         examples = [example.to(device) if entry.kind == "operator" else example for example in examples_of(entry)]
+        several = [(index, example, checks_of(entry.kind, example)) for index, example in enumerate(examples)]
     except Exception as error:
         if alone:
             raise
-        yield "examples", f"{type(error).__name__}: {error}"
+        yield "examples", "FAIL", f"{type(error).__name__}: {error}"
         return
-    for index, example in enumerate(examples):
-        for label, run in checks_of(entry.kind, example):
-            yield (f"{index} {label}" if len(examples) > 1 else label), fault_of(run, example)
+    unused = {name for example in examples for name in declared(example)}
+    for index, example, checks in several:
+        for label, run in checks:
+            unused.discard(label)
+            if pattern in label:
+                fault = fault_of(run, example)
+                expected = isinstance(run, ExpectedFailure)
+                text = run.reason if expected and not fault else fault
+                yield f"{index} {label}" if len(examples) > 1 else label, "FAIL" if fault else "XFAIL" if expected else "PASS", text
+    for label in sorted(unused):
+        yield label, "FAIL", "is among the expected failures, but applies to none of the examples: remove it"
 
 
 def examples_of(entry: Any) -> list[Any]:
-    """Instances to check; an entry that is a function is called without arguments."""
+    """Instances to check; an entry that is a function is called without arguments, an instance is taken as it is.
+
+    Raises:
+        InputError: there are none, or they are not of the entry's kind.
+    """
+    from invsolve.errors import InputError
+    from invsolve.operator import Operator
+    from invsolve.priors.base import Prior
+    from invsolve.solver import Solver
+
+    wanted = {"operator": Operator, "prior": Prior, "solver": Solver}[entry.kind]
     target = entry.load()
-    made = target.examples() if hasattr(target, "examples") else [target()]
-    if not made:
-        raise ValueError("examples() gives nothing to check")
+    if isinstance(target, wanted):
+        made: Any = [target]
+    elif isinstance(target, type) and not issubclass(target, wanted):
+        raise InputError(f"{entry.target} is no {entry.kind}: a class derived from {wanted.__name__} is needed")
+    else:
+        made = target.examples() if hasattr(target, "examples") else [target()]
+    if not isinstance(made, list | tuple) or not made or not all(isinstance(one, wanted) for one in made):
+        raise InputError(f"examples() of {entry.target} must give a list of at least one {wanted.__name__}; it gives {made!r:.200}")
     return list(made)
 
 

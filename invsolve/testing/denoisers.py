@@ -10,6 +10,8 @@ summation changes (another batch size may choose another kernel); L = 40, n = 9 
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 from collections.abc import Mapping
 from itertools import pairwise
@@ -22,7 +24,8 @@ from torch import Tensor
 from invsolve.errors import InputError, UnknownNameError
 from invsolve.priors.base import Denoiser, DiffusionPrior, Prior, Regulariser
 from invsolve.rng import Rng
-from invsolve.testing.cases import Check, Checks, build_cases, named, need
+from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
+from invsolve.testing.objects import check_buffers
 from invsolve.testing.settings import frozen_state, refused, same, truth
 
 CLOSED = 1e-10
@@ -204,6 +207,28 @@ def check_levels(denoiser: Denoiser) -> None:
             need(float((table / level - 1).abs().min()) < 1e-9, f"level {level:.4g} is not one of the schedule's")
 
 
+def check_strides(denoiser: Denoiser) -> None:
+    """A view with other strides gives what its contiguous copy gives."""
+    x = noisy(denoiser, middle(denoiser))[1]
+    view, whole = torch.stack([x, x], dim=-1)[..., 0], denoiser(x, middle(denoiser))
+    same(denoiser(view, middle(denoiser)), whole, tolerance(denoiser, whole), "the estimate of a strided view")
+
+
+def check_copies(prior: Prior) -> None:
+    """A pickled and a deep copy compute the same bits, and so does the prior made again from its own state."""
+    x = truth(image_shape(prior), 2, torch.float64)
+
+    def answer(one: Prior) -> Tensor:
+        return one(x, middle(one)) if isinstance(one, Denoiser) else one(x)
+
+    with torch.no_grad():
+        wanted = answer(prior)
+        for kind, twin in (("pickled", pickle.loads(pickle.dumps(prior))), ("deep", copy.deepcopy(prior))):
+            same(answer(twin), wanted, 0, f"the answer of a {kind} copy")
+        twin.load_state_dict(prior.state_dict())
+        same(answer(twin), wanted, 0, "the answer after load_state_dict of its own state")
+
+
 def check_value(prior: Regulariser) -> None:
     """R(x) is (B,), finite, not negative, per item; forward is weight times it; x is as it was; autograd gives no NaN."""
     x = truth(image_shape(prior), 3, torch.float64)
@@ -306,23 +331,29 @@ DENOISER_CHECKS: tuple[Check, ...] = (
     check_grid,
     check_gradient,
     check_levels,
+    check_strides,
+    check_buffers,
+    check_copies,
 )
+REGULARISER_CHECKS: tuple[Check, ...] = (check_value, check_buffers, check_copies)
 PROX_CHECKS: tuple[Check, ...] = (check_prox, check_prox_forms, check_prox_contracts)
 
 
-def denoiser_checks(denoiser: Denoiser) -> Checks:
-    """The checks of a denoiser by name; each is called with it."""
-    return named(*DENOISER_CHECKS)
+def denoiser_checks(denoiser: Denoiser, expected_failures: Mapping[str, str] | None = None) -> Checks:
+    """The checks of a denoiser by name; each is called with it. What its class declares as `expected_failures` must fail."""
+    return chosen(denoiser, DENOISER_CHECKS, DENOISER_CHECKS, expected_failures)
 
 
-def regulariser_checks(regulariser: Regulariser) -> Checks:
+def regulariser_checks(regulariser: Regulariser, expected_failures: Mapping[str, str] | None = None) -> Checks:
     """The checks of a regulariser by name, those of the prox where it has one."""
-    return named(check_value, *(PROX_CHECKS if regulariser.has_prox else ()))
+    every = (*REGULARISER_CHECKS, *PROX_CHECKS)
+    return chosen(regulariser, every if regulariser.has_prox else REGULARISER_CHECKS, every, expected_failures)
 
 
-def prior_checks(prior: Prior) -> Checks:
+def prior_checks(prior: Prior, expected_failures: Mapping[str, str] | None = None) -> Checks:
     """Those of its kind."""
-    return denoiser_checks(prior) if isinstance(prior, Denoiser) else regulariser_checks(prior)  # pyright: ignore[reportArgumentType]
+    made = denoiser_checks if isinstance(prior, Denoiser) else regulariser_checks
+    return made(prior, expected_failures)  # pyright: ignore[reportArgumentType]
 
 
 def denoiser_cases(*denoisers: Denoiser, expected_failures: Mapping[str, str] | None = None) -> list[Any]:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from invsolve.errors import InputError
 from invsolve.measurement import Measurement, column, minus, parts
 from invsolve.operator import Capability, Operator
 from invsolve.rng import Rng
@@ -16,6 +17,8 @@ from invsolve.testing.probes import below, close, dot, equal, frobenius, image, 
 
 # Above this condition number times unit, H^+ H H^+ y is rounding, and nothing can be said about it in float64.
 HOPELESS = 1e-3
+# What a draw may lie from its mean: beyond it once in 5e8 draws.
+SIGMAS = 6.0
 
 
 def coefficients(operator: Operator, svd: SVD, seed: int = 5) -> Tensor:
@@ -123,11 +126,27 @@ def residual(operator: Operator, x: Tensor, z: Tensor, y: Measurement, tau: floa
 
 
 def check_prox(operator: Operator) -> None:
-    """H^T (H x - y) + (x - z) / tau = 0, for tau from 1e-3 to 1e6."""
+    """H^T (H x - y) + (x - z) / tau = 0, for tau from 1e-8 to 1e8; of a nonlinear operator: no candidate has a lower objective."""
     z, y = image(operator), measurement(operator)
-    for tau in (1e-3, 0.7, 1e3, 1e6):
-        found, allowed = residual(operator, operator.prox(z, y, tau), z, y, tau)
-        below(found, allowed, f"the normal equations of prox at tau = {tau:g}")
+    for tau in (1e-8, 1e-3, 0.7, 1e3, 1e8):
+        found = operator.prox(z, y, tau)
+        if not operator.has(Capability.LINEAR):
+            not_beaten(operator, found, z, y, tau)
+            continue
+        below(*residual(operator, found, z, y, tau), f"the normal equations of prox at tau = {tau:g}")
+
+
+def not_beaten(operator: Operator, x: Tensor, z: Tensor, y: Measurement, tau: float) -> None:
+    """AssertionError where a candidate near x, or on the way from x to z, has a lower 1/2 |H x - y|^2 + 1/(2 tau) |x - z|^2."""
+
+    def objective(u: Tensor) -> Tensor:
+        return norms(minus(operator(u), y)).square() / 2 + norms(u - z).square() / (2 * tau)
+
+    best, rng = objective(x), Rng(10, range(len(x)), purpose="candidates")
+    candidates = [x + step * (z - x) for step in (1e-3, 0.1, 0.5, 1.0)]
+    candidates += [x + size * rng.normal_like(x) for size in (1e-3, 1e-2, 0.1, 1.0) for _ in range(5)]
+    for candidate in candidates:
+        below(best - objective(candidate), unit(operator) * best, f"a candidate is better than the prox at tau = {tau:g}")
 
 
 def check_prox_items(operator: Operator) -> None:
@@ -135,9 +154,9 @@ def check_prox_items(operator: Operator) -> None:
     z, y = image(operator), measurement(operator)
     taus = torch.logspace(-1, 2, len(z), dtype=torch.float64, device=z.device)
     together = operator.prox(z, y, taus)
-    found, allowed = residual(operator, together, z, y, taus)
     norm = frobenius(operator(z), z)
-    below(found, allowed, "the normal equations of prox with a tau per item")
+    if operator.has(Capability.LINEAR):
+        below(*residual(operator, together, z, y, taus), "the normal equations of prox with a tau per item")
     for item, tau in enumerate(taus.tolist()):
         alone = operator[item].prox(z[item : item + 1], pick(y, [item]), tau)
         # The gain from y - H z to x - z is at most sqrt(tau) / 2.
@@ -146,10 +165,18 @@ def check_prox_items(operator: Operator) -> None:
 
 
 def check_prox_limit(operator: Operator) -> None:
-    """tau = inf is z + H^+ (y - H z), the least-squares solution nearest to z, where there is a pinv to hold it against."""
+    """tau = inf is z + H^+ (y - H z), the least-squares solution nearest to z, where there is a pinv to hold it against; tau = 0 is z.
+
+    An iterative prox may refuse tau = 0 with an InputError; NaN is no answer.
+    """
+    z, y = image(operator), measurement(operator)
+    try:
+        at_zero = operator.prox(z, y, 0.0)
+    except InputError:
+        at_zero = z
+    close(at_zero, z, unit(operator) * float(norms(z).max()), "prox at tau = 0 against z")
     if not operator.has(Capability.PINV):
         return
-    z, y = image(operator), measurement(operator)
     wanted = z + operator.pinv(minus(y, operator(z)))
     found = operator.prox(z, y, math.inf)
     norm, inverse = frobenius(operator(z), z), frobenius(operator.pinv(y), y)
@@ -157,6 +184,39 @@ def check_prox_limit(operator: Operator) -> None:
     close(found, wanted, unit(operator) * size, "prox at tau = inf against z + H^+ (y - H z)")
 
 
+def check_prox_sample(operator: Operator) -> None:
+    """Draws x of exp(-|y - Hx|^2 / (2 s^2) - |x - z|^2 / (2 r^2)): d = x - prox has precision A = H^T H / s^2 + 1 / r^2.
+
+    Then d^T A d is chi-square with n degrees of freedom and v^T A d / sqrt(v^T A v) standard normal for a fixed v: both may lie
+    `SIGMAS` from their means (the cube root of a chi-square is normal: Wilson and Hilferty, 1931). And draws are per item.
+    """
+    if not operator.has(Capability.LINEAR):
+        return
+    z, y, v = image(operator), measurement(operator), image(operator, seed=11)
+    pixels = z[0].numel() * (2 if z.is_complex() else 1)
+    gain = frobenius(operator(z), z) / math.sqrt(z[0].numel())
+    r, s = 0.8, 0.56 * gain or 1.0  # both factors weigh about alike: |H|^2 / s^2 = 2 / r^2
+
+    def precise(d: Tensor) -> Tensor:
+        return operator.adjoint(operator(d)) / s**2 + d / r**2
+
+    middle = operator.prox(z, y, (r / s) ** 2)
+    draws = [operator.prox_sample(z, y, s, r, seed) for seed in range(4)]
+    need(equal(operator.prox_sample(z, y, s, r, 0), draws[0]), "prox_sample of the same seed differs from call to call")
+    need(not equal(draws[0], draws[1]), "prox_sample of seeds 0 and 1 are equal")
+    total = sum(float(dot(draw - middle, precise(draw - middle)).real.sum()) for draw in draws)
+    count = len(draws) * len(z) * pixels
+    cube = ((total / count) ** (1 / 3) - 1 + 2 / (9 * count)) / math.sqrt(2 / (9 * count))
+    need(abs(cube) < SIGMAS, f"prox_sample: d^T A d is {total / count:.3g} of what it should be, {cube:.1f} standard deviations away")
+    for draw in draws:
+        score = dot(v, precise(draw - middle)).real / dot(v, precise(v)).real.sqrt()
+        below(score.abs(), SIGMAS, "prox_sample: the mean along a direction, in standard deviations,")
+    item = len(z) - 1
+    alone = operator[item].prox_sample(z[item:], pick(y, [item]), s, r, Rng(0, [item], purpose="prox-sample"))
+    size = float(norms(draws[0]).max() + norms(z).max() + norms(y).max() / s)
+    close(alone, draws[0][item:], unit(operator) * size, f"prox_sample: item {item} alone and in a batch")
+
+
 SVD_CHECKS: tuple[Check, ...] = (check_svd_layout, check_svd_right, check_svd_left, check_svd_product)
 PINV_CHECKS: tuple[Check, ...] = (check_pinv, check_pinv_zero)
-PROX_CHECKS: tuple[Check, ...] = (check_prox, check_prox_items, check_prox_limit)
+PROX_CHECKS: tuple[Check, ...] = (check_prox, check_prox_items, check_prox_limit, check_prox_sample)

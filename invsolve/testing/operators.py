@@ -10,21 +10,18 @@ as x - mean over the batch, passes a dot test over the whole batch.
 
 from __future__ import annotations
 
-import copy
-import inspect
-import pickle
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from invsolve.arguments import signature_of
-from invsolve.errors import CapabilityError
-from invsolve.measurement import Measurement, minus, parts
+from invsolve.measurement import Measurement, parts
 from invsolve.operator import Capability, Operator
-from invsolve.testing.cases import Check, Checks, build_cases, named, need, with_expected
+from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
+from invsolve.testing.gradients import check_differentiable, check_gradients, check_inference
 from invsolve.testing.inverse import PINV_CHECKS, PROX_CHECKS, SVD_CHECKS
+from invsolve.testing.objects import OBJECT_CHECKS, check_selection
 from invsolve.testing.probes import (
     ITEMS,
     below,
@@ -89,12 +86,18 @@ def check_single_precision(operator: Operator) -> None:
 
 
 def check_deterministic(operator: Operator) -> None:
-    """The same input gives the same bits, and the global random state is left alone."""
+    """The same input gives the same bits, and the global random state is left alone, whatever it is."""
     x, y = image(operator), measurement(operator)
-    state = torch.get_rng_state()
-    for name, call in calls(operator).items():
-        need(equal(call(operator, x, y), call(operator, x, y)), f"{name} of the same input differs from call to call")
-    need(torch.equal(state, torch.get_rng_state()), "the global random state has moved")
+    kept = torch.get_rng_state()
+    try:
+        for seed, (name, call) in enumerate(calls(operator).items()):
+            # A state that no call has left behind: an operator that seeds the generator anew would else find what it has left.
+            state = torch.Generator().manual_seed(7919 + seed).get_state()
+            torch.default_generator.set_state(state)
+            need(equal(call(operator, x, y), call(operator, x, y)), f"{name} of the same input differs from call to call")
+            need(torch.equal(state, torch.get_rng_state()), f"{name} moves the global random state")
+    finally:
+        torch.default_generator.set_state(kept)
 
 
 def check_untouched(operator: Operator) -> None:
@@ -152,100 +155,6 @@ def check_empty(operator: Operator) -> None:
             need(len(part) == 0, f"{name} of an empty batch has {len(part)} items")
 
 
-def check_selection(operator: Operator) -> None:
-    """operator[i] and operator[a:b] are the operators of those items."""
-    assert operator.batch is not None
-    last = operator.batch - 1
-    for index, count in ((0, 1), (last, 1), (-1, 1), (slice(0, 2), min(2, operator.batch))):
-        chosen = operator[index]
-        need(chosen.batch in (count, None), f"operator[{index}] has batch {chosen.batch}, expected {count}")
-        shapes = (chosen.in_shape, chosen.out_shape)
-        need(shapes == (operator.in_shape, operator.out_shape), f"operator[{index}] maps {shapes[0]} to {shapes[1]}")
-    need(equal(operator[-1](image(operator)[last:]), operator[last](image(operator)[last:])), "operator[-1] is not the last item's")
-
-
-def check_copies(operator: Operator) -> None:
-    """A pickled and a deep copy compute the same bits."""
-    x, y = image(operator), measurement(operator)
-    for kind, twin in (("pickled", pickle.loads(pickle.dumps(operator))), ("deep", copy.deepcopy(operator))):
-        for name, call in calls(operator).items():
-            need(equal(call(twin, x, y), call(operator, x, y)), f"{name} of a {kind} copy differs")
-
-
-def check_device(operator: Operator) -> None:
-    """Moved to the accelerator, the operator gives there what it gives here, to rounding in float64."""
-    x, y = image(operator), measurement(operator)
-    moved = copy.deepcopy(operator).to("cuda")
-    there = tuple(part.cuda() for part in parts(y))
-    for name, call in calls(operator).items():
-        result = call(moved, x.cuda(), there if isinstance(y, tuple) else there[0])
-        need(all(part.device.type == "cuda" for part in parts(result)), f"{name} of data on cuda gives {parts(result)[0].device}")
-        back = tuple(part.cpu() for part in parts(result))
-        wanted = call(operator, x, y)
-        # Other sums in another order: what multiplies the rounding of the input is |f|, at most its Frobenius norm.
-        allowed = unit(operator) * (1 + frobenius(wanted, x)) * (float(norms(x).max()) + float(norms(y).max()))
-        close(back if isinstance(result, tuple) else back[0], wanted, allowed, f"{name} on cuda against the CPU")
-
-
-def made_again(operator: Operator) -> Operator | None:
-    """The operator from its recorded arguments; None where the constructor takes any number of parts."""
-    parameters = signature_of(type(operator)).parameters.values()
-    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
-        return None
-    return type(operator)(**copy.deepcopy(operator.arguments)).to(operator.device)
-
-
-def check_state_dict(operator: Operator) -> None:
-    """load_state_dict replaces everything, also in an operator that has been used: nothing derived from old buffers stays."""
-    x, y = image(operator, dtype=torch.float32), measurement(operator, dtype=torch.float32)
-    state = {key: value.clone() for key, value in operator.state_dict().items()}
-    halved = {key: value / 2 if value.is_floating_point() or value.is_complex() else value for key, value in state.items()}
-    for name, call in calls(operator).items():
-        wanted, used, fresh = call(operator, x, y), copy.deepcopy(operator), made_again(operator) or copy.deepcopy(operator)
-        call(used, x, y)
-        used.load_state_dict(halved)
-        fresh.load_state_dict(halved)
-        pair = [tuple(part.nan_to_num() for part in parts(call(one, x, y))) for one in (used, fresh)]
-        need(equal(*pair), f"{name} of a used operator ignores a loaded state")
-        used.load_state_dict(state)
-        need(equal(call(used, x, y), wanted), f"{name} differs after load_state_dict of its own state")
-
-
-def check_arguments(operator: Operator) -> None:
-    """The recorded constructor arguments make the same operator: what files rely on."""
-    again = made_again(operator)
-    if again is None:
-        return
-    x, y = image(operator), measurement(operator)
-    for name, call in calls(operator).items():
-        need(equal(call(again, x, y), call(operator, x, y)), f"{name} differs when the operator is made again from its arguments")
-
-
-def check_capabilities(operator: Operator) -> None:
-    """What is claimed can be called, what is not claimed raises CapabilityError."""
-    x, y = image(operator), measurement(operator)
-    attempts: dict[Capability, Callable[[], object]] = {
-        Capability.ADJOINT: lambda: operator.adjoint(y),
-        Capability.PINV: lambda: operator.pinv(y),
-        Capability.PROX: lambda: operator.prox(x, y, 0.7),
-        Capability.SVD: operator.svd,
-    }
-    for capability, attempt in attempts.items():
-        claimed = operator.has(capability)
-        try:
-            attempt()
-        except CapabilityError as error:
-            need(not claimed, f"{capability.value} is claimed, but the call raises: {error}")
-        else:
-            need(claimed, f"{capability.value} is not among the capabilities, but the call works; a CapabilityError is due")
-
-
-def check_repr(operator: Operator) -> None:
-    """repr works and names the class."""
-    name = type(operator).__name__
-    need(name in repr(operator), f"repr does not name {name}: {operator!r}")
-
-
 def check_range(operator: Operator) -> None:
     """Images in [0, 1] stay in output_range."""
     assert operator.output_range is not None
@@ -284,32 +193,22 @@ def check_adjoint(operator: Operator) -> None:
         below(gap, allowed, "Re <Hx, y> - Re <x, H^T y> for a real image")
 
 
-def check_differentiable(operator: Operator) -> None:
-    """Autograd goes through: the derivative along a direction equals a central difference.
-
-    Where the operator declares a surrogate, its gradient is not the derivative: it must be finite, and not 0 everywhere.
-
-    With step h = eps^(1/3) both errors of the difference, curvature h^2 and rounding eps / h, are about 4e-11 for maps of
-    order one; 1e-6 leaves room for large second derivatives.
-    """
-    x = image(operator).real.sigmoid().to(image(operator).dtype).requires_grad_()
-    y, direction = measurement(operator), image(operator, seed=4)
-    with torch.enable_grad():
-        value = dot(y, operator(x)).real
-        (gradient,) = torch.autograd.grad(value.sum(), x)
-    if operator.surrogate is not None:
-        need(
-            bool(torch.isfinite(gradient).all() & gradient.flatten(1).any(1).all()),
-            "the surrogate gradient is not finite, or 0 for an item",
-        )
-        return
-    slope = dot(gradient, direction).real
-    step = torch.finfo(torch.float64).eps ** (1 / 3)
-    with torch.no_grad():
-        change = minus(operator(x + step * direction), operator(x - step * direction))
-    numeric = dot(y, change).real / (2 * step)
-    scale = norms(y) * (norms(change) / (2 * step)) + norms(gradient) * norms(direction)
-    below((slope - numeric).abs(), 1e-6 * scale, "derivative by autograd against a central difference")
+def check_supports(operator: Operator) -> None:
+    """Where `supports` says 0 nothing is measured: y is 0 there but for rounding, whatever the image; it is 0 or 1, of y's shape."""
+    supports, x = operator.supports, image(operator)
+    need(len(supports) == len(operator.out_shapes), f"supports has {len(supports)} parts, y {len(operator.out_shapes)}")
+    for y in (operator(x), operator(x.abs().clamp_max(1))):
+        for part, support in zip(parts(y), supports, strict=True):
+            if support is None:
+                continue
+            need(bool(((support == 0) | (support == 1)).all()), "supports has values other than 0 and 1")
+            try:
+                held = torch.where(support.bool(), 0, part)
+            except RuntimeError as error:
+                raise AssertionError(f"supports of shape {tuple(support.shape)} does not fit y of {tuple(part.shape)}") from error
+            need(held.shape == part.shape, f"supports of shape {tuple(support.shape)} does not fit y of {tuple(part.shape)}")
+            allowed = unit(operator) * float(norms(y).max())
+            below(norms(held), allowed, "y where supports says that nothing is measured, against 0,")
 
 
 def check_mask(operator: Operator) -> None:
@@ -330,14 +229,12 @@ CHECKS: tuple[Check, ...] = (
     check_untouched,
     check_items,
     check_strides,
-    check_copies,
-    check_state_dict,
-    check_arguments,
-    check_capabilities,
-    check_repr,
+    check_supports,
+    check_inference,
+    *OBJECT_CHECKS,
 )
 BY_CAPABILITY: dict[Capability, tuple[Check, ...]] = {
-    Capability.LINEAR: (check_linear,),
+    Capability.LINEAR: (check_linear, check_gradients),
     Capability.ADJOINT: (check_adjoint,),
     Capability.DIFFERENTIABLE: (check_differentiable,),
     Capability.MASK: (check_mask,),
@@ -345,25 +242,23 @@ BY_CAPABILITY: dict[Capability, tuple[Check, ...]] = {
     Capability.PINV: PINV_CHECKS,
     Capability.PROX: PROX_CHECKS,
 }
+EVERY = (*CHECKS, check_empty, check_selection, check_range, *(check for checks in BY_CAPABILITY.values() for check in checks))
 
 
 def operator_checks(operator: Operator, expected_failures: Mapping[str, str] | None = None) -> Checks:
     """The checks that apply, as (name, check); each is called with the operator and raises AssertionError.
 
     Args:
-        operator: any operator; its capabilities choose the checks.
-        expected_failures: reason by check name; such a check must fail.
+        operator: any operator; its capabilities choose the checks. What its class declares as `expected_failures` must fail.
+        expected_failures: reason by check name; such a check must fail too.
     """
-    chosen = list(CHECKS)
-    chosen.append(check_empty if operator.batch is None else check_selection)
+    checks = [*CHECKS, check_empty if operator.batch is None else check_selection]
     if operator.output_range is not None:
-        chosen.append(check_range)
-    if torch.cuda.is_available():
-        chosen.append(check_device)
-    for capability, checks in BY_CAPABILITY.items():
+        checks.append(check_range)
+    for capability, those in BY_CAPABILITY.items():
         if operator.has(capability):
-            chosen.extend(checks)
-    return with_expected(named(*chosen), expected_failures)
+            checks.extend(those)
+    return chosen(operator, checks, EVERY, expected_failures)
 
 
 def operator_cases(*operators: Operator, expected_failures: Mapping[str, str] | None = None) -> list[Any]:

@@ -31,7 +31,7 @@ from invsolve.rng import Rng
 from invsolve.solution import Solution, Status, Step
 from invsolve.solver import Solver
 from invsolve.storage import load_solution
-from invsolve.testing.cases import Check, Checks, build_cases, named, need
+from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
 from invsolve.testing.refusals import REFUSALS
 from invsolve.testing.settings import Kept, Setting, Watched, frozen_state, poisoned, refused, run, same, settings, small, truth
 
@@ -311,9 +311,14 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def solver_checks(solver: Solver) -> Checks:
-    """All checks by name; each is called with the solver and raises AssertionError with what it found."""
-    return named(*CHECKS)
+def solver_checks(solver: Solver, expected_failures: Mapping[str, str] | None = None) -> Checks:
+    """All checks by name; each is called with the solver and raises AssertionError with what it found.
+
+    Args:
+        solver: an instance with few steps. What its class declares as `expected_failures` must fail.
+        expected_failures: reason by check name; such a check must fail too.
+    """
+    return chosen(solver, CHECKS, CHECKS, expected_failures)
 
 
 def solver_cases(*solvers: Solver, expected_failures: Mapping[str, str] | None = None) -> list[Any]:

@@ -15,7 +15,7 @@ from invsolve.errors import InputError
 from invsolve.operator import Operator, image_shape
 from invsolve.svd import SVD
 from invsolve_operators import kernels
-from invsolve_operators.common import damping, expect, rank_text, ranked, select_arguments, size
+from invsolve_operators.common import damping, expect, over, rank_text, ranked, select_arguments, size
 from invsolve_operators.fourier import (
     averages,
     both_kernels,
@@ -98,7 +98,7 @@ class KernelBlur(Operator):
     def pinv(self, y: Tensor) -> Tensor:
         """F^* (1 / h) F y, and 0 where h = 0."""
         h = self._complex("transfer", y)
-        return self._inverse(torch.where(h != 0, torch.fft.rfft2(y) / h, 0))
+        return self._inverse(over(torch.fft.rfft2(y), h))
 
     def prox(self, z: Tensor, y: Tensor, tau: float | Tensor) -> Tensor:
         """z + F^* conj(h) (F y - h F z) / (|h|^2 + 1 / tau)."""

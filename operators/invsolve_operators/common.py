@@ -53,6 +53,11 @@ def damping(tau: float | Tensor, like: Tensor) -> Tensor:
     return 1 / column(tau, like)
 
 
+def over(c: Tensor, h: Tensor) -> Tensor:
+    """c / h, and 0 where h = 0; also its derivative in c, which a division by 0 under `torch.where` turns into NaN."""
+    return torch.where(h != 0, c / torch.where(h != 0, h, 1), 0)
+
+
 def to_phases(x: Tensor, factor: int) -> Tensor:
     """(B, C, H, W) to its factor^2 polyphase images, (B, C, r^2, H / r, W / r); the first one holds the upper-left pixels."""
     batch, channels, height, width = x.shape

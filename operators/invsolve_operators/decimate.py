@@ -17,7 +17,7 @@ from invsolve.operator import Operator, Shape, image_shape
 from invsolve.svd import SVD
 from invsolve_operators import kernels
 from invsolve_operators.blur import KernelBlur
-from invsolve_operators.common import damping, divided, expect, from_phases, rank_text, ranked, select_arguments, size, to_phases
+from invsolve_operators.common import damping, divided, expect, from_phases, over, rank_text, ranked, select_arguments, size, to_phases
 from invsolve_operators.fourier import (
     averages,
     both_kernels,
@@ -141,7 +141,7 @@ class BlurDecimate(Operator):
         """H^T (H H^T + weight)^-1 of a half spectrum, 0 where b = 0."""
         b = self._complex("phases", residual.real)
         power = b.real.square().sum(-3, keepdim=True) + b.imag.square().sum(-3, keepdim=True)
-        return self._join(b.conj() * torch.where(power > 0, residual / (power + weight), 0))
+        return self._join(b.conj() * over(residual, torch.where(power > 0, power + weight, 0)))
 
     def _reflect(self, halves: Tensor) -> Tensor:
         w = self._complex("normal", halves.real)

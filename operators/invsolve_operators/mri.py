@@ -18,7 +18,7 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator import Capability, Operator, Shape, image_shape
 from invsolve.svd import SVD
-from invsolve_operators.common import damping, expect, select_arguments
+from invsolve_operators.common import damping, expect, over, select_arguments
 from invsolve_operators.mask import checked_mask
 from invsolve_operators.sampling import sampling_mask
 
@@ -100,7 +100,7 @@ class MRI(Operator):
         """z + V [1 / (s^2 + 1 / tau)] V^T H^T (y - H z)."""
         square = self.like("s", z).square()
         step = self._right_transposed(self.adjoint(y - self(z)))
-        return z + self._right(torch.where(square > 0, step / (square + damping(tau, z)), 0))
+        return z + self._right(over(step, torch.where(square > 0, square + damping(tau, z), 0)))
 
     def _right(self, c: Tensor) -> Tensor:
         """V: the Hartley transform for real images, F^* on pairs."""
@@ -120,8 +120,7 @@ class MRI(Operator):
         return self.like("sampled", c) * c
 
     def _over_s(self, c: Tensor) -> Tensor:
-        s = self.like("s", c)
-        return torch.where(s > 0, c / s, 0)
+        return over(c, self.like("s", c))
 
     def _left(self, c: Tensor) -> Tensor:
         """m * X of the coefficients c / s: Re X = (c + c') / 2, Im X = (c' - c) / 2 with c'[k] = c[-k]."""

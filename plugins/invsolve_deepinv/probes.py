@@ -106,8 +106,8 @@ def settled(physics: Any, in_shape: tuple[int, ...]) -> tuple[Any, int | None]:
     failure: Exception | None = None
     try:
         x = draw(2)
-        both = deterministic(x)
-        if all(len(part) == 2 for part in parts(both)) and not apart(mapped(lambda part: part[1:], both), measured(physics, x[1:])):
+        alone, both = deterministic(x[1:]), measured(physics, x)
+        if all(len(part) == 2 for part in parts(both)) and not apart(mapped(lambda part: part[1:], both), alone):
             return physics, None
     except UnfitError:
         raise
@@ -167,6 +167,8 @@ class Probe:
                 raise InputError(f"{called(physics)} {message}") from error
         shapes = tuple(tuple(part.shape[1:]) for part in parts(self.y))
         self.out_shape: Any = shapes if isinstance(self.y, tuple) else shapes[0]
+        other = self.like(self.x)
+        self.second = other, self.A(other)
         self.linear = self._linear()
         single = isinstance(self.y, Tensor) and not self.complex_output
         self.decomposable = single and isinstance(getattr(physics, "mask", None), Tensor) and hasattr(physics, "V_adjoint")
@@ -181,28 +183,27 @@ class Probe:
         return mapped(lambda part: torch.randn(part.shape, generator=self.draws, dtype=part.dtype), y)
 
     def _linear(self) -> bool:
-        """A(2 a - 3 b) = 2 A a - 3 A b on signed images, item by item."""
-        a, b = self.like(self.x), self.like(self.x)
-        wanted = mapped(lambda first, second: 2 * first - 3 * second, self.A(a), self.A(b))
-        return not apart(self.A(2 * a - 3 * b), wanted)
+        """A(2 x - 3 b) = 2 A x - 3 A b with a signed b, item by item."""
+        other, image = self.second
+        wanted = mapped(lambda first, second: 2 * first - 3 * second, self.y, image)
+        return not apart(self.A(2 * self.x - 3 * other), wanted)
 
     @attempt
     def adjoint(self) -> bool:
         """<A x, y> = <x, A^T y> per item, and A^T gives images."""
-        x, y = self.like(self.x), self.like(self.y)
+        (x, image), y = self.second, self.like(self.y)
         back = self.physics.A_adjoint(theirs(mapped(torch.clone, y)))
         if back.shape != x.shape or back.dtype != x.dtype:
             return False
-        scale = float((x.flatten(1).norm(dim=1) * back.flatten(1).norm(dim=1)).max())
-        return not far(inner(self.A(x), y), inner(x, back), scale)
+        return not far(inner(image, y), inner(x, back), float((length(x) * length(back)).max()))
 
     @attempt
     def gradient(self) -> bool:
         """<A x, y> = <x, g>, g the vector-Jacobian product of a linear A."""
-        x, y = self.like(self.x), self.like(self.y)
+        (x, image), y = self.second, self.like(self.y)
         leaf = x.clone().requires_grad_()
         (back,) = torch.autograd.grad(parts(ours(self.physics.A(leaf))), leaf, parts(y))
-        return not far(inner(self.A(x), y), inner(x, back), float((length(x) * length(back)).max()))
+        return not far(inner(image, y), inner(x, back), float((length(x) * length(back)).max()))
 
     @attempt
     def differentiable(self) -> bool:
