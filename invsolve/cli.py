@@ -81,9 +81,19 @@ def main(debug: bool) -> None:
 
 
 def _attach() -> None:
-    from invsolve.commands import bench, catalogue, check, solve, which
+    from invsolve.commands import bench, catalogue, check, prior, solve, which
 
-    ours = (catalogue.list_entries, catalogue.info, catalogue.plugins, check.check, which.which, which.noise, solve.run, solve.restore)
+    ours = (
+        catalogue.list_entries,
+        catalogue.info,
+        catalogue.plugins,
+        check.check,
+        which.which,
+        which.noise,
+        solve.run,
+        solve.restore,
+        prior.prior_report,
+    )
     for command in (*ours, bench.bench):
         main.add_command(command)
 

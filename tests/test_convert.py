@@ -1,6 +1,7 @@
 """Border crossings: networks of every convention, made from one closed-form denoiser, give that denoiser back."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -75,17 +76,22 @@ def level_at(t):
 
 def vp_net(inner, kind, bounds):
     """net(x_t, t) of the VP form: x_t = scale x0' + std n with x0' in bounds."""
-    wide = InRange(inner, *bounds)
+    return partial(vp_output, InRange(inner, *bounds), kind)
 
-    def net(x_t, t):
-        sigma = level_at(t)
-        scale = (1 + sigma**2).rsqrt()
-        std, scale, level = column(sigma * scale), column(scale), sigma
-        x0 = wide(x_t / scale, level)
-        eps = (x_t - scale * x0) / std
-        return {"x0": x0, "eps": eps, "v": scale * eps - std * x0}[kind]
 
-    return net
+def vp_output(wide, kind, x_t, t):
+    """What such a network predicts; a function of the module, so that what holds it can be pickled."""
+    sigma = level_at(t)
+    scale = (1 + sigma**2).rsqrt()
+    std, scale, level = column(sigma * scale), column(scale), sigma
+    x0 = wide(x_t / scale, level)
+    eps = (x_t - scale * x0) / std
+    return {"x0": x0, "eps": eps, "v": scale * eps - std * x0}[kind]
+
+
+def gaussian_eps(x, sigma):
+    """eps of a centred Gaussian prior in [-1, 1]."""
+    return (x - GaussianPrior(0.0, 0.5)(x, sigma)) / column(sigma)
 
 
 @pytest.mark.parametrize("bounds", RANGES[:2], ids=str)
@@ -155,9 +161,7 @@ def test_rescale_doubles_sigma_and_halves_what_is_said():
 
 
 def test_converted_denoisers_conform():
-    eps = as_denoiser(
-        lambda x, sigma: (x - GaussianPrior(0.0, 0.5)(x, sigma)) / column(sigma), "eps", range=(-1.0, 1.0), precision="float64"
-    )
+    eps = as_denoiser(gaussian_eps, "eps", range=(-1.0, 1.0), precision="float64")
     assert failures(eps, prior_checks(eps)) == {}
     vp = as_denoiser(vp_net(GaussianPrior(0.5, 0.25), "eps", (-1.0, 1.0)), "eps", range=(-1.0, 1.0), schedule=SCHEDULE, precision="float64")
     assert failures(vp, prior_checks(vp)) == {}
