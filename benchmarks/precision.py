@@ -53,7 +53,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             out.append(f"| {operator} | {solver} | {slow['seconds'].mean:.2f} | {fast['seconds'].mean:.2f} | {ratio:.2f} | {change:+.3f} |")
     out += [
         "",
-        f"Median ratio {statistics.median(ratios):.2f}, largest {max(ratios):.2f}; changes of PSNR from {min(changes):+.3f} to {max(changes):+.3f} dB.",
+        f"Median ratio {statistics.median(ratios):.2f}, largest {max(ratios):.2f}; "
+        f"changes of PSNR from {min(changes):+.3f} to {max(changes):+.3f} dB.",
     ]
     return out
 
