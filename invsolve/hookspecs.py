@@ -18,6 +18,11 @@ def invsolve_add_commands(commands: Any) -> None:
     """Add sub-commands to the command line: commands.add_command(click_command)."""
 
 
+@hookspec(firstresult=True)
+def invsolve_load_prior(path: str, options: dict[str, Any]) -> Any:
+    """A prior from a weight file or a folder; None if it is not one of yours. The first plug-in that gives one is taken."""
+
+
 @hookspec
 def invsolve_solve_finished(problem: Any, solution: Any) -> None:
     """Called after every solve, with the Problem and the Solution: for loggers and trackers."""

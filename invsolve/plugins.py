@@ -17,15 +17,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from invsolve import hookspecs
 from invsolve.arguments import bind
-from invsolve.errors import PluginError, RegistrationError, UnknownNameError, did_you_mean
+from invsolve.errors import InputError, PluginError, RegistrationError, UnknownNameError, did_you_mean
 
 KINDS = ("operator", "prior", "solver", "noise", "metric", "dataset", "suite")
+WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".pkl")
 FIRST_PARTY = ("core", "operators", "deepinv", "benchmarks")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 log = logging.getLogger("invsolve")
@@ -196,12 +198,18 @@ class Registry:
         """The class or function of an entry."""
         return self.entry(kind, name).load()
 
-    def build(self, kind: str, name: str, **parameters: Any) -> Any:
+    def build(self, kind: str, name: str, /, **parameters: Any) -> Any:
         """Make an object: arguments are checked against the signature first.
 
         Raises:
             ArgumentError: an unknown or missing parameter; the signature and near names are given.
+            InputError: a prior's path that no plug-in reads.
         """
+        if kind == "prior" and is_path(name):
+            prior = self.manager.hook.invsolve_load_prior(path=name, options=parameters)
+            if prior is None:
+                raise InputError(f"no plug-in reads a prior from {name!r}; invsolve plugins list names what is installed")
+            return prior
         target: Callable[..., Any] = self.load(kind, name)
         bind(target, f"{kind} '{name}'", (), parameters)
         return target(**parameters)
@@ -244,6 +252,11 @@ class Registry:
                 log.warning("plug-in %s failed in %s: %r", self.manager.get_name(plugin), hook, error)
 
 
+def is_path(name: str) -> bool:
+    """Whether a prior's name is a path: registered names have neither separators nor dots."""
+    return "/" in name or "\\" in name or Path(name).suffix in WEIGHT_FILES
+
+
 def no_kind(kind: object) -> str:
     """The message for a kind that does not exist."""
     return f"no kind {kind!r}{did_you_mean(str(kind), KINDS) or '; there are: ' + ', '.join(KINDS)}"
@@ -255,10 +268,13 @@ def registry() -> Registry:
     return Registry()
 
 
-def load_prior(name: str, **options: Any) -> Any:
-    """A prior by its registered name, e.g. load_prior("natural") or load_prior("tv", weight=0.02).
+def load_prior(name: str, /, **options: Any) -> Any:
+    """A prior by its registered name, e.g. load_prior("natural") or load_prior("tv", weight=0.02), or from a weight file or folder.
+
+    A path has a separator or the suffix of a weight file: load_prior("weights/mine.safetensors", range=(-1, 1)).
 
     Raises:
+        InputError: a file that cannot be read, is not recognised, or does not do what is said of it.
         UnknownNameError: no such prior; near names are given.
         ArgumentError: options that the prior does not take.
     """

@@ -39,6 +39,7 @@ PUBLIC = {
     "invsolve.linalg",
     "invsolve.measurement",
     "invsolve.noise",
+    "invsolve.output",
     "invsolve.operator",
     "invsolve.plugins",
     "invsolve.priors",

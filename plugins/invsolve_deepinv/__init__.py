@@ -56,6 +56,22 @@ def invsolve_register(registry: Any) -> None:
     add("operator", "radon", "invsolve_deepinv.radon:Radon", summary="computed tomography: parallel-beam line integrals", needs=NEEDS)
 
 
+@hookimpl
+def invsolve_add_commands(commands: Any) -> None:
+    """invsolve weights."""
+    from invsolve_deepinv.commands import weights
+
+    commands.add_command(weights)
+
+
+@hookimpl
+def invsolve_load_prior(path: str, options: dict[str, Any]) -> Any:
+    """Weight files and diffusers folders."""
+    from invsolve_deepinv.priors import from_path
+
+    return from_path(path, **options)
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(import_module(f"invsolve_deepinv.{_HOME[name]}"), name)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import InputError
-from invsolve.priors.base import Prior
+from invsolve.priors.base import Denoiser, Prior
 from invsolve.priors.convert import NetworkDenoiser
-from invsolve_deepinv.weights import Card, load_network
+from invsolve_deepinv.own import load_weights
+from invsolve_deepinv.weights import Card, is_shipped, load_network
 
 
 class GreyThroughColour(nn.Module):
@@ -126,3 +127,27 @@ class DnCNNPrior(Shipped):
 
     def __init__(self, precision: str = "float32", channels_last: bool = True, channels: int = 3, weights: str = "dncnn") -> None:
         super().__init__(weights, channels, precision, channels_last)
+
+
+class OwnNetwork(Shipped):
+    """A weight file made by `invsolve_deepinv.export`, with its card beside it.
+
+    Args:
+        path: NAME.safetensors.
+        precision, channels_last, channels: see Natural; channels None: as the network has them.
+
+    Raises:
+        InputError: see Shipped.
+    """
+
+    def __init__(self, path: str, precision: str = "float32", channels_last: bool = True, channels: int | None = None) -> None:
+        super().__init__(path, 3 if channels is None else channels, precision, channels_last)
+
+
+def from_path(path: str, **options: Any) -> Denoiser:
+    """The prior in a weight file or folder: by its card where `export` made it, else recognised (see `own.load_weights`)."""
+    from invsolve.arguments import bind
+
+    target = OwnNetwork if is_shipped(path) else load_weights
+    bind(target, f"weights '{path}'", (path,), options)
+    return target(path, **options)

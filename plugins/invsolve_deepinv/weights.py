@@ -102,6 +102,17 @@ def read_card(path: Path) -> Card:
     return card
 
 
+def is_shipped(name: str | Path) -> bool:
+    """Whether a name is a shipped prior's, or a path that of a file with a card of ours beside it."""
+    if not str(name).endswith(".safetensors"):
+        return (FOLDER / f"{name}.json").is_file()
+    card = Path(name).with_suffix(".json")
+    try:
+        return card.stat().st_size <= HEADER_LIMIT and "network" in json.loads(card.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def skeleton(card: Card) -> nn.Module:
     """The card's network on the meta device: shapes without memory, and without a draw from any random generator."""
     try:

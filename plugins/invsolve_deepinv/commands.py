@@ -1,0 +1,122 @@
+"""invsolve weights: list, verify, inspect and convert weight files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from invsolve.output import line, print_json, print_table
+
+
+@click.group(short_help="List, verify, inspect and convert weight files.")
+def weights() -> None:
+    """Weight files of priors: the shipped ones and your own. Nothing here uses the network, and no file can run code."""
+
+
+@weights.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def list_weights(as_json: bool) -> None:
+    """The shipped weight files, from their cards."""
+    from invsolve_deepinv.weights import FOLDER, read_card
+
+    cards = [read_card(path) for path in sorted(FOLDER.glob("*.json"))]
+    if as_json:
+        keys = ("name", "network", "parameters", "size", "dtype", "sha256", "sigma_range", "data", "licence")
+        print_json([{key: getattr(card, key) for key in keys} for card in cards])
+        return
+    rows = [(card.name, card.network, f"{card.parameters:,}", f"{card.size / 1e6:.1f} MB", card.dtype, card.licence) for card in cards]
+    print_table(("name", "network", "parameters", "size", "type", "terms"), rows)
+
+
+@weights.command()
+@click.argument("names", nargs=-1, metavar="[NAME or FILE]...")
+def verify(names: tuple[str, ...]) -> None:
+    """Check the shipped files (or those named): size, sha256, header, shapes, and that the network denoises. Exit code 1 if one fails."""
+    from invsolve.errors import InputError
+    from invsolve_deepinv.weights import FOLDER
+
+    failed = 0
+    for name in names or sorted(path.stem for path in FOLDER.glob("*.json")):
+        try:
+            click.echo(f"ok    {line(name)}  {line(verified(name))}")
+        except InputError as error:
+            failed += 1
+            click.echo(f"FAIL  {line(name)}  {line(error)}")
+    if failed:
+        sys.exit(1)
+
+
+def verified(name: str) -> str:
+    """What holds of a file; raises InputError where something does not."""
+    from invsolve.errors import InputError
+    from invsolve.priors.convert import NetworkDenoiser
+    from invsolve_deepinv.formats import Convention
+    from invsolve_deepinv.own import inspect_weights, try_weights
+    from invsolve_deepinv.selftest import self_test
+    from invsolve_deepinv.weights import is_shipped, load_network
+
+    if is_shipped(name):
+        network, card = load_network(name)
+        stated = Convention(sigma_range=card.sigma_range)
+        channels = int(card.arguments.get("channels", 3))
+        result = self_test(lambda one: NetworkDenoiser(network, one.kind, sigma_range=card.sigma_range), stated, channels)
+        text = f"{card.size} bytes, sha256 {card.sha256[:12]}, {card.parameters:,} parameters"
+    else:
+        one = inspect_weights(name)
+        stated, result = one.convention, try_weights(one)
+        text = f"{one.stored.size} bytes, sha256 {one.stored.sha256()[:12]}, {one.found.format}"
+    if not result.passed:
+        raise InputError(f"{text}; {result.text(stated)}")
+    return f"{text}; {result.text(stated)}"
+
+
+@weights.command()
+@click.argument("file", type=click.Path(exists=True))
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def inspect(file: str, as_json: bool) -> None:
+    """What FILE is, by its keys and shapes: format, parameters, and the convention it is taken for. Reads no data but the sha256's."""
+    from invsolve_deepinv.own import inspect_weights
+
+    one = inspect_weights(file)
+    facts: dict[str, Any] = {
+        "file": str(file),
+        "container": one.stored.container + (f", table '{one.stored.within}'" if one.stored.within else ""),
+        "format": one.found.format,
+        "loads": one.found.missing or "yes",
+        "tensors": len(one.stored.shapes),
+        "parameters": one.parameters,
+        "types": sorted({str(dtype).removeprefix("torch.") for dtype in one.stored.dtypes.values()}),
+        "channels": one.found.channels,
+        "kind": one.convention.kind,
+        "range": list(one.convention.range),
+        "schedule": one.convention.schedule,
+        "sigma_range": None if one.convention.sigma_range is None else list(one.convention.sigma_range),
+        "size": one.stored.size,
+        "sha256": one.stored.sha256(),
+        "notes": list(one.found.notes),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    for key, value in facts.items():
+        for text in value if key == "notes" else [value]:
+            click.echo(f"{key:<12}{line(text)}")
+
+
+@weights.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--out", required=True, type=click.Path(dir_okay=False), help="The new file, NAME.safetensors; its card is NAME.json.")
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float16", "bfloat16"]))
+@click.option("--kind", type=click.Choice(["x0", "eps", "v"]), help="What the network gives.")
+@click.option("--range", "bounds", type=(float, float), help="Of its images, such as --range -1 1.")
+@click.option("--schedule", type=click.Choice(["none", "linear"]), help="linear: called with one of 1000 times.")
+@click.option("--sigma-range", type=(float, float), help="Noise levels it is good for, in its own units.")
+def convert(file: str, out: str, dtype: str, kind: str | None, bounds: Any, schedule: str | None, sigma_range: Any) -> None:
+    """Write FILE's weights as safetensors with a card that says the convention: load_prior("NAME.safetensors") then needs no more."""
+    from invsolve_deepinv.own import convert as write
+
+    made = write(Path(file), Path(out), dtype=dtype, kind=kind, range=bounds, schedule=schedule, sigma_range=sigma_range)
+    click.echo(f"{line(made)}\n{line(made.with_suffix('.json'))}")

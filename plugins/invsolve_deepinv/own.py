@@ -1,0 +1,264 @@
+"""Weights from anywhere as a Denoiser: a file or a diffusers folder is recognised, checked, loaded and put to the test."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from invsolve.errors import InputError
+from invsolve.priors.base import Denoiser
+from invsolve.priors.convert import as_denoiser
+from invsolve.schedule import DiscreteVP
+from invsolve_deepinv.containers import Stored, open_weights
+from invsolve_deepinv.formats import Convention, Recognised, recognise, reorder_qkv
+from invsolve_deepinv.selftest import SelfTest, self_test
+
+CARD_LIMIT = 1 << 20
+SCHEDULES = ("none", "linear")
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A weight file, recognised: the file, its format, and the convention it is taken for."""
+
+    stored: Stored
+    found: Recognised
+    convention: Convention
+
+    @property
+    def parameters(self) -> int:
+        """Number of values."""
+        return sum(torch.Size(shape).numel() for shape in self.stored.shapes.values())
+
+
+def inspect_weights(
+    path: str | Path,
+    *,
+    kind: str | None = None,
+    range: tuple[float, float] | None = None,  # noqa: A002 (the field's word)
+    schedule: str | None = None,
+    sigma_range: tuple[float, float] | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> Inspected:
+    """Recognise a file without making a network: its format by keys and shapes, its convention from its card or the format's usual one.
+
+    Args:
+        path: the file.
+        kind, range, schedule, sigma_range: what overrules the format's usual convention; see Convention.
+        arguments: of the network's class, where the file cannot tell its sizes.
+
+    Raises:
+        InputError: see `open_weights` and `recognise`; a convention that does not exist.
+    """
+    stored = open_weights(path)
+    said = card_of(stored)
+    try:
+        found = recognise(stored.shapes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: some keys of a known format ({type(error).__name__}: {error}); the file is not whole") from error
+    if arguments is not None:
+        found = with_arguments(found, arguments)
+    given = {"kind": kind, "range": range, "schedule": schedule, "sigma_range": sigma_range}
+    said = {**said, **{key: value for key, value in given.items() if value is not None}}
+    pairs = {key: tuple(float(end) for end in value) for key, value in said.items() if key.endswith("range") and value is not None}
+    convention = replace(found.convention, **{**said, **pairs})
+    if convention.kind not in ("x0", "eps", "v") or convention.schedule not in SCHEDULES or len(convention.range) != 2:
+        raise InputError(f"kind is x0, eps or v, schedule none or linear, range (low, high); given {convention}")
+    return Inspected(stored, found, convention)
+
+
+def with_arguments(found: Recognised, arguments: dict[str, Any]) -> Recognised:
+    """The format with its network's sizes said."""
+    model = found.extra.get("model")
+    if model is None:
+        raise InputError(f"{found.format}: its sizes are in the file; arguments are for ADMUNet and NCSN++")
+    import deepinv
+
+    return replace(found, build=lambda: getattr(deepinv.models, model)(pretrained=None, **arguments))
+
+
+def card_of(stored: Stored) -> dict[str, Any]:
+    """The convention in the card that `convert` wrote beside a file; empty without one.
+
+    Raises:
+        InputError: a damaged card, or one of another file.
+    """
+    path = stored.path.with_suffix(".json")
+    if not path.is_file() or path.stat().st_size > CARD_LIMIT:
+        return {}
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: no readable card ({error}); remove it, or convert the weights again") from error
+    if not isinstance(card, dict) or "convention" not in card:
+        return {}
+    if card.get("sha256") != stored.sha256():
+        raise InputError(
+            f"{stored.path}: not the file its card {path.name} describes (sha256 differs); convert it again, or remove the card"
+        )
+    known = set(Convention.__dataclass_fields__)
+    if not isinstance(card["convention"], dict) or set(card["convention"]) - known:
+        raise InputError(f"{path}: its convention must have the fields {', '.join(sorted(known))} only")
+    return dict(card["convention"])
+
+
+def network_of(one: Inspected, qkv: str = "old") -> nn.Module:
+    """The network with the file's weights: shapes are compared on the meta device before data are read.
+
+    Raises:
+        InputError: a format that cannot be loaded from this file alone, or shapes that are not the network's.
+    """
+    found, stored = one.found, one.stored
+    if found.missing:
+        raise InputError(f"{stored.path}: recognised as {found.format}, but {found.missing}")
+    try:
+        with torch.device("meta"):
+            network = found.build()
+    except Exception as error:
+        raise InputError(f"{stored.path}: {found.format} cannot be built ({error}); {'; '.join(found.notes)}") from error
+    wanted = {key: tuple(value.shape) for key, value in network.named_parameters()}
+    missing = sorted(wanted.keys() - stored.shapes.keys())
+    extra = sorted(stored.shapes.keys() - network.state_dict().keys())
+    wrong = [key for key in wanted.keys() & stored.shapes.keys() if wanted[key] != stored.shapes[key]]
+    if missing or extra or wrong:
+        shown = f"missing {missing[:2] or 'none'}, unknown {extra[:2] or 'none'}"
+        shown += "".join(f", {key} is {stored.shapes[key]} in place of {wanted[key]}" for key in sorted(wrong)[:2])
+        raise InputError(f"{stored.path}: recognised as {found.format}, but not its shapes: {shown}. {' '.join(found.notes)}")
+    try:
+        state = {key: value.float() for key, value in stored.load().items()}
+    except Exception as error:
+        raise InputError(f"{stored.path}: cannot be read ({type(error).__name__}: {error}); copy the file again") from error
+    bad = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise InputError(f"{stored.path}: {bad[0]} has NaN or infinite values; take an earlier checkpoint")
+    network.load_state_dict(reorder_qkv(state) if qkv == "new" else state, strict=False, assign=True)
+    for module in network.modules():  # tables that no file holds must not stay on the meta device
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_meta:
+                module._buffers[name] = torch.zeros_like(buffer, device="cpu")
+    return found.wrap(network.eval().requires_grad_(False)).eval()
+
+
+def maker(net: nn.Module, channels: int, **options: Any) -> Callable[[Convention], Denoiser]:
+    """The denoiser of a convention."""
+
+    def make(convention: Convention) -> Denoiser:
+        schedule = DiscreteVP() if convention.schedule == "linear" else None
+        ends = {} if convention.sigma_range is None else {"sigma_range": convention.sigma_range}
+        width = convention.range[1] - convention.range[0]
+        return as_denoiser(
+            net,
+            convention.kind,
+            range=convention.range,
+            schedule=schedule,
+            clip=convention.range,
+            s0=0.25 * width,
+            channels=channels,
+            blind=convention.blind,
+            **ends,
+            **options,
+        )
+
+    return make
+
+
+def load_weights(
+    path: str | Path,
+    *,
+    kind: str | None = None,
+    range: tuple[float, float] | None = None,  # noqa: A002 (the field's word)
+    schedule: str | None = None,
+    sigma_range: tuple[float, float] | None = None,
+    arguments: dict[str, Any] | None = None,
+    qkv: str = "old",
+    check: bool = True,
+    precision: str = "float32",
+    channels_last: bool = False,
+) -> Denoiser:
+    """A weight file or a diffusers folder as a Denoiser on [0, 1] images; networks of a schedule become a DiffusionPrior.
+
+    Args:
+        path: a file of `containers.SUFFIXES`, or a folder of a diffusers UNet2DModel with its scheduler.
+        kind: "x0", "eps" or "v"; None: what the format (or the file's card, or the folder's scheduler) says.
+        range: of the network's images, such as (-1, 1).
+        schedule: "linear" for networks called with one of 1000 times, "none" for those called with sigma.
+        sigma_range: noise levels it is good for, in the network's own units.
+        arguments: of the network's class, where the file cannot tell its sizes.
+        qkv: "new" for guided-diffusion networks made with use_new_attention_order.
+        check: whether the network is put to the test on a smooth picture (five calls).
+        precision, channels_last: see NetworkDenoiser.
+
+    Raises:
+        InputError: a file that cannot be read or recognised, or a network that does not do what is said of it; the convention
+            that fits is named.
+    """
+    if qkv not in ("old", "new"):
+        raise InputError(f'qkv must be "old" or "new"; given {qkv!r}')
+    given = {"kind": kind, "range": range, "schedule": schedule, "sigma_range": sigma_range, "arguments": arguments}
+    if Path(path).is_dir():
+        from invsolve_deepinv.folders import open_folder
+
+        one, net, digest = open_folder(Path(path), **given)
+    else:
+        one = inspect_weights(path, **given)
+        net, digest = network_of(one, qkv), one.stored.sha256()
+    make = maker(net, one.found.channels, precision=precision, channels_last=channels_last)
+    if check:
+        result = self_test(make, one.convention, one.found.channels)
+        if not result.passed:
+            raise InputError(
+                f"{path} ({one.found.format}) {result.text(one.convention)}. Say what it is, or check=False to take it as it is"
+            )
+    denoiser = make(one.convention)
+    vars(denoiser)["weights_sha256"] = digest
+    return denoiser
+
+
+def try_weights(one: Inspected) -> SelfTest:
+    """The self-test of an inspected file."""
+    return self_test(maker(network_of(one), one.found.channels), one.convention, one.found.channels)
+
+
+def convert(path: str | Path, out: str | Path, *, dtype: str = "float32", **options: Any) -> Path:
+    """Write a file's weights as safetensors, with a card beside it that says the convention; returns its path.
+
+    Args:
+        path: the file.
+        out: ends in .safetensors.
+        dtype: "float32", "float16" or "bfloat16".
+        options: those of `inspect_weights`.
+
+    Raises:
+        InputError: see `inspect_weights`; another suffix, a name that is taken, or weights that do not fit the type.
+    """
+    import safetensors.torch
+
+    out = Path(out)
+    if out.suffix != ".safetensors" or out.exists():
+        raise InputError(f"{out}: give a new name that ends in .safetensors")
+    if dtype not in ("float32", "float16", "bfloat16"):
+        raise InputError(f"dtype must be float32, float16 or bfloat16; given {dtype!r}")
+    one = inspect_weights(path, **options)
+    kept: dict[str, Tensor] = {key: value.to(getattr(torch, dtype)).clone().contiguous() for key, value in one.stored.load().items()}
+    if not all(bool(torch.isfinite(value).all()) for value in kept.values()):
+        raise InputError(f"{path}: weights that are not finite in {dtype}; take bfloat16 or float32")
+    partial = out.with_suffix(".partial")
+    safetensors.torch.save_file(kept, partial)
+    os.replace(partial, out)
+    card = {
+        "format": one.found.format,
+        "convention": asdict(one.convention),
+        "sha256": open_weights(out).sha256(),
+        "source": {"file": Path(path).name, "sha256": one.stored.sha256()},
+    }
+    out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return out

@@ -1,0 +1,112 @@
+"""Does a network do what is said of it: a smooth picture with noise at five levels, and the conventions that fit it better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from invsolve.priors.base import Denoiser
+from invsolve.rng import Rng
+from invsolve_deepinv.formats import Convention
+
+SIDE = 64
+RANGES = ((0.0, 1.0), (-1.0, 1.0))
+# A denoiser leaves less than this much of the noise in a picture without detail; one of another convention leaves more.
+GOOD = 0.6
+CLEARLY = 0.7
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What was measured.
+
+    Args:
+        levels: (sigma, |x - D| / |noise|: 1 is promised for a smooth picture, |D - x0| / |noise|: 0 is promised).
+        left: mean of the last over the levels.
+        better: a convention that leaves clearly less, and how much; None without one.
+    """
+
+    levels: list[tuple[float, float, float]]
+    left: float
+    better: tuple[Convention, float] | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it denoises, and no other convention does clearly better."""
+        return self.left < GOOD and self.better is None
+
+    def text(self, stated: Convention) -> str:
+        """One line for a reader."""
+        table = ", ".join(f"sigma {sigma:.3g}: takes out {taken:.2f}, leaves {left:.2f}" for sigma, taken, left in self.levels)
+        if self.passed:
+            return f"denoises a smooth picture as promised (of the noise: {table})"
+        said = f"kind {stated.kind!r}, range {stated.range}, schedule {stated.schedule!r}"
+        if self.better is None:
+            return f"does not denoise as {said}, nor by any other convention tried (of the noise: {table}); are the weights trained?"
+        other, left = self.better
+        differ = [name for name in ("kind", "range", "schedule") if getattr(other, name) != getattr(stated, name)]
+        names = ", ".join(f"{name}={getattr(other, name)!r}" for name in differ)
+        return f"does not behave as {said}: it leaves {self.left:.2f} of the noise, and {left:.2f} with {names} ({table})"
+
+
+def smooth_picture(channels: int, side: int = SIDE) -> Tensor:
+    """(1, C, side, side) in [0.05, 0.95]: slow waves, other in each channel."""
+    across = torch.linspace(0, 1, side)
+    waves = [torch.sin(math.pi * (across[:, None] * (1 + 0.3 * c) + across * (0.7 - 0.2 * c)) + c) for c in range(channels)]
+    return (0.5 + 0.45 * torch.stack(waves))[None]
+
+
+def levels_of(denoiser: Denoiser, count: int = 5) -> list[float]:
+    """Five levels within the denoiser's range, between 0.02 and 1 where it reaches there."""
+    low, high = denoiser.sigma_range
+    low, high = (max(low, 0.02), min(high, 1.0)) if low < 1.0 and high > 0.02 else (low, high)
+    return [math.exp(math.log(low) + k / (count - 1) * (math.log(high) - math.log(low))) for k in range(count)]
+
+
+@torch.no_grad()
+def measured(denoiser: Denoiser, channels: int, levels: list[float]) -> list[tuple[float, float, float]]:
+    """Each level with what is taken out and what is left, in units of the noise."""
+    picture, found = smooth_picture(channels), []
+    for index, sigma in enumerate(levels):
+        noise = sigma * Rng(0, [index], purpose="self-test").normal_like(picture)
+        estimate = denoiser(picture + noise, sigma)
+        size = float(noise.norm())
+        found.append((sigma, float((picture + noise - estimate).norm()) / size, float((estimate - picture).norm()) / size))
+    return found
+
+
+def others(stated: Convention) -> Iterator[Convention]:
+    """The usual mistakes: another target, a range of twice the width, both."""
+    for kind in ("x0", "eps", "v") if stated.schedule != "none" else ("x0", "eps"):
+        for bounds in RANGES:
+            if (kind, bounds) != (stated.kind, tuple(stated.range)):
+                yield replace(stated, kind=kind, range=bounds)
+
+
+def self_test(make: Callable[[Convention], Denoiser], stated: Convention, channels: int) -> SelfTest:
+    """Measure a network as stated, and by the other conventions.
+
+    Args:
+        make: the denoiser of a convention.
+        stated: what is said of the network.
+        channels: of its images.
+    """
+    denoiser = make(stated)
+    levels = levels_of(denoiser)
+    found = measured(denoiser, channels, levels)
+    left = mean_left(found)
+    if left < GOOD / 4:
+        return SelfTest(found, left)  # hardly to be beaten: the others need not be tried
+    rivals = [(other, mean_left(measured(make(other), channels, levels))) for other in others(stated)]
+    best = min(rivals, key=lambda pair: pair[1])
+    return SelfTest(found, left, best if best[1] < min(CLEARLY * left, GOOD) else None)
+
+
+def mean_left(found: list[tuple[float, float, float]]) -> float:
+    """Mean over levels of what is left; infinite where it is not a number."""
+    value = sum(left for _, _, left in found) / len(found)
+    return value if math.isfinite(value) else math.inf
