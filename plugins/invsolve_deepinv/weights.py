@@ -135,7 +135,7 @@ def read_header(data: bytes, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: truncated, {len(data)} bytes with a header of {size}; copy the file again")
     try:
         header = json.loads(data[8 : 8 + size])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: its header is not JSON ({error})") from error
     if not isinstance(header, dict) or not all(isinstance(value, dict) for value in header.values()):
         raise InputError(f"{path}: its header is not a table of tensors")
