@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from invsolve.errors import InputError
+
 Measurement = Tensor | tuple[Tensor, ...]
 
 
@@ -32,6 +34,12 @@ def flat(y: Measurement) -> Tensor:
 
 
 def column(value: float | Tensor, like: Tensor) -> Tensor:
-    """A scalar or a (B,) tensor as something that multiplies like (B, ...) item by item."""
+    """A scalar or a (B,) tensor as something that multiplies like (B, ...) item by item.
+
+    Raises:
+        InputError: as many values as items are needed, or one.
+    """
     value = torch.as_tensor(value, dtype=like.real.dtype, device=like.device)
+    if value.ndim and like.ndim and value.numel() not in (1, len(like)):
+        raise InputError(f"one value for all items or one for each of {len(like)} is needed; given {tuple(value.shape)}")
     return value if value.ndim == 0 else value.reshape(-1, *[1] * (like.ndim - 1))

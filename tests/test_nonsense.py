@@ -4,9 +4,10 @@ import inspect
 
 import pytest
 import torch
+from invsolve_operators import BlockMean, GaussianBlur, Mask
 
 from invsolve import registry
-from invsolve.errors import InvsolveError
+from invsolve.errors import InputError, InvsolveError
 
 NONSENSE = ["a", -1, 0, float("nan"), 1.5, None, [], (1, 2), {}, torch.zeros(2, 3, 4, 5), torch.tensor(float("nan"))]
 NAMES = [entry.name for entry in registry().of("operator") if entry.name != "deepinv"]
@@ -33,3 +34,19 @@ def test_the_error_says_what_was_given():
         registry().load("operator", "identity")(5)
     with pytest.raises(InvsolveError, match="factor"):
         registry().build("operator", "block-mean", in_shape=(1, 8, 8), factor="a")
+
+
+@pytest.mark.parametrize("cls", [GaussianBlur, BlockMean, Mask])
+def test_tensors_of_another_kind_are_refused(cls):
+    operator = cls((3, 8, 8))
+    x = torch.rand(2, 3, 8, 8)
+    with pytest.raises(InputError, match="takes a tensor"):
+        operator([1, 2])
+    with pytest.raises(InputError, match="floating"):
+        operator((255 * x).long())
+    with pytest.raises(InputError, match="one for each of 2"):
+        operator.prox(x, operator(x), torch.ones(5))
+    if cls is not Mask:
+        for dtype in (torch.float16, torch.bfloat16):
+            with pytest.raises(InputError, match="float32 or float64"):
+                operator(x.to(dtype))

@@ -9,12 +9,20 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.measurement import column
-from invsolve.operator import Operator, Shape
+from invsolve.operator import Capability, Operator, Shape
 from invsolve.svd import rank_rule
+
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def expect(operator: Operator, x: Tensor) -> None:
-    """Raise InputError unless x is (B, *in_shape): broadcasting would otherwise hide a wrong channel count."""
+    """Raise InputError unless x is a floating (B, *in_shape): broadcasting would otherwise hide a wrong channel count."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"{operator.label} takes a tensor; given {type(x).__name__}: torch.as_tensor(...) makes one")
+    if not (x.is_floating_point() or x.is_complex()):
+        raise InputError(f"{operator.label} takes images in [0, 1] of a floating type; given {x.dtype}: x.float() / 255 for 8 bits")
+    if x.dtype in HALVES and Capability.MASK not in operator.traits:
+        raise InputError(f"{operator.label} computes in float32 or float64; given {x.dtype}. Networks may run in bfloat16 (precision=)")
     if x.shape[1:] != operator.in_shape:
         raise InputError(f"{operator.label} takes x of shape (B, {', '.join(map(str, operator.in_shape))}); given {tuple(x.shape)}")
 
