@@ -51,8 +51,10 @@ def main() -> None:
     operator = Mask((3, 64, 64), mask=mask)
     problem = Problem.simulate(operator, truth, GaussianNoise(SIGMA), generator=0)
     middle = train.mean(0, keepdim=True).expand_as(truth)
+    measured = problem.y
+    assert isinstance(measured, torch.Tensor)
     results = {
-        "mean face": torch.where(mask.bool(), problem.y, middle),
+        "mean face": torch.where(mask.bool(), measured, middle),
         "TV (ADMM)": ADMM(steps=200).solve(problem, load_prior("tv", weight=8.0), generator=0).x,
         f"DPS, {arguments.steps} steps": DPS(steps=arguments.steps, scale=arguments.scale, sigma_max=10.0)
         .solve(problem, prior, generator=0)
@@ -69,7 +71,7 @@ def main() -> None:
     for name, x in results.items():
         half, whole = hidden_psnr(x, truth, mask), -10 * (x.clamp(0, 1) - truth).square().flatten(1).mean(1).log10()
         lines.append(f"| {name} | {half.mean():.2f} ± {half.std():.2f} | {whole.mean():.2f} |")
-    rows = torch.cat([truth, problem.y, *results.values()])
+    rows = torch.cat([truth, measured, *results.values()])
     write_image(HERE / "results" / "faces64.png", picture_grid(rows.clamp(0, 1), len(truth)))
     lines += [
         "",

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from invsolve_deepinv.containers import open_weights
 from invsolve_deepinv.formats import Convention, recognise, reorder_qkv
 from invsolve_deepinv.own import Inspected, inspect_weights, load_weights, network_of
-from invsolve_deepinv.selftest import self_test
-from invsolve_deepinv.weights import FOLDER
+from invsolve_deepinv.selftest import promised_test, self_test
+from invsolve_deepinv.weights import FOLDER, load_network
 from safetensors.torch import save_file
 
 from invsolve import InputError, load_prior
@@ -229,8 +229,6 @@ def test_untrained_weights_are_refused(tmp_path):
 
 
 def test_the_shipped_networks_pass_the_test_and_are_found_out_when_misread():
-    from invsolve_deepinv.weights import load_network
-
     for name in ("natural", "dncnn"):
         network, card = load_network(name)
 
@@ -240,6 +238,21 @@ def test_the_shipped_networks_pass_the_test_and_are_found_out_when_misread():
         assert self_test(make, Convention(sigma_range=card.sigma_range), 3).passed
         stated = Convention("eps", sigma_range=card.sigma_range)
         assert "kind='x0'" in self_test(make, stated, 3).text(stated)
+
+
+def test_a_promise_on_the_card_is_measured_again():
+    """The digits' network leaves much of a smooth picture's noise; its card says how much, and another network is found out."""
+    network, card = load_network("mnist")
+    assert card.promise
+    assert card.size < 1_000_000
+
+    def result(scale):
+        return promised_test(as_denoiser(lambda x, sigma: scale * network(x, sigma), "x0", channels=1), 1, card.promise)
+
+    assert result(1.0).passed
+    assert "what its card promises" in result(1.0).text(Convention())
+    assert not result(0.97).passed
+    assert "other than what" in result(0.97).text(Convention())
 
 
 def test_commands(tmp_path):

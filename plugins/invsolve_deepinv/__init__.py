@@ -35,7 +35,7 @@ NEEDS = 'pip install "deepinv>=0.5.0"'
 
 @hookimpl
 def invsolve_register(registry: Any) -> None:
-    """The two shipped priors, the two adapters, and tomography."""
+    """The shipped priors, the two adapters, and tomography."""
     add = registry.add
     add(
         "prior",
@@ -49,6 +49,13 @@ def invsolve_register(registry: Any) -> None:
         "dncnn",
         "invsolve_deepinv.priors:DnCNNPrior",
         summary="DnCNN with a noise map, trained here; sigma up to 0.24",
+        needs=NEEDS,
+    )
+    add(
+        "prior",
+        "mnist",
+        "invsolve_deepinv.priors:Mnist",
+        summary="diffusion prior on handwritten digits of 32x32, a toy of under 1 MB",
         needs=NEEDS,
     )
     add("prior", "deepinv-denoiser", "invsolve_deepinv.denoisers:DeepinvModel", summary="any deepinv.models class by its name", needs=NEEDS)

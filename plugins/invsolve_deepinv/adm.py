@@ -65,7 +65,7 @@ class ADM(diffunet.DiffUNet):
                 choices = self._choices
                 count = choices["heads"] or inside // choices["head_channels"]
                 if count < 1 or inside % count:
-                    raise InputError(f"attention over {inside} channels does not divide into heads of {choices}; give head_channels or heads")
+                    raise InputError(f"attention: {inside} channels do not divide into heads of {choices}; give head_channels or heads")
                 made.append(diffunet.AttentionBlock(inside, count, use_new_attention_order=choices["new_order"]))
             elif kind == "residual":
                 sizes = {"up": up and last, "down": down and last}

@@ -55,14 +55,18 @@ def verified(name: str) -> str:
     from invsolve.priors.convert import NetworkDenoiser
     from invsolve_deepinv.formats import Convention
     from invsolve_deepinv.own import inspect_weights, try_weights
-    from invsolve_deepinv.selftest import self_test
+    from invsolve_deepinv.selftest import promised_test, self_test
     from invsolve_deepinv.weights import is_shipped, load_network
 
     if is_shipped(name):
         network, card = load_network(name)
         stated = Convention(sigma_range=card.sigma_range)
         channels = int(card.arguments.get("channels", 3))
-        result = self_test(lambda one: NetworkDenoiser(network, one.kind, sigma_range=card.sigma_range), stated, channels)
+
+        def make(one: Convention) -> NetworkDenoiser:
+            return NetworkDenoiser(network, one.kind, sigma_range=card.sigma_range)
+
+        result = promised_test(make(stated), channels, card.promise) if card.promise else self_test(make, stated, channels)
         text = f"{card.size} bytes, sha256 {card.sha256[:12]}, {card.parameters:,} parameters"
     else:
         one = inspect_weights(name)

@@ -54,20 +54,23 @@ class Shipped(NetworkDenoiser):
 
     Args:
         weights: name of a shipped file, or the path of a .safetensors file with its card beside it.
-        channels: 3, or 1 for grey images through the colour network (see GreyThroughColour).
+        channels: 3, or 1 for grey images through the colour network (see GreyThroughColour); None: as the network has them.
         precision: "float32", or "bfloat16" for autocast inside the network.
         channels_last: the networks' fastest memory format on CPUs.
 
     Raises:
-        InputError: weights that are missing, changed or of another network; channels other than 1 or 3.
+        InputError: weights that are missing, changed or of another network; channels that it does not serve.
     """
 
-    def __init__(self, weights: str, channels: int, precision: str, channels_last: bool) -> None:
-        if channels not in (1, 3):
-            raise InputError(f"channels must be 3 (colour) or 1 (grey through the colour network); given {channels}")
+    def __init__(self, weights: str, channels: int | None, precision: str, channels_last: bool) -> None:
         network, card = load_network(weights)
+        own = int(card.arguments.get("channels", 3))
+        channels = own if channels is None else channels
+        if channels not in (1, own):
+            served = "3 (colour) or 1 (grey through the colour network)" if own == 3 else f"{own}, as the network '{card.name}' has"
+            raise InputError(f"channels must be {served}; given {channels}")
         low, high = card.sigma_range
-        if channels == 1:
+        if channels == 1 and own == 3:
             network, low, high = GreyThroughColour(network), low / math.sqrt(3), high / math.sqrt(3)
         super().__init__(
             network,
@@ -129,6 +132,30 @@ class DnCNNPrior(Shipped):
         super().__init__(weights, channels, precision, channels_last)
 
 
+class Mnist(Shipped):
+    """A diffusion prior on handwritten digits, (1, 32, 32): 28 x 28 pixels with two of black around; a toy for tests and tutorials.
+
+    Args:
+        precision: "float32" or "bfloat16".
+        channels_last: memory format inside the network.
+        weights: another weight file of the same form.
+
+    Raises:
+        InputError: see Shipped.
+
+    References:
+        Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364.
+    """
+
+    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "mnist") -> None:
+        super().__init__(weights, 1, precision, channels_last)
+
+    @classmethod
+    def examples(cls) -> list[Prior]:
+        """As it is."""
+        return [cls()]
+
+
 class OwnNetwork(Shipped):
     """A weight file made by `invsolve_deepinv.export`, with its card beside it.
 
@@ -141,7 +168,7 @@ class OwnNetwork(Shipped):
     """
 
     def __init__(self, path: str, precision: str = "float32", channels_last: bool = True, channels: int | None = None) -> None:
-        super().__init__(path, 3 if channels is None else channels, precision, channels_last)
+        super().__init__(path, channels, precision, channels_last)
 
 
 def from_path(path: str, **options: Any) -> Denoiser:

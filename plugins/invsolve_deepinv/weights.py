@@ -44,6 +44,8 @@ class Card:
         reproduce: the command that trains it.
         storage: what rounding to `dtype` costs.
         psnr: measured PSNR in dB, see `evaluate.py`.
+        promise: (sigma, part of the noise that is left) on the smooth picture of `selftest.py`, measured when the file was made;
+            empty where the network denoises that picture as any denoiser would.
         weaknesses: what it is known to do badly.
     """
 
@@ -63,6 +65,7 @@ class Card:
     reproduce: str = ""
     storage: dict[str, Any] = field(default_factory=dict)
     psnr: dict[str, Any] = field(default_factory=dict)
+    promise: list[tuple[float, float]] = field(default_factory=list)
     weaknesses: list[str] = field(default_factory=list)
 
     def text(self) -> str:
