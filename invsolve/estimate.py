@@ -229,10 +229,9 @@ def quietest(one: Tensor, known: Tensor) -> tuple[Tensor, int]:
 
 
 def core_level(entries: Tensor, *, apart: bool = True) -> tuple[Tensor, int]:
-    """(sigma, number of entries in the core); complex entries count as two (noise of variance sigma^2 / 2 in each part). `apart`:
+    """(sigma, number of entries in the core); complex entries count as two, with noise of level sigma in each part. `apart`:
     refuse where nothing stands out."""
-    double = entries.is_complex()
-    values = (math.sqrt(2) * torch.view_as_real(entries).flatten()) if double else entries.flatten()
+    values = (torch.view_as_real(entries) if entries.is_complex() else entries).flatten()
     if values.numel() < ENOUGH:
         raise InputError(f"only {values.numel()} entries; {ENOUGH} are needed")
     size = values.abs()

@@ -49,7 +49,7 @@ class NoiseModel(nn.Module, metaclass=Remembering):
 
 
 class GaussianNoise(NoiseModel):
-    """y = clean + sigma n, n ~ N(0, I); nll = |y - clean|^2 / (2 sigma^2).
+    """y = clean + sigma n, n ~ N(0, I); nll = |y - clean|^2 / (2 sigma^2). A complex number is a pair: sigma in each part.
 
     Args:
         sigma: standard deviation in data units ([0, 1] images), a float or (B,) for one level per item.
@@ -81,8 +81,9 @@ class GaussianNoise(NoiseModel):
         return self if self.batch is None else GaussianNoise(self.sigma[list(items)])
 
     def sample(self, clean: Measurement, rng: Rng) -> Measurement:
-        """clean + sigma n; for complex data n has variance 1/2 in each part."""
-        return mapped(lambda part: part + column(self.sigma, part) * rng.normal_like(part), clean)
+        """clean + sigma n; of complex data sigma is the standard deviation of each part, as the density says."""
+        # Rng's complex numbers have variance 1 in all.
+        return mapped(lambda part: part + column(self.sigma, part) * (2**0.5 if part.is_complex() else 1.0) * rng.normal_like(part), clean)
 
     def nll(self, y: Measurement, clean: Measurement) -> Tensor:
         """|y - clean|^2 / (2 sigma^2); sigma = 0 is refused by solvers that need it."""

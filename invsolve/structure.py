@@ -232,14 +232,16 @@ class ColourBefore(Structured):
     """P C with C from several channels to one and P on that one.
 
     V^T x is C's, whose first channel then goes through P's; the others are C's null space. The spectrum is flat, (n,).
+    U_C is a number, 1 or -1.
     """
 
     rule = "channels and pixels apart"
 
     def svd(self) -> SVD:
-        """s = s_C s_P on P's spectrum, 0 on the channels that C does not see."""
+        """s = s_C s_P on P's spectrum, 0 on the channels that C does not see; U = U_C U_P."""
         space, colour = (part.svd() for part in self.parts)
         channels, height, width = self.in_shape
+        sign = float(colour.U(torch.ones(1, channels, height, width, dtype=torch.float64, device=space.s.device))[0, 0, 0, 0])
         count = height * width
         product = colour.s[0, 0, 0].to(space.s.device) * space.s.double()
         first = product.flatten(-(product.ndim - (self.parts[0].batch is not None)))
@@ -254,7 +256,7 @@ class ColourBefore(Structured):
         spec = space.s.shape[1:] if self.parts[0].batch is not None else space.s.shape
 
         def left_transposed(y: Tensor) -> Tensor:
-            known = space.Ut(y).flatten(1)
+            known = sign * space.Ut(y).flatten(1)
             return seen(torch.cat([known, known.new_zeros(len(y), (channels - 1) * count)], dim=1))
 
         def right(c: Tensor) -> Tensor:
@@ -265,7 +267,7 @@ class ColourBefore(Structured):
             c = colour.Vt(x)
             return torch.cat([space.Vt(c[:, :1]).flatten(1), c[:, 1:].flatten(1)], dim=1)
 
-        return SVD(s, lambda c: space.U(inner_spectrum(seen(c))), left_transposed, right, right_transposed)
+        return SVD(s, lambda c: sign * space.U(inner_spectrum(seen(c))), left_transposed, right, right_transposed)
 
 
 def ranked(s: Tensor, operator: Operator) -> Tensor:

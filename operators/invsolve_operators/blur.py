@@ -15,7 +15,7 @@ from invsolve.errors import InputError
 from invsolve.operator import Operator, image_shape
 from invsolve.svd import SVD
 from invsolve_operators import kernels
-from invsolve_operators.common import damping, expect, over, rank_text, ranked, select_arguments, size
+from invsolve_operators.common import damping, expect, over, rank_is_sure, rank_text, ranked, select_arguments, size
 from invsolve_operators.fourier import (
     averages,
     both_kernels,
@@ -74,11 +74,12 @@ class KernelBlur(Operator):
         return select_arguments(self, items, "kernel")
 
     def compose(self, inner: Operator) -> Operator | None:
-        """A blur of a blur is the blur by both kernels."""
+        """A blur of a blur is the blur by both kernels; None where its rank would be a matter of rounding."""
         if not isinstance(inner, KernelBlur) or inner.in_shape != self.in_shape:
             return None
         _, height, width = self.in_shape
-        return KernelBlur(self.in_shape, both_kernels(self.kernel, inner.kernel, height, width)).to(self.device)
+        product = KernelBlur(self.in_shape, both_kernels(self.kernel, inner.kernel, height, width)).to(self.device)
+        return product if rank_is_sure(product, self.s, inner.s) else None
 
     def _complex(self, name: str, x: Tensor) -> Tensor:
         return torch.view_as_complex(self.like(name, x))

@@ -45,6 +45,16 @@ def ranked(s: Tensor, rows: int, columns: int, *, batched: bool = False) -> Tens
     return torch.stack([rank_rule(one, rows, columns) for one in s]) if batched else rank_rule(s, rows, columns)
 
 
+def rank_is_sure(product: Operator, outer: Tensor, inner: Tensor) -> bool:
+    """Whether no singular value of a product lies within the rounding of its factors, whose singular values these are.
+
+    Rounding of a product is relative to |A| |B|, which may be far above |A B|: what is 0 in a factor is then not 0 in the product.
+    """
+    s = product.svd().s
+    floor = torch.finfo(s.dtype).eps * max(size(product.out_shape), size(product.in_shape)) * float(outer.max() * inner.max())
+    return not bool(((s > 0) & (s <= floor)).any())
+
+
 def rank_text(s: Tensor, repeats: int = 1) -> str:
     """How many singular values count, for an operator's repr."""
     return f"{repeats * int((s > 0).sum())} of {repeats * s.numel()} singular values above eps max(m, n) s_max"

@@ -14,7 +14,7 @@ from torch import Tensor
 from invsolve.errors import InputError, did_you_mean
 from invsolve.operator import Operator, Shape, image_shape
 from invsolve.svd import SVD
-from invsolve_operators.common import damping, expect, rank_text, ranked, size
+from invsolve_operators.common import damping, expect, rank_is_sure, rank_text, ranked, size
 from invsolve_operators.kernels import gaussian_1d
 
 BOUNDARIES = ("zero", "reflect", "symmetric", "circular")
@@ -97,11 +97,12 @@ class Separable(Operator):
         return z + self._solve(y - self(z), damping(tau, z))
 
     def compose(self, inner: Operator) -> Operator | None:
-        """Two separable operators are one, by the products of their matrices."""
+        """Two separable operators are one, by the products of their matrices; None where its rank would be a matter of rounding."""
         if not isinstance(inner, Separable):
             return None
         products = (self.vertical @ inner.vertical, self.horizontal @ inner.horizontal)
-        return Separable(inner.in_shape, *(m[:, 0] if m.ndim == 4 else m for m in products)).to(self.device)
+        product = Separable(inner.in_shape, *(m[:, 0] if m.ndim == 4 else m for m in products)).to(self.device)
+        return product if rank_is_sure(product, self.s, inner.s) else None
 
     def _solve(self, residual: Tensor, weight: Tensor) -> Tensor:
         """V [s / (s^2 + weight)] U^T of a measurement, 0 where s = 0."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import column, parts
+from invsolve.measurement import column, flat, parts
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
@@ -20,6 +20,9 @@ from invsolve.solution import Step
 from invsolve.solver import Requires
 from invsolve.solvers.diffusion.common import Sampler, estimate
 from invsolve.svd import SVD, reciprocal
+
+# A measurement computed in its own precision and taken to the spectrum: a few roundings of its root mean square a component.
+ROUNDINGS = 4
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class DDRM(Sampler):
         sigma < sigma_y / s:  x-0 + sqrt(1 - eta^2) sigma (y- - x-0) s / sigma_y + eta sigma z
         sigma >= sigma_y / s: (1 - eta_b) x-0 + eta_b y- + sqrt(sigma^2 - eta_b^2 sigma_y^2 / s^2) z
 
-    With noise the last step (sigma = 0) returns x0_hat; without noise and eta_b = 1 the answer satisfies H x = y.
+    With noise the last step (sigma = 0) returns x0_hat; without noise and eta_b = 1 the answer satisfies H x = y, but for components
+    that y does not resolve in its precision: those where a rounding of y, divided by s, exceeds the last noise level of the grid.
+    They are taken as measured with that much noise.
 
     Args:
         steps: network evaluations; the authors' 20 is not improved by more.
@@ -65,7 +70,7 @@ class DDRM(Sampler):
         """The last x is the answer."""
         sigmas = self.sigmas(prior)
         svd = problem.operator.svd()
-        measured = Measured.of(svd, problem)
+        measured = Measured.of(svd, problem, sigmas[-2])
         total = len(sigmas) - 1
         first, state = self._first(measured, problem, svd, sigmas[0], rng, start)
         x = svd.V(state)
@@ -115,10 +120,13 @@ class Measured:
     seen: Tensor
 
     @classmethod
-    def of(cls, svd: SVD, problem: Problem) -> Measured:
-        """From the problem's y and sigma."""
+    def of(cls, svd: SVD, problem: Problem, finest: float) -> Measured:
+        """From the problem's y and sigma; rounding of y counts as noise where it is more than `finest` in the image."""
         y = parts(problem.y)[0]
         inverse = reciprocal(svd.values(y))
         value = inverse * svd.Ut(y)
         level = column(problem.sigma, value) * inverse
+        rounding = ROUNDINGS * torch.finfo(value.dtype).eps * flat(y).abs().square().mean(1).sqrt()
+        unresolved = column(rounding, value) * inverse
+        level = torch.where(unresolved > finest, torch.maximum(level, unresolved), level)
         return cls(value, level, reciprocal(level), svd.values(y) > 0)
