@@ -13,8 +13,8 @@ from invsolve_operators import Mask
 from torch import Tensor
 
 from invsolve import GaussianNoise, Problem, load_prior
-from invsolve.bench.prior_samples import draw_samples, gradient_kurtosis, picture_grid, spectrum_slope
-from invsolve.images import write_image
+from invsolve.bench.prior_samples import draw_samples, gradient_kurtosis, spectrum_slope
+from invsolve.images import picture_grid, write_image
 from invsolve.solvers import ADMM, DDRM, DPS
 from invsolve.training.data import read_images
 

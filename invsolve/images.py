@@ -240,6 +240,14 @@ def write_image(path: str | Path, image: Tensor) -> None:
         raise InputError(f"cannot write {path}: the suffix must be .png, .npy or .safetensors")
 
 
+def picture_grid(images: Tensor, columns: int) -> Tensor:
+    """(C, rows H, columns W): pictures side by side; places left over are black."""
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    filled = torch.cat([images, images.new_zeros(rows * columns - count, channels, height, width)])
+    return filled.reshape(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
+
+
 def _pixels(image: Tensor) -> np.ndarray:
     """uint8 (H, W) or (H, W, 3)."""
     if image.ndim == 4 and len(image) == 1:

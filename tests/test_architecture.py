@@ -58,7 +58,7 @@ PUBLIC = {
 LIGHT = {"torch", "numpy", "scipy", "pluggy", "invsolve"}
 OWN_LIBRARIES = {
     "bench": {"deepinv", "jinja2", "matplotlib", "PIL", "pydantic", "rich", "tqdm", "safetensors", "click", "yaml", "scipy"},
-    "training": {"deepinv", "safetensors", "PIL", "tqdm"},
+    "training": {"deepinv", "safetensors", "PIL", "tqdm", "pydantic", "accelerate"},
     "commands": {"click", "rich", "tqdm", "PIL"},
     "cli.py": {"click", "rich"},
     "callbacks.py": {"tqdm"},

@@ -13,10 +13,10 @@ from invsolve_deepinv import export
 from invsolve_deepinv.evaluate import convolutions, mean_psnr
 from invsolve_deepinv.networks import NETWORKS
 from invsolve_deepinv.priors import DnCNNPrior
-from invsolve_deepinv.train import RECIPES
 from invsolve_deepinv.weights import FOLDER, HEADER_LIMIT, Card, load_network, read_card
 
 from invsolve.errors import InputError
+from invsolve.training.config import TrainConfig
 
 TINY = {"channels": 3, "depth": 3, "nf": 4}
 
@@ -145,48 +145,60 @@ def test_missing_files_are_named(tmp_path, state):
         load_network(path)
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.json")))
 def test_shipped_cards_say_what_they_must(name):
     card = read_card(FOLDER / f"{name}.json")
     file = FOLDER / f"{name}.safetensors"
     assert card.size == file.stat().st_size < 10_000_000
     assert card.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
-    network, arguments, _, recipe = RECIPES[name]
-    assert card.network == network
-    assert card.arguments == json.loads(json.dumps(arguments))
-    assert card.sigma_range == (recipe.sigmas.low, recipe.sigmas.high)
     assert card.parameters == sum(value.numel() for value in load_network(name)[0].parameters())
     assert card.dtype == ("F32" if card.parameters <= 2_500_000 else card.dtype)
     assert {"steps", "images", "hours"} <= card.training.keys()
-    assert "BSDS500" in card.data
-    assert "never val" in card.data
+    assert "never val" in card.data or "BSDS" not in card.data
     assert card.licence
     assert card.reproduce
     assert card.weaknesses
 
 
-def test_export_writes_the_average_and_a_card_that_loads(tmp_path, monkeypatch):
+CONFIG = """
+name = "dncnn"
+[network]
+class = "invsolve_deepinv.networks:NoiseMapDnCNN"
+arguments = { channels = 3, depth = 3, nf = 4 }
+[data]
+side = 40
+[[data.source]]
+path = "photographs"
+[objective]
+sigmas = { kind = "uniform", low = 0.01, high = 0.2 }
+[run]
+steps = 5
+"""
+
+
+def test_export_writes_the_average_and_a_card_that_loads(tmp_path):
     torch.manual_seed(1)
     network, average = (NETWORKS["dncnn"](**TINY) for _ in range(2))
-    recipe = replace(RECIPES["dncnn"][3], steps=5)
-    monkeypatch.setitem(RECIPES, "dncnn", ("dncnn", TINY, 40, recipe))
-    content = {"network": network.state_dict(), "ema": average.state_dict(), "step": 5, "seconds": 36.0, "loss": 0.5}
+    (tmp_path / "config.toml").write_text(CONFIG)
+    config = TrainConfig.load(tmp_path / "config.toml")
+    content = {"network": network.state_dict(), "ema": average.state_dict(), "step": 5, "seconds": 36.0, "loss": 0.5, "streams": [0]}
     torch.save(content, tmp_path / "checkpoint.pt")
-    card = export.export("dncnn", tmp_path, tmp_path / "out")
-    assert card.training["images"] == 5 * recipe.batch
+    file, card_file = export.export_run(tmp_path, config, tmp_path / "out")
+    card = read_card(card_file)
+    assert card.training["images"] == 5 * config.run.batch
     assert card.training["hours"] == 0.01
-    loaded, again = load_network(tmp_path / "out" / "dncnn.safetensors")
+    loaded, again = load_network(file)
     assert again == card
     assert all(torch.equal(value, average.state_dict()[key]) for key, value in loaded.state_dict().items())
     table = {"weights_sha256": card.sha256, "psnr_db": {"dncnn": {"25": 30.0}}}
-    assert export.add_table("dncnn", table, tmp_path / "out").psnr == table
-    assert read_card(tmp_path / "out" / "dncnn.json").psnr == table
+    assert export.add_table(file, table).psnr == table
+    assert read_card(file).psnr == table
     with pytest.raises(InputError, match="run evaluate again"):
-        export.add_table("dncnn", {"weights_sha256": "0" * 64}, tmp_path / "out")
+        export.add_table(file, {"weights_sha256": "0" * 64})
     content["ema"]["net.in_conv.bias"].fill_(np.nan)
     torch.save(content, tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match="not finite"):
-        export.export("dncnn", tmp_path, tmp_path / "out")
+        export.export_run(tmp_path, config, tmp_path / "out")
 
 
 def test_storage_is_sixteen_bit_above_two_and_a_half_million():

@@ -29,8 +29,9 @@ from invsolve.bench.prior_measures import (
     noisy,
     usable,
 )
-from invsolve.bench.prior_samples import Drawn, draw_samples, gradient_kurtosis, patches, picture_grid, spectrum_slope
+from invsolve.bench.prior_samples import Drawn, draw_samples, gradient_kurtosis, patches, spectrum_slope
 from invsolve.errors import InputError
+from invsolve.images import picture_grid
 from invsolve.priors.base import Denoiser
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -86,11 +86,3 @@ def draw_samples(prior: Denoiser, side: int, count: int, seed: int = 0) -> list[
         large = min(shape[-2:]) >= 16
         found.append(Drawn(name, images, spectrum_slope(images) if large else math.nan, gradient_kurtosis(images)))
     return found
-
-
-def picture_grid(images: Tensor, columns: int) -> Tensor:
-    """(C, rows H, columns W): pictures side by side; places left over are black."""
-    count, channels, height, width = images.shape
-    rows = -(-count // columns)
-    filled = torch.cat([images, images.new_zeros(rows * columns - count, channels, height, width)])
-    return filled.reshape(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)

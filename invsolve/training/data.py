@@ -1,96 +1,186 @@
-"""Random crops from folders and zip files of photographs, decoded once and kept in memory as uint8."""
+"""Training images from folders, zip and npz files, decoded once and kept in memory as uint8, and random crops of them."""
 
 import io
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from invsolve.errors import InputError
+from invsolve.errors import InputError, did_you_mean
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+MODES = {1: "L", 3: "RGB"}
+FLIPS = ("all", "horizontal", "none")
+ADVICE = "remove it or put a good copy in its place"
 
 
 def files_of(source: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every image file of a folder or a zip file."""
+    """Name and content of every image file of a folder or a zip file, in name order."""
     if source.suffix == ".zip" and source.is_file():
+        name = ""
         try:
             with zipfile.ZipFile(source) as archive:
                 for name in sorted(archive.namelist()):
                     if Path(name).suffix.lower() in SUFFIXES:
                         yield f"{source}:{name}", archive.read(name)
-        except zipfile.BadZipFile as error:
-            raise InputError(f"{source}: not a readable zip file ({error}); copy it again") from error
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
+            place = f"{source}:{name}" if name else str(source)
+            raise InputError(f"{place}: not a readable zip file ({error}); copy it again") from error
     elif source.is_dir():
         for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in SUFFIXES and path.is_file():
                 yield str(path), path.read_bytes()
 
 
-def read_images(source: str | Path, mode: str = "RGB") -> Iterator[Image.Image]:
-    """Images of a folder (recursively) or a zip file, in name order.
+def arrays_of(source: Path) -> np.ndarray:
+    """`images` of an npz file: (N, H, W), (N, H, W, 1) or (N, H, W, 3), uint8.
 
     Raises:
-        FileNotFoundError: the source does not exist or holds no image.
-        InputError: a file that cannot be read as an image; it is named.
+        InputError: not such a file. Arrays of objects, which would run code, are not read.
+    """
+    try:
+        with np.load(source, allow_pickle=False) as content:
+            if "images" not in content.files:
+                near = did_you_mean("images", content.files) or f"; there are: {', '.join(content.files) or 'none'}"
+                raise InputError(f"{source}: no array 'images'{near}")
+            images = content["images"]
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file makes numpy raise nearly anything
+        raise InputError(f"{source}: not a readable npz file ({error}); copy it again") from error
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in MODES) or 0 in images.shape:
+        raise InputError(f"{source}: images must be uint8 (N, H, W) or (N, H, W, 1 or 3), N > 0; given {images.dtype} {images.shape}")
+    return images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
+
+
+def read_images(source: str | Path, mode: str = "RGB") -> Iterator[Image.Image]:
+    """Images of a folder (recursively), a zip or an npz file, in name order; orientation tags are applied.
+
+    Raises:
+        InputError: the source does not exist or holds no image, or a file cannot be read as an image; it is named.
     """
     source = Path(source)
+    if source.suffix == ".npz" and source.is_file():
+        yield from (Image.fromarray(array).convert(mode) for array in arrays_of(source))
+        return
     count = 0
     for name, data in files_of(source):
         try:
-            image = Image.open(io.BytesIO(data)).convert(mode)
+            image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert(mode)
         except Exception as error:
-            raise InputError(f"{name}: not a readable image ({error}); remove it or put a good copy in its place") from error
+            raise InputError(f"{name}: not a readable image ({error}); {ADVICE}") from error
         count += 1
         yield image
     if not count:
-        raise FileNotFoundError(f"{source}: no image found; give a folder or a zip with one of {sorted(SUFFIXES)}")
+        missing = "" if source.exists() else " (there is no such path)"
+        raise InputError(f"{source}: no image found{missing}; give a folder or a zip with one of {sorted(SUFFIXES)}, or an npz")
+
+
+def padded(image: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, C) with black around it where a side is smaller than `side`; an odd pixel goes to the bottom or right."""
+    missing = [max(0, side - extent) for extent in image.shape[:2]]
+    if not any(missing):
+        return image
+    return np.pad(image, [*((lack // 2, lack - lack // 2) for lack in missing), (0, 0)])
+
+
+def pixels(image: Image.Image, pad: int = 0) -> np.ndarray:
+    """(H, W, C) uint8."""
+    array = np.asarray(image)
+    return padded(array[..., None] if array.ndim == 2 else array, pad)
 
 
 class Crops:
-    """Random square crops with flips, from several sources.
+    """Random square crops (or whole images) with flips, from several sources.
 
     Args:
-        sources: (folder or zip, weight, scales): images are drawn from a source in proportion to its weight, after
+        sources: (folder, zip or npz, weight, scales): images are drawn from a source in proportion to its weight, after
             having been resized (Lanczos) by each of the scales once.
-        size: side of a crop in pixels; smaller images are left out.
+        size: side of a crop in pixels, smaller images are left out; None takes whole images, all of one size.
+        channels: 3, or 1 for grey (Pillow's 0.299 R + 0.587 G + 0.114 B).
+        flips: "all" (mirrored, and turned by quarters), "horizontal" (mirrored left to right) or "none".
+        pad: images with a side below this many pixels get black around them.
 
     Raises:
-        FileNotFoundError, InputError: see `read_images`; a source without an image of the size.
+        InputError: see `read_images`; a source without an image of the size, whole images of several sizes.
     """
 
-    def __init__(self, sources: list[tuple[str | Path, float, tuple[float, ...]]], size: int) -> None:
-        self.size = size
-        self.pools: list[list[np.ndarray]] = []
-        weights = []
-        for path, weight, scales in sources:
-            pool = []
-            for image in read_images(path):
-                for scale in scales:
-                    width, height = (round(side * scale) for side in image.size)
-                    if min(width, height) >= size:
-                        resized = image if scale == 1 else image.resize((width, height), Image.Resampling.LANCZOS)
-                        pool.append(np.asarray(resized))
-            if not pool:
-                raise InputError(f"{path}: no image of at least {size} x {size} pixels at scales {scales}")
-            self.pools.append(pool)
-            weights.append(weight)
-        self.weights = np.array(weights) / sum(weights)
+    def __init__(
+        self,
+        sources: Sequence[tuple[str | Path, float, Sequence[float]]],
+        size: int | None,
+        *,
+        channels: int = 3,
+        flips: str = "all",
+        pad: int = 0,
+    ) -> None:
+        if channels not in MODES or flips not in FLIPS:
+            raise InputError(f"channels must be 1 or 3, flips one of {', '.join(FLIPS)}; given {channels}, {flips!r}")
+        self.size, self.channels, self.flips, self.pad = size, channels, flips, pad
+        self.pools = [self._pool(path, scales) for path, _, scales in sources]
+        weights = np.array([weight for _, weight, _ in sources], dtype=float)
+        self.weights = weights / weights.sum()
+        shapes = sorted({image.shape for pool in self.pools for image in pool}) if size is None else []
+        if len(shapes) > 1:
+            sizes = f"{shapes[0][:2]} and {shapes[-1][:2]}"
+            raise InputError(f"whole images must all have one size; there are {sizes}: give the side of a crop")
+        if shapes and flips == "all" and shapes[0][0] != shapes[0][1]:
+            raise InputError(f"whole images of {shapes[0][:2]} pixels cannot be turned; give flips = 'horizontal' or 'none', or a crop")
+
+    def _pool(self, path: str | Path, scales: Sequence[float]) -> list[np.ndarray]:
+        pool = []
+        for image in read_images(path, MODES[self.channels]):
+            for scale in scales:
+                width, height = (round(extent * scale) for extent in image.size)
+                if min(width, height) < 1:
+                    continue
+                resized = image if scale == 1 else image.resize((width, height), Image.Resampling.LANCZOS)
+                array = pixels(resized, self.pad)
+                if min(array.shape[:2]) >= (self.size or 1):
+                    pool.append(array)
+        if not pool:
+            raise InputError(f"{path}: no image of at least {self.size} x {self.size} pixels at scales {tuple(scales)}")
+        return pool
 
     def sample(self, count: int, rng: np.random.Generator) -> Tensor:
-        """(count, C, size, size) float32 in [0, 1]; large images are drawn more often, in proportion to their area."""
+        """(count, C, size, size) float32 in [0, 1]; every image of a source is drawn equally often."""
         crops = [self._one(rng) for _ in range(count)]
         return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(255)
 
     def _one(self, rng: np.random.Generator) -> np.ndarray:
         pool = self.pools[rng.choice(len(self.pools), p=self.weights)]
-        image = pool[rng.integers(len(pool))]
-        top, left = (rng.integers(side - self.size + 1) for side in image.shape[:2])
-        crop = image[top : top + self.size, left : left + self.size]
-        if rng.random() < 0.5:
+        crop = pool[rng.integers(len(pool))]
+        if self.size is not None:
+            top, left = (rng.integers(side - self.size + 1) for side in crop.shape[:2])
+            crop = crop[top : top + self.size, left : left + self.size]
+        if self.flips != "none" and rng.random() < 0.5:
             crop = crop[:, ::-1]
-        return np.ascontiguousarray(np.rot90(crop, int(rng.integers(4))) if rng.random() < 0.5 else crop)
+        if self.flips == "all" and rng.random() < 0.5:
+            crop = np.rot90(crop, int(rng.integers(4)))
+        return np.ascontiguousarray(crop)
+
+
+def validation_images(source: str | Path, count: int = 8, side: int | None = 128, channels: int = 3, pad: int = 0) -> Tensor:
+    """(N, C, side, side) in [0, 1]: centre crops of the first `count` images; side None takes them whole.
+
+    Raises:
+        InputError: see `read_images`; an image smaller than the side, whole images of several sizes.
+    """
+    crops: list[np.ndarray] = []
+    for image, _ in zip(read_images(source, MODES[channels]), range(count), strict=False):
+        array = pixels(image, pad)
+        height, width = array.shape[:2]
+        if min(height, width) < (side or 1):
+            raise InputError(f"{source}: a validation image has {height} x {width} pixels, fewer than side = {side}")
+        if side is not None:
+            top, left = (height - side) // 2, (width - side) // 2
+            array = array[top : top + side, left : left + side]
+        crops.append(array)
+    if len({array.shape for array in crops}) > 1:
+        raise InputError(f"{source}: validation images of several sizes; give side")
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255

@@ -1,4 +1,6 @@
-"""The training loop: Adam, an exponential moving average, validation PSNR, atomic checkpoints, resume."""
+"""The training loop: Adam, an exponential moving average, validation PSNR, atomic checkpoints, exact resume."""
+
+from __future__ import annotations
 
 import copy
 import csv
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from invsolve.errors import DivergedError, InputError
 from invsolve.training.data import Crops
 from invsolve.training.objectives import LogSigma, UniformSigma, denoising_loss
+from invsolve.training.processes import Alone, these_processes
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Recipe:
         sigmas: distribution of the noise levels, in [0, 1] units.
         s0: standard deviation of the data about their mean level, in [0, 1] units.
         hours: wall-clock hours of training (saving and validating left out); ignored where `steps` is given.
-        batch: patches per step.
+        batch: patches per step and process.
         lr: highest rate of Adam.
         warmup: steps over which the rate rises.
         ema_images: half-life of the average of the weights, in images.
@@ -35,6 +38,10 @@ class Recipe:
         save_seconds: seconds between checkpoints.
         seed: of crops, noise levels and noise.
         steps: number of steps instead of hours: the run is then reproducible to the bit, interrupted or not.
+        target: "x0", "eps" or "v", see `objectives.loss_weight`.
+        levels: noise levels of the validation PSNR, in 1/255.
+        channels_last: memory format of the network, the faster one for convolutions.
+        picture_seconds: seconds between pictures.
     """
 
     sigmas: LogSigma | UniformSigma
@@ -49,13 +56,17 @@ class Recipe:
     save_seconds: float = 180
     seed: int = 0
     steps: int | None = None
+    target: str = "v"
+    levels: tuple[float, ...] = (15, 25, 50)
+    channels_last: bool = True
+    picture_seconds: float = 600
 
 
 def psnr_at(network: nn.Module, images: Tensor, sigma: float, *, bf16: bool) -> float:
     """Mean over images of the PSNR in dB (peak 1) of D(x0 + sigma n); the noise is the same at every call."""
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        out = network(images + sigma * noise, torch.full((len(images),), sigma)).float()
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
+    with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        out = network(images + sigma * noise, torch.full((len(images),), sigma, device=images.device)).float()
     mse = (out.clamp(0, 1) - images).square().flatten(1).mean(1)
     return float((-10 * mse.log10()).mean())
 
@@ -68,22 +79,43 @@ class Training:
         crops: where patches come from.
         recipe: batch size, rate, duration.
         out: the folder; `checkpoint.pt` and `log.csv` are written there.
-        validation: (N, C, H, W) images in [0, 1] for the PSNR column of the log.
+        validation: (N, C, H, W) images in [0, 1] for the PSNR columns of the log; None for none.
+        pictures: called with the averaged network every now and then, to write pictures.
+        processes: this process, or its place among several; None finds out.
 
     Raises:
-        InputError: the folder's checkpoint is damaged or of another network.
+        InputError: the folder's checkpoint is damaged or of another network, or the folder cannot be written.
     """
 
-    def __init__(self, network: nn.Module, crops: Crops, recipe: Recipe, out: str | Path, validation: Tensor) -> None:
-        self.network = network.to(memory_format=torch.channels_last)
+    def __init__(
+        self,
+        network: nn.Module,
+        crops: Crops,
+        recipe: Recipe,
+        out: str | Path,
+        validation: Tensor | None = None,
+        pictures: Callable[[nn.Module], None] | None = None,
+        processes: Alone | None = None,
+    ) -> None:
+        self.processes = processes or these_processes()
+        self.device = self.processes.device
+        self.format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.network = network.to(self.device).to(memory_format=self.format)  # pyright: ignore[reportCallIssue]
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.crops, self.recipe, self.validation = crops, recipe, validation
+        self.model = self.processes.wrap(self.network)
+        self.crops, self.recipe, self.pictures = crops, recipe, pictures
+        self.validation = None if validation is None else validation.to(self.device)
         self.out = Path(out)
-        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{out}: no folder for a run ({error}); give another") from error
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=recipe.lr, fused=True)
-        self.rng = np.random.default_rng(recipe.seed)
-        self.noise = torch.Generator().manual_seed(recipe.seed)
+        seed = recipe.seed if self.processes.count == 1 else [recipe.seed, self.processes.rank]
+        self.rng = np.random.default_rng(seed)
+        self.noise = torch.Generator().manual_seed(recipe.seed + 1_000_003 * self.processes.rank)
         self.step, self.seconds, self.loss = 0, 0.0, math.nan
+        self.rows: list[dict[str, float]] = []
         if self.checkpoint.exists():
             self._load()
 
@@ -92,94 +124,155 @@ class Training:
         """The file a run goes on from."""
         return self.out / "checkpoint.pt"
 
-    def run(self, report: Callable[[str], None] = print) -> nn.Module:
-        """Train until the recipe's hours (or steps) are used up; returns the averaged network."""
+    def run(self, report: Callable[[str], None] = print, tick: Callable[[Training], None] | None = None) -> nn.Module:
+        """Train until the recipe's hours (or steps) are used up; returns the averaged network.
+
+        An interruption from the keyboard saves first.
+
+        Args:
+            report: gets a line at every checkpoint.
+            tick: called after every step, for a progress bar.
+        """
         last = time.monotonic()
-        saved = self.seconds
-        while self._done() < 1:
-            self._train_step()
-            now = time.monotonic()
-            self.seconds, last = self.seconds + now - last, now
-            if self.seconds - saved > self.recipe.save_seconds:
+        saved = shown = self.seconds
+        try:
+            while self.done < 1:
+                self._train_step()
+                now = time.monotonic()
+                self.seconds, last = self.processes.shared(self.seconds + now - last), now
+                if self.seconds - saved > self.recipe.save_seconds:
+                    self.save(report)
+                    saved = self.seconds
+                    if self.seconds - shown > self.recipe.picture_seconds:
+                        self._show()
+                        shown = self.seconds
+                    last = time.monotonic()
+                if tick is not None:
+                    tick(self)
+        except KeyboardInterrupt:
+            if self.processes.count == 1:
                 self.save(report)
-                saved, last = self.seconds, time.monotonic()
-        self.save(report)
+            raise
+        if not self.rows or self.rows[-1]["step"] != self.step:
+            self.save(report)
+        self._show()
         return self.ema
 
-    def _done(self) -> float:
+    @property
+    def done(self) -> float:
         """The part of the budget that is used."""
         if self.recipe.steps is not None:
             return self.step / self.recipe.steps
         return self.seconds / (self.recipe.hours * 3600)
 
     def _rate(self) -> float:
-        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, self._done())))
+        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, self.done)))
         return self.recipe.lr * cosine * min(1.0, (self.step + 1) / self.recipe.warmup)
 
     def _train_step(self) -> None:
         recipe = self.recipe
-        x0 = self.crops.sample(recipe.batch, self.rng).contiguous(memory_format=torch.channels_last)
-        sigma = recipe.sigmas.sample(recipe.batch, self.rng)
-        noise = torch.randn(x0.shape, generator=self.noise).contiguous(memory_format=torch.channels_last)
+        x0 = self.crops.sample(recipe.batch, self.rng)
+        sigma = recipe.sigmas.sample(recipe.batch, self.rng).to(self.device)
+        noise = torch.randn(x0.shape, generator=self.noise)
+        x0, noise = (part.contiguous(memory_format=self.format).to(self.device) for part in (x0, noise))
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
-            loss = denoising_loss(self.network, x0, sigma, noise, recipe.s0)
-        if not torch.isfinite(loss):
-            raise DivergedError(f"loss is {float(loss.detach())} at step {self.step}; last good state: {self.checkpoint}")
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
+            loss = denoising_loss(self.model, x0, sigma, noise, recipe.s0, recipe.target)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            kept = f"the last good state is in {self.checkpoint}" if self.checkpoint.exists() else "nothing was saved yet"
+            raise DivergedError(f"loss is {value} at step {self.step}; {kept}. A smaller lr or clip may help")
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self.processes.backward(loss)
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
         self.optimiser.step()
         # The average's memory grows with the run, so that early steps are forgotten soon (EDM's ramp-up).
-        memory = min(recipe.ema_images, 0.1 * (self.step + 1) * recipe.batch)
-        decay = 0.5 ** (recipe.batch / max(memory, 1e-8))
+        batch = recipe.batch * self.processes.count
+        memory = min(recipe.ema_images, 0.1 * (self.step + 1) * batch)
+        decay = 0.5 ** (batch / max(memory, 1e-8))
         with torch.no_grad():
             for average, current in zip(self.ema.parameters(), self.network.parameters(), strict=True):
                 average.lerp_(current, 1 - decay)
         self.step += 1
-        value = float(loss.detach())
         self.loss = value if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * value
 
+    def _show(self) -> None:
+        if self.pictures is not None and self.processes.rank == 0:
+            self.pictures(self.ema)
+        self.processes.wait()
+
+    def _row(self) -> dict[str, float]:
+        """One line of the log."""
+        images = self.step * self.recipe.batch * self.processes.count
+        row = {"step": self.step, "images": images, "minutes": round(self.seconds / 60, 2), "loss": round(self.loss, 5)}
+        if self.validation is not None:
+            for level in self.recipe.levels:
+                row[f"psnr{level:g}"] = round(psnr_at(self.ema, self.validation, level / 255, bf16=self.recipe.bf16), 3)
+        return row
+
     def save(self, report: Callable[[str], None] = print) -> None:
-        """Write checkpoint.pt (atomically) and one line of log.csv."""
-        state = {
-            "network": self.network.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "rng": self.rng.bit_generator.state,
-            "noise": self.noise.get_state(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "loss": self.loss,
-        }
-        partial = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
-        images = self.step * self.recipe.batch
-        levels = {
-            f"psnr{level}": round(psnr_at(self.ema, self.validation, level / 255, bf16=self.recipe.bf16), 3) for level in (15, 25, 50)
-        }
-        row = {"step": self.step, "images": images, "minutes": round(self.seconds / 60, 2), "loss": round(self.loss, 5), **levels}
-        log = self.out / "log.csv"
-        fresh = not log.exists()
-        with log.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row.keys())
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
-        report("  ".join(f"{key} {value}" for key, value in row.items()))
+        """Write checkpoint.pt and log.csv, each atomically; the log is part of the checkpoint, so that the two agree.
+
+        Raises:
+            InputError: the disk is full or the folder is gone; the last good checkpoint is kept.
+        """
+        streams = self.processes.gathered((self.rng.bit_generator.state, self.noise.get_state()))
+        if self.processes.rank == 0:
+            row = self._row()
+            state = {
+                "network": self.network.state_dict(),
+                "ema": self.ema.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "streams": streams,
+                "step": self.step,
+                "seconds": self.seconds,
+                "loss": self.loss,
+                "rows": [*self.rows, row],
+            }
+            partial = self.checkpoint.with_suffix(".tmp")
+            try:
+                torch.save(state, partial)
+                os.replace(partial, self.checkpoint)
+                self.rows.append(row)
+                self._write_log()
+            except (OSError, RuntimeError) as error:
+                partial.unlink(missing_ok=True)
+                kept = f"the checkpoint of step {self.rows[-1]['step']} is kept" if self.rows else "nothing was saved yet"
+                why = f"cannot be written at step {self.step} ({first_line(error)})"
+                raise InputError(f"{self.out}: {why}; {kept}: free space, then resume") from error
+            report("  ".join(f"{key} {value}" for key, value in row.items()))
+        self.processes.wait()
+
+    def _write_log(self) -> None:
+        partial = self.out / "log.tmp"
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.rows[0].keys())
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(partial, self.out / "log.csv")
 
     def _load(self) -> None:
         try:
-            state = torch.load(self.checkpoint, weights_only=True)
+            state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
             self.network.load_state_dict(state["network"])
             self.ema.load_state_dict(state["ema"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.rng.bit_generator.state = state["rng"]
-            self.noise.set_state(state["noise"])
+            streams = state["streams"]
+            if len(streams) != self.processes.count:
+                raise ValueError(f"it is of {len(streams)} processes, these are {self.processes.count}")
+            numbers, noise = streams[self.processes.rank]
+            self.rng.bit_generator.state = numbers
+            self.noise.set_state(noise.cpu())
             self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
+            self.rows = list(state["rows"])
         except Exception as error:
             raise InputError(
-                f"{self.checkpoint}: cannot go on from it ({error}); it is damaged or of another network: give another folder, or remove it"
+                f"{self.checkpoint}: cannot go on from it ({first_line(error)}); it is damaged or of another network: "
+                "give another folder, or remove it"
             ) from error
+
+
+def first_line(error: Exception) -> str:
+    """An error's first line, for a message of one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,8 +1,9 @@
 """The denoising objective and the distributions its noise levels are drawn from.
 
-    L = E_{x0, n, sigma} w(sigma) mean |D(x0 + sigma n, sigma) - x0|^2,   w = (sigma^2 + s0^2) / (sigma s0)^2
+    L = E_{x0, n, sigma} w(sigma) mean |D(x0 + sigma n, sigma) - x0|^2
 
-Its minimiser is the posterior mean E[x0 | x0 + sigma n] at every sigma: a denoiser and a diffusion prior in one.
+w is chosen by the target (x0, eps or v) in which the error is measured; v is EDM's weighting. The minimiser is the posterior
+mean E[x0 | x0 + sigma n] at every sigma: a denoiser and a diffusion prior in one.
 """
 
 import math
@@ -11,6 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from invsolve.errors import InputError
+
+TARGETS = ("x0", "eps", "v")
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,32 @@ class UniformSigma:
         return torch.from_numpy(rng.uniform(self.low, self.high, count)).float()
 
 
-def denoising_loss(network: nn.Module, x0: Tensor, sigma: Tensor, noise: Tensor, s0: float) -> Tensor:
-    """The weighted loss of a batch, a scalar; x0 and noise (B, C, H, W), sigma (B,).
+def loss_weight(sigma: Tensor, s0: float, target: str) -> Tensor:
+    """w(sigma) that turns |D - x0|^2 into the squared error of the target.
+
+        x0:  1 / s0^2                             eps = (x - x0) / sigma:  1 / sigma^2
+        v:   (sigma^2 + s0^2) / (sigma s0)^2,     v = (s0 eps - sigma x0 / s0) / sqrt(sigma^2 + s0^2)
+
+    v is the variance-preserving velocity of data in units of their standard deviation s0; its weight is EDM's.
+
+    Raises:
+        InputError: another target.
 
     References:
-        Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364, eq. 2 and
-        table 1 for w.
+        Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364, table 1: v's w.
+        Progressive Distillation for Fast Sampling of Diffusion Models (Salimans and Ho, 2022), arXiv:2202.00512, section 4: v.
+        Deviation: networks here are maps D(x, sigma) -> x0_hat whatever the target, which only says where the error is measured.
     """
-    column = sigma.reshape(-1, 1, 1, 1)
-    error = network(x0 + column * noise, sigma) - x0
-    weight = (sigma**2 + s0**2) / (sigma * s0) ** 2
-    return (weight * error.square().flatten(1).mean(1)).mean()
+    if target == "x0":
+        return torch.full_like(sigma, 1 / s0**2)
+    if target == "eps":
+        return 1 / sigma**2
+    if target == "v":
+        return (sigma**2 + s0**2) / (sigma * s0) ** 2
+    raise InputError(f"target must be one of {', '.join(TARGETS)}; given {target!r}")
+
+
+def denoising_loss(network: nn.Module, x0: Tensor, sigma: Tensor, noise: Tensor, s0: float, target: str = "v") -> Tensor:
+    """The weighted loss of a batch, a scalar; x0 and noise (B, C, H, W), sigma (B,); see `loss_weight` for the target."""
+    error = network(x0 + sigma.reshape(-1, 1, 1, 1) * noise, sigma) - x0
+    return (loss_weight(sigma, s0, target) * error.square().flatten(1).mean(1)).mean()

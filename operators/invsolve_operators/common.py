@@ -51,7 +51,8 @@ def rank_is_sure(product: Operator, outer: Tensor, inner: Tensor) -> bool:
     Rounding of a product is relative to |A| |B|, which may be far above |A B|: what is 0 in a factor is then not 0 in the product.
     """
     s = product.svd().s
-    floor = torch.finfo(s.dtype).eps * max(size(product.out_shape), size(product.in_shape)) * float(outer.max() * inner.max())
+    rows, columns = math.prod(product.out_shapes[0]), size(product.in_shape)
+    floor = torch.finfo(s.dtype).eps * max(rows, columns) * float(outer.max() * inner.max())
     return not bool(((s > 0) & (s <= floor)).any())
 
 

@@ -65,10 +65,12 @@ def invsolve_register(registry: Any) -> None:
 
 @hookimpl
 def invsolve_add_commands(commands: Any) -> None:
-    """invsolve weights."""
+    """invsolve weights, invsolve train."""
     from invsolve_deepinv.commands import weights
+    from invsolve_deepinv.train_command import train
 
     commands.add_command(weights)
+    commands.add_command(train)
 
 
 @hookimpl

@@ -1,10 +1,12 @@
-"""PSNR of a shipped prior on photographs it never saw: `python -m invsolve_deepinv.evaluate natural --data FOLDER [--peers]`.
+"""PSNR of a prior on photographs it never saw: `python -m invsolve_deepinv.evaluate natural --data FOLDER [--peers]`.
 
-Each image of FOLDER/dev/bsds500_val32 is taken whole, noise seeded by the image's index, results clamped to [0, 1]:
+PRIOR is a name or a weight file. Each image of FOLDER/dev/bsds500_val32 (Set12 for grey networks) is taken whole, noise is seeded by
+the image's index, results are clamped to [0, 1]:
 
     PSNR = -10 log10 mean (clamp(D(x0 + sigma n, sigma)) - x0)^2,   sigma = 15, 25, 50 / 255, averaged over images
 
-With --peers the published blind colour DnCNN and the colour FFDNet of FOLDER/weights denoise the same pictures.
+With --peers the published networks of FOLDER/weights denoise the same pictures: the blind colour DnCNN and the colour FFDNet, or the
+three grey DnCNN, one for each level.
 """
 
 from __future__ import annotations
@@ -20,18 +22,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from invsolve.errors import InputError
 from invsolve.plugins import load_prior
 from invsolve.training.data import read_images
 
 LEVELS = (15, 25, 50)
-SET = Path("dev") / "bsds500_val32"
+COLOUR, GREY = Path("dev") / "bsds500_val32", Path("dev") / "set12"
+GREY_FILES = {15: "dncnn_gray_s15.npz", 25: "dncnn_gray_s25.pth", 50: "dncnn_gray_s50.npz"}
 Denoise = Callable[[Tensor, float], Tensor]
 
 
 def convolutions(path: Path) -> nn.Sequential:
     """A chain of 3x3 convolutions with ReLU between, its widths read from the file: keys model.0.weight, model.2.weight, ..."""
-    state = torch.load(path, weights_only=True)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as content:
+            state = {key: torch.from_numpy(content[key]) for key in content.files}
+    else:
+        state = torch.load(path, weights_only=True)
     weights = [key for key in state if key.endswith(".weight")]
     order = sorted(weights, key=lambda key: int(key.split(".")[1]))
     layers: list[nn.Module] = []
@@ -64,9 +70,15 @@ def published_ffdnet(path: Path) -> Denoise:
     return denoise
 
 
+def published_grey(folder: Path) -> Denoise:
+    """The three grey DnCNN: x - net(x), the net of the level."""
+    nets = {level: convolutions(folder / name) for level, name in GREY_FILES.items()}
+    return lambda x, sigma: x - nets[round(255 * sigma)](x)
+
+
 def pictures(data: Path, count: int | None, grey: bool) -> list[Tensor]:
     """(1, C, H, W) float32 in [0, 1]."""
-    images = list(read_images(data / SET, "L" if grey else "RGB"))[:count]
+    images = list(read_images(data / (GREY if grey else COLOUR), "L" if grey else "RGB"))[:count]
     arrays = [np.atleast_3d(np.asarray(image)) for image in images]
     return [torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255 for array in arrays]
 
@@ -89,19 +101,21 @@ def table(methods: dict[str, Denoise], images: list[Tensor]) -> dict[str, dict[s
 
 def evaluate(name: str, data: Path, *, images: int | None = None, peers: bool = False, **options: Any) -> dict[str, Any]:
     """The table and what it was measured on and with."""
-    prior = load_prior(name, **options)
+    prior = load_prior(options.pop("weights", name), **options)
     grey = prior.channels == 1
     methods: dict[str, Denoise] = {name: prior}
-    if peers:
-        if grey:
-            raise InputError("the published networks here are colour ones; leave --peers or --channels 1 out")
+    if peers and grey:
+        methods["published DnCNN, one per level (17 layers)"] = published_grey(data / "weights")
+        methods["natural, grey through colour"] = load_prior("natural", channels=1)
+    elif peers:
         methods["published blind DnCNN (20 layers)"] = published_dncnn(data / "weights" / "dncnn_color_blind.pth")
         methods["published FFDNet"] = published_ffdnet(data / "weights" / "ffdnet_color.pth")
     chosen = pictures(data, images, grey)
+    place = (GREY if grey else COLOUR).as_posix()
     return {
-        "set": f"{SET.as_posix()}, {len(chosen)} whole images, noise seed = index, clamped to [0, 1], mean of per-image PSNR in dB",
+        "set": f"{place}, {len(chosen)} whole images, noise seed = index, clamped to [0, 1], mean of per-image PSNR in dB",
         "weights_sha256": getattr(prior, "weights_sha256", None),
-        "options": {key: value for key, value in options.items() if key != "weights"},
+        "options": options,
         "psnr_db": table(methods, chosen),
     }
 
@@ -122,13 +136,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="only the first of them")
     parser.add_argument("--peers", action="store_true", help="the published networks beside it")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--channels", type=int, default=3, choices=[1, 3])
-    parser.add_argument("--json", type=Path, help="write the table here, for invsolve_deepinv.export --psnr")
+    parser.add_argument("--channels", type=int, choices=[1, 3], help="1: grey images through a colour network")
+    parser.add_argument("--json", type=Path, help="write the table here")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    options = {"precision": arguments.precision, "channels": arguments.channels}
+    options = {"precision": arguments.precision, **({} if arguments.channels is None else {"channels": arguments.channels})}
     result = evaluate(arguments.prior, arguments.data, images=arguments.images, peers=arguments.peers, **options)
     print(text(result))
     if arguments.json:

@@ -1,8 +1,7 @@
-"""Make a shipped prior from a training folder: `python -m invsolve_deepinv.export natural --run RUN --data DATA --table`.
+"""The weight file and the model card of a training run, and the tables of a card.
 
-Writes `weights/NAME.safetensors` (16 bit above 2.5 M parameters) and the model card `weights/NAME.json` from the averaged
-weights of the last checkpoint; `--table` measures PSNR and puts it into the card, `--psnr FILE` takes a table written by
-`invsolve_deepinv.evaluate --json` instead.
+`invsolve train` calls this at its end. `python -m invsolve_deepinv.export RUN --folder FOLDER [--data DATA --table]` writes the two files
+elsewhere, such as among the shipped ones; with `--table` PSNR is measured and put into the card (minutes).
 """
 
 from __future__ import annotations
@@ -20,30 +19,15 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.training.loop import Recipe, psnr_at
+from invsolve.training.config import TrainConfig
+from invsolve.training.data import validation_images
+from invsolve.training.loop import psnr_at
 from invsolve_deepinv.evaluate import evaluate
 from invsolve_deepinv.networks import NETWORKS
-from invsolve_deepinv.train import RECIPES, validation_images
-from invsolve_deepinv.weights import FOLDER, Card, read_card
+from invsolve_deepinv.selftest import GOOD, levels_of, mean_left, measured
+from invsolve_deepinv.weights import Card, load_network, read_card
 
 SIZE_LIMIT = 10_000_000
-LEVELS = (15, 25, 50)
-DATA = (
-    "BSDS500 train and test (398 photographs; never val) at scales 1, 3/4, 1/2, three quarters of the patches; "
-    "7,864 Tiny-ImageNet photographs of 64 x 64 pixels, one quarter"
-)
-LICENCE = "trained on images for non-commercial research (BSDS500, ImageNet); use the weights under the same terms"
-WEAKNESSES = {
-    "natural": [
-        "a first version: 3.2 M weights, hours on two CPU cores; published networks of ten times the size are ahead",
-        "no attention and a small receptive field: samples drawn from noise show colour and texture, no objects",
-        "grey images go through the colour network with chroma noise added (channels=1): about 1.4 dB behind a grey network of the field",
-    ],
-    "dncnn": [
-        "12 layers see 25 x 25 pixels only: behind deeper networks above sigma 0.1",
-        "good for sigma up to 0.24: a schedule that starts higher is refused",
-    ],
-}
 
 
 def storage(state: dict[str, Tensor]) -> tuple[torch.dtype, str]:
@@ -58,125 +42,156 @@ def storage(state: dict[str, Tensor]) -> tuple[torch.dtype, str]:
 def write(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one."""
     partial = path.with_suffix(path.suffix + ".tmp")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error})") from error
 
 
-def training_of(state: dict[str, Any], recipe: Recipe, side: int) -> dict[str, Any]:
+def training_of(state: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
     """What the card says about the run."""
+    run, objective = config.run, config.objective
     return {
         "steps": state["step"],
-        "images": state["step"] * recipe.batch,
+        "images": state["step"] * run.batch * len(state["streams"]),
         "hours": round(state["seconds"] / 3600, 3),
-        "batch": recipe.batch,
-        "patch": side,
+        "batch": run.batch,
+        "patch": config.data.side,
+        "flips": config.data.flips,
         "loss": round(state["loss"], 5),
-        "sigmas": str(recipe.sigmas),
-        "rate": recipe.lr,
-        "average_images": recipe.ema_images,
-        "bfloat16": recipe.bf16,
-        "seed": recipe.seed,
+        "target": objective.target,
+        "sigmas": objective.sigmas.model_dump(),
+        "rate": run.lr,
+        "average_images": run.ema_images,
+        "bfloat16": run.bf16,
+        "seed": run.seed,
+        "start": config.start or "random",
     }
 
 
-def rounding(name: str, full: dict[str, Tensor], stored: dict[str, Tensor], data: Path | None) -> dict[str, Any]:
-    """Largest change of a weight and, with data, the change of PSNR in dB at the three levels."""
+def rounding(config: TrainConfig, full: dict[str, Tensor], stored: dict[str, Tensor], images: Tensor | None) -> dict[str, Any]:
+    """Largest change of a weight and, with images, the change of PSNR in dB at the levels of the validation."""
     report: dict[str, Any] = {
         "largest_change": max(float((full[key] - stored[key].float()).abs().max()) for key in full),
         "largest_weight": max(float(value.abs().max()) for value in full.values()),
     }
-    if data is not None:
-        network, options, _, _ = RECIPES[name]
-        net = NETWORKS[network](**options).eval()
-        images = validation_images(data / "dev" / "bsds500_val32")
+    levels = config.recipe().levels
+    if images is not None and report["largest_change"] > 0:
+        net = NETWORKS[network_name(config)](**config.network.arguments).eval()
         values = []
         for state in (full, {key: value.float() for key, value in stored.items()}):
             net.load_state_dict(state)
-            values.append([psnr_at(net, images, level / 255, bf16=False) for level in LEVELS])
-        report["psnr_change_db"] = {str(level): round(new - old, 5) for level, old, new in zip(LEVELS, *values, strict=True)}
+            values.append([psnr_at(net, images, level / 255, bf16=False) for level in levels])
+        report["psnr_change_db"] = {f"{level:g}": round(new - old, 5) for level, old, new in zip(levels, *values, strict=True)}
     return report
 
 
-def export(name: str, run: Path, folder: Path = FOLDER, data: Path | None = None) -> Card:
-    """Write the weight file and the card of a training run; returns the card.
+def network_name(config: TrainConfig) -> str:
+    """The key of `NETWORKS` whose class the config names; empty for a class that a card cannot name."""
+    return next((key for key, made in NETWORKS.items() if f"{made.__module__}:{made.__name__}" == config.network.path), "")
+
+
+def export_run(run: Path, config: TrainConfig, folder: Path | None = None, images: Tensor | None = None) -> list[Path]:
+    """Write NAME.safetensors and, for the networks of this package, its card; returns their paths.
+
+    Args:
+        run: folder of the run.
+        config: its config.
+        folder: where the files go; the run's own by default.
+        images: measure on these what the rounding costs.
 
     Raises:
-        InputError: weights that are not finite, or a file of more than 10 MB.
+        InputError: no readable checkpoint, or weights that are not finite.
     """
-    network, options, side, recipe = RECIPES[name]
-    state = torch.load(run / "checkpoint.pt", weights_only=True)
-    full = {key: value.float().contiguous() for key, value in state["ema"].items()}
+    folder = folder or run
+    try:
+        state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
+        full = {key: value.float().contiguous() for key, value in state["ema"].items()}
+    except Exception as error:
+        raise InputError(f"{run}: no readable checkpoint ({error})") from error
     if not all(bool(torch.isfinite(value).all()) for value in full.values()):
         raise InputError(f"{run}: its averaged weights are not finite; train again from an earlier checkpoint")
     dtype, short = storage(full)
     stored = {key: value.to(dtype) for key, value in full.items()}
     content = safetensors.torch.save(stored)
-    if len(content) > SIZE_LIMIT:
-        raise InputError(f"{name}: {len(content)} bytes, allowed are {SIZE_LIMIT}")
+    file = folder / f"{config.name}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    write(file, content)
+    name = network_name(config)
+    if not name:
+        return [file]
+    sigmas = config.objective.sigmas
     card = Card(
-        name=name,
-        network=network,
-        arguments=json.loads(json.dumps(options)),
-        sigma_range=(recipe.sigmas.low, recipe.sigmas.high),
-        s0=recipe.s0,
+        name=config.name,
+        network=name,
+        arguments=json.loads(json.dumps(config.network.arguments)),
+        sigma_range=(sigmas.low, sigmas.high),
+        s0=config.objective.s0,
         clip=(0.0, 1.0),
         dtype=short,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         parameters=sum(value.numel() for value in full.values()),
-        data=DATA,
-        licence=LICENCE,
-        training=training_of(state, recipe, side),
-        reproduce=f"python -m invsolve_deepinv.train {name} --data DATA --out RUN; "
-        f"python -m invsolve_deepinv.export {name} --run RUN --data DATA --table",
-        storage=rounding(name, full, stored, data),
-        weaknesses=WEAKNESSES.get(name, []),
+        data=config.card.data or ", ".join(source.path for source in config.data.source),
+        licence=config.card.licence,
+        training=training_of(state, config),
+        reproduce=f"invsolve train {config.name}.toml --data DATA",
+        storage=rounding(config, full, stored, images),
+        weaknesses=list(config.card.weaknesses),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / f"{name}.safetensors", content)
-    write(folder / f"{name}.json", card.text().encode())
-    return card
+    write(file.with_suffix(".json"), card.text().encode())
+    kept = replace(card, promise=promise_of(file))
+    write(file.with_suffix(".json"), kept.text().encode())
+    return [file, file.with_suffix(".json")]
 
 
-def add_table(name: str, measured: dict[str, Any], folder: Path = FOLDER) -> Card:
-    """Put a measured PSNR table into the card.
+def promise_of(file: Path) -> list[tuple[float, float]]:
+    """What the network leaves of a smooth picture's noise, where that is more than a denoiser of photographs would; else nothing."""
+    from invsolve.priors.convert import NetworkDenoiser
+
+    network, card = load_network(file)
+    denoiser = NetworkDenoiser(network, "x0", sigma_range=card.sigma_range)
+    levels = [float(f"{level:.4g}") for level in levels_of(denoiser)]
+    found = measured(denoiser, int(card.arguments.get("channels", 3)), levels)
+    return [(sigma, round(left, 4)) for sigma, _, left in found] if not mean_left(found) < GOOD / 4 else []
+
+
+def add_table(file: Path, table: dict[str, Any]) -> Card:
+    """Put a PSNR table into a weight file's card.
 
     Raises:
-        InputError: the table was measured with other weights.
+        InputError: a table that was measured on other weights.
     """
-    path = folder / f"{name}.json"
-    card = read_card(path)
-    if measured.get("weights_sha256") != card.sha256:
-        raise InputError(
-            f"the table was measured with weights {measured.get('weights_sha256')}, the card has {card.sha256}; run evaluate again"
-        )
-    card = replace(card, psnr=measured)
-    write(path, card.text().encode())
+    card = read_card(file)
+    if table.get("weights_sha256") != card.sha256:
+        raise InputError(f"{file}: the table was measured on weights with sha256 {table.get('weights_sha256')}; run evaluate again")
+    card = replace(card, psnr=table)
+    write(file.with_suffix(".json"), card.text().encode())
     return card
 
 
 def main() -> None:
-    """Read the arguments and export."""
+    """Read the arguments, write and print the card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prior", choices=sorted(RECIPES))
-    parser.add_argument("--run", type=Path, help="training folder with checkpoint.pt")
-    parser.add_argument("--data", type=Path, help="folder with dev/bsds500_val32: measures what the rounding costs")
-    parser.add_argument("--table", action="store_true", help="measure PSNR on the whole set beside the published networks (minutes)")
-    parser.add_argument("--psnr", type=Path, help="table of invsolve_deepinv.evaluate --json, for the card")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the two files go")
+    parser.add_argument("run", type=Path, help="training folder with config.toml and checkpoint.pt")
+    parser.add_argument("--folder", type=Path, help="where the two files go (default: RUN)")
+    parser.add_argument("--data", type=Path, help="folder of the data: measures what rounding costs")
+    parser.add_argument("--table", action="store_true", help="measure PSNR on whole sets beside the published networks (minutes)")
     arguments = parser.parse_args()
-    name, folder = arguments.prior, arguments.folder
-    if arguments.run is None and arguments.psnr is None and not arguments.table:
-        parser.error("give --run, --psnr or --table")
     if arguments.table and arguments.data is None:
         parser.error("--table needs --data")
-    if arguments.run is not None:
-        export(name, arguments.run, folder, arguments.data)
-    if arguments.table:
-        add_table(name, evaluate(name, arguments.data, peers=True, weights=str(folder / f"{name}.safetensors")), folder)
-    if arguments.psnr is not None:
-        add_table(name, json.loads(arguments.psnr.read_text()), folder)
-    print(read_card(folder / f"{name}.json").text())
+    config = TrainConfig.load(arguments.run / "config.toml")
+    images = None
+    if arguments.data is not None and config.validation is not None:
+        chosen = config.validation
+        source, channels = arguments.data / chosen.path, config.network.channels
+        images = validation_images(source, chosen.count, chosen.side or None, channels, config.data.pad)
+    file = export_run(arguments.run, config, arguments.folder, images)[0]
+    if arguments.table and arguments.data is not None:
+        add_table(file, evaluate(config.name, arguments.data, peers=True, weights=str(file)))
+    print(read_card(file).text())
 
 
 if __name__ == "__main__":
