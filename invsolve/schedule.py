@@ -96,21 +96,39 @@ class Cosine(Schedule):
         return scale, (1 - scale**2).sqrt()
 
 
+LAWS = ("linear", "scaled-linear", "cosine")
+
+
 @dataclass(frozen=True)
 class DiscreteVP(Schedule):
-    """T discrete steps with betas linear from low to high: a_t = prod (1 - beta); t is an index 0 .. T-1.
+    """T discrete steps: a_t = prod (1 - beta); t is an index 0 .. T-1.
+
+    Args:
+        steps: T.
+        low, high: first and last beta of the linear laws.
+        law: "linear": beta linear from low to high; "scaled-linear": sqrt(beta) linear; "cosine": prod (1 - beta) = cos^2((t / T + 0.008)
+            / 1.008 pi / 2), beta at most 0.999 (low and high unused).
+
+    Raises:
+        InputError: another law, fewer than two steps, or betas that are not 0 < low <= high < 1.
 
     References:
-        Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239.
+        Denoising Diffusion Probabilistic Models (Ho et al., 2020), arXiv:2006.11239: linear.
+        High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022), arXiv:2112.10752, its code: scaled-linear.
+        Improved Denoising Diffusion Probabilistic Models (Nichol and Dhariwal, 2021), arXiv:2102.09672, eq. 17: cosine.
     """
 
     steps: int = 1000
     low: float = 1e-4
     high: float = 0.02
+    law: str = "linear"
     sigmas: tuple[float, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        a = np.cumprod(1 - np.linspace(self.low, self.high, self.steps))
+        if self.law not in LAWS or self.steps < 2 or not 0 < self.low <= self.high < 1:
+            given = f"{self.law!r}, {self.steps}, {self.low}, {self.high}"
+            raise InputError(f"need a law of {', '.join(LAWS)}, at least 2 steps, 0 < low <= high < 1; given {given}")
+        a = np.cumprod(1 - self._betas())
         object.__setattr__(self, "sigmas", tuple(np.sqrt((1 - a) / a).tolist()))
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,6 +137,14 @@ class DiscreteVP(Schedule):
         sigma = table[t.round().long().clamp(0, self.steps - 1)]
         scale = (1 + sigma**2).rsqrt()
         return scale, sigma * scale
+
+    def _betas(self) -> np.ndarray:
+        if self.law == "linear":
+            return np.linspace(self.low, self.high, self.steps)
+        if self.law == "scaled-linear":
+            return np.linspace(np.sqrt(self.low), np.sqrt(self.high), self.steps) ** 2
+        kept = np.cos((np.arange(self.steps + 1) / self.steps + 0.008) / 1.008 * np.pi / 2) ** 2
+        return np.minimum(1 - kept[1:] / kept[:-1], 0.999)
 
     def index(self, sigma: Tensor) -> Tensor:
         """The (fractional) index of a noise level std / scale, by interpolation in log sigma; clamped to the ends."""

@@ -53,6 +53,13 @@ def invsolve_register(registry: Any) -> None:
     )
     add(
         "prior",
+        "natural-gray",
+        "invsolve_deepinv.priors:NaturalGray",
+        summary="diffusion prior on grey natural images, trained here",
+        needs=NEEDS,
+    )
+    add(
+        "prior",
         "mnist",
         "invsolve_deepinv.priors:Mnist",
         summary="diffusion prior on handwritten digits of 32x32, a toy of under 1 MB",

@@ -116,7 +116,7 @@ def inspect(file: str, as_json: bool) -> None:
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float16", "bfloat16"]))
 @click.option("--kind", type=click.Choice(["x0", "eps", "v"]), help="What the network gives.")
 @click.option("--range", "bounds", type=(float, float), help="Of its images, such as --range -1 1.")
-@click.option("--schedule", type=click.Choice(["none", "linear"]), help="linear: called with one of 1000 times.")
+@click.option("--schedule", type=click.Choice(["none", "linear", "scaled-linear", "cosine"]), help="Not none: called with a time.")
 @click.option("--sigma-range", type=(float, float), help="Noise levels it is good for, in its own units.")
 def convert(file: str, out: str, dtype: str, kind: str | None, bounds: Any, schedule: str | None, sigma_range: Any) -> None:
     """Write FILE's weights as safetensors with a card that says the convention: load_prior("NAME.safetensors") then needs no more."""

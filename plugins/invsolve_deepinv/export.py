@@ -155,7 +155,7 @@ def promise_of(file: Path) -> list[tuple[float, float]]:
     denoiser = NetworkDenoiser(network, "x0", sigma_range=card.sigma_range)
     levels = [float(f"{level:.4g}") for level in levels_of(denoiser)]
     found = measured(denoiser, int(card.arguments.get("channels", 3)), levels)
-    return [(sigma, round(left, 4)) for sigma, _, left in found] if not mean_left(found) < GOOD / 4 else []
+    return [(sigma, round(left, 4)) for sigma, _, left in found] if not mean_left(found) < GOOD else []
 
 
 def add_table(file: Path, table: dict[str, Any]) -> Card:

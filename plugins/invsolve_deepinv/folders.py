@@ -16,6 +16,8 @@ from invsolve_deepinv.formats import Convention, Recognised
 from invsolve_deepinv.own import Inspected, network_of
 
 KINDS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+LAWS = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}
+USUAL = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
 FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 
@@ -59,10 +61,13 @@ def open_folder(folder: Path, **options: Any) -> tuple[Inspected, nn.Module, str
     config, schedule = settings(inner / "config.json"), settings(scheduler_file(folder))
     if config.get("_class_name") != "UNet2DModel":
         raise InputError(f"{inner}: class {config.get('_class_name')!r}; unconditional networks (UNet2DModel) are read")
-    betas = (schedule.get("beta_schedule"), schedule.get("beta_start"), schedule.get("beta_end"), schedule.get("num_train_timesteps"))
-    if betas != ("linear", 1e-4, 0.02, 1000):
+    law = LAWS.get(str(schedule.get("beta_schedule", "linear")))
+    steps, low, high = (schedule.get(key, usual) for key, usual in USUAL.items())
+    numbers = isinstance(steps, int) and 2 <= steps <= 100_000 and all(isinstance(one, float) and 0 < one < 1 for one in (low, high))
+    if law is None or not numbers or schedule.get("trained_betas") is not None or schedule.get("rescale_betas_zero_snr"):
+        said = {key: schedule[key] for key in ("beta_schedule", "trained_betas", "rescale_betas_zero_snr", *USUAL) if schedule.get(key)}
         raise InputError(
-            f"{folder}: schedule {betas}; read is linear, 0.0001 to 0.02 in 1000 steps. Pass the network to as_denoiser with its own"
+            f"{folder}: schedule {said}; read are {', '.join(LAWS)}. Pass the network to as_denoiser with a schedule of its own"
         )
     predicts = schedule.get("prediction_type", "epsilon")
     if predicts not in KINDS:
@@ -72,7 +77,7 @@ def open_folder(folder: Path, **options: Any) -> tuple[Inspected, nn.Module, str
         raise InputError(f"{inner}: none of {', '.join(FILES)} is there")
     stored: Stored = open_weights(file)
     values = {key: value for key, value in options.items() if value is not None and key != "arguments"}
-    convention = replace(Convention(KINDS[predicts], (-1.0, 1.0), "linear", None), **values)
+    convention = replace(Convention(KINDS[predicts], (-1.0, 1.0), law, None, steps=steps, betas=(low, high)), **values)
     stride = 2 ** (len(config.get("block_out_channels", (0,))) - 1)
     found = Recognised(
         "diffusers UNet2DModel",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from invsolve.errors import InputError
+from invsolve_deepinv.ddpm import build, is_ddpm, levels_of, renamed
 from invsolve_deepinv.denoisers import Padded
 from invsolve_deepinv.networks import sigma_column
 
@@ -25,9 +26,11 @@ class Convention:
     Args:
         kind: x0, eps or v.
         range: of its images.
-        schedule: "linear" for a network called with one of 1000 times of the linear schedule, "none" for one called with sigma.
+        schedule: a law of `DiscreteVP` ("linear", "scaled-linear", "cosine") for a network called with one of its times, "none" for one
+            called with sigma.
         sigma_range: in the network's own units; None for the schedule's.
         blind: whether it is not told sigma.
+        steps, betas: of the schedule: number of times, first and last beta.
     """
 
     kind: str = "x0"
@@ -35,6 +38,8 @@ class Convention:
     schedule: str = "none"
     sigma_range: tuple[float, float] | None = (0.002, 0.2)
     blind: bool = False
+    steps: int = 1000
+    betas: tuple[float, float] = (1e-4, 0.02)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Recognised:
         wrap: the network as net(x, sigma or t).
         notes: what the file cannot tell.
         missing: what is needed beyond this file; "" where it can be loaded.
+        rename: the file's tensors under the network's names.
     """
 
     format: str
@@ -58,6 +64,7 @@ class Recognised:
     wrap: Callable[[nn.Module], nn.Module] = lambda net: net
     notes: tuple[str, ...] = ()
     missing: str = ""
+    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -249,12 +256,20 @@ def edm(shapes: Shapes) -> Recognised | None:
 
 
 def ddpm(shapes: Shapes) -> Recognised | None:
-    """The first DDPM networks in PyTorch; no library here has their class."""
-    if "temb.dense.0.weight" not in shapes or "down.0.block.0.norm1.weight" not in shapes:
+    """The first DDPM networks in PyTorch, which diffusers' UNet2DModel can be."""
+    if not is_ddpm(shapes):
         return None
-    missing = "no class of deepinv reads it; diffusers' script for DDPM checkpoints makes a UNet2DModel folder of it, which is read"
-    inside = shapes.get("conv_in.weight", (0, 3))[1]
-    return Recognised("DDPM (pytorch-diffusion)", Convention("eps", (-1.0, 1.0), "linear", None), inside, nn.Identity, missing=missing)
+    from invsolve_deepinv.folders import Sample
+
+    stride = 2 ** (levels_of(shapes) - 1)
+    return Recognised(
+        "DDPM (pytorch-diffusion)",
+        Convention("eps", (-1.0, 1.0), "linear", None),
+        shapes["conv_in.weight"][1],
+        lambda: build(shapes),
+        lambda net: Padded(Sample(net), stride),
+        rename=renamed,
+    )
 
 
 def reorder_qkv(state: dict[str, Tensor], head_channels: int = 64) -> dict[str, Tensor]:

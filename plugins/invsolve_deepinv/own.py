@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 from invsolve.priors.base import Denoiser
 from invsolve.priors.convert import as_denoiser
-from invsolve.schedule import DiscreteVP
+from invsolve.schedule import LAWS, DiscreteVP
 from invsolve_deepinv.containers import Stored, open_weights
 from invsolve_deepinv.formats import Convention, Recognised, recognise, reorder_qkv
 from invsolve_deepinv.selftest import SelfTest, self_test
 
 CARD_LIMIT = 1 << 20
-SCHEDULES = ("none", "linear")
+SCHEDULES = ("none", *LAWS)
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,14 @@ def inspect_weights(
         found = with_arguments(found, arguments)
     given = {"kind": kind, "range": range, "schedule": schedule, "sigma_range": sigma_range}
     said = {**said, **{key: value for key, value in given.items() if value is not None}}
-    pairs = {key: tuple(float(end) for end in value) for key, value in said.items() if key.endswith("range") and value is not None}
+    pairs = {
+        key: tuple(float(end) for end in value)
+        for key, value in said.items()
+        if (key.endswith("range") or key == "betas") and value is not None
+    }
     convention = replace(found.convention, **{**said, **pairs})
     if convention.kind not in ("x0", "eps", "v") or convention.schedule not in SCHEDULES or len(convention.range) != 2:
-        raise InputError(f"kind is x0, eps or v, schedule none or linear, range (low, high); given {convention}")
+        raise InputError(f"kind is x0, eps or v, schedule none, linear, scaled-linear or cosine, range (low, high); given {convention}")
     return Inspected(stored, found, convention)
 
 
@@ -126,15 +130,16 @@ def network_of(one: Inspected, qkv: str = "old") -> nn.Module:
     except Exception as error:
         raise InputError(f"{stored.path}: {found.format} cannot be built ({error}); {'; '.join(found.notes)}") from error
     wanted = {key: tuple(value.shape) for key, value in network.named_parameters()}
-    missing = sorted(wanted.keys() - stored.shapes.keys())
-    extra = sorted(stored.shapes.keys() - network.state_dict().keys())
-    wrong = [key for key in wanted.keys() & stored.shapes.keys() if wanted[key] != stored.shapes[key]]
+    shapes = {key: tuple(value.shape) for key, value in found.rename(outline(stored)).items()}
+    missing = sorted(wanted.keys() - shapes.keys())
+    extra = sorted(shapes.keys() - network.state_dict().keys())
+    wrong = [key for key in wanted.keys() & shapes.keys() if wanted[key] != shapes[key]]
     if missing or extra or wrong:
         shown = f"missing {missing[:2] or 'none'}, unknown {extra[:2] or 'none'}"
-        shown += "".join(f", {key} is {stored.shapes[key]} in place of {wanted[key]}" for key in sorted(wrong)[:2])
+        shown += "".join(f", {key} is {shapes[key]} in place of {wanted[key]}" for key in sorted(wrong)[:2])
         raise InputError(f"{stored.path}: recognised as {found.format}, but not its shapes: {shown}. {' '.join(found.notes)}")
     try:
-        state = {key: value.float() for key, value in stored.load().items()}
+        state = {key: value.float() for key, value in found.rename(stored.load()).items()}
     except Exception as error:
         raise InputError(f"{stored.path}: cannot be read ({type(error).__name__}: {error}); copy the file again") from error
     bad = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
@@ -148,11 +153,17 @@ def network_of(one: Inspected, qkv: str = "old") -> nn.Module:
     return found.wrap(network.eval().requires_grad_(False)).eval()
 
 
+def outline(stored: Stored) -> dict[str, Tensor]:
+    """The file's tensors without their data."""
+    return {key: torch.empty(shape, device="meta") for key, shape in stored.shapes.items()}
+
+
 def maker(net: nn.Module, channels: int, **options: Any) -> Callable[[Convention], Denoiser]:
     """The denoiser of a convention."""
 
     def make(convention: Convention) -> Denoiser:
-        schedule = DiscreteVP() if convention.schedule == "linear" else None
+        law = convention.schedule
+        schedule = None if law == "none" else DiscreteVP(convention.steps, *convention.betas, law=law)
         ends = {} if convention.sigma_range is None else {"sigma_range": convention.sigma_range}
         width = convention.range[1] - convention.range[0]
         return as_denoiser(
@@ -190,7 +201,7 @@ def load_weights(
         path: a file of `containers.SUFFIXES`, or a folder of a diffusers UNet2DModel with its scheduler.
         kind: "x0", "eps" or "v"; None: what the format (or the file's card, or the folder's scheduler) says.
         range: of the network's images, such as (-1, 1).
-        schedule: "linear" for networks called with one of 1000 times, "none" for those called with sigma.
+        schedule: "linear", "scaled-linear" or "cosine" for networks called with one of 1000 times, "none" for those called with sigma.
         sigma_range: noise levels it is good for, in the network's own units.
         arguments: of the network's class, where the file cannot tell its sizes.
         qkv: "new" for guided-diffusion networks made with use_new_attention_order.

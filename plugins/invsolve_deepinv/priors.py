@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.priors.convert import NetworkDenoiser
+from invsolve_deepinv.hub import PREFIX, fetched
 from invsolve_deepinv.own import load_weights
 from invsolve_deepinv.weights import Card, is_shipped, load_network
 
@@ -156,6 +157,44 @@ class Mnist(Shipped):
         return [cls()]
 
 
+class NaturalGray(Shipped):
+    """Natural's grey sibling, for images of one channel.
+
+    Args:
+        precision: "float32" or "bfloat16".
+        channels_last: memory format inside the network.
+        weights: another weight file of the same form.
+
+    Raises:
+        InputError: see Shipped.
+
+    References:
+        See Natural.
+    """
+
+    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "natural-gray") -> None:
+        super().__init__(weights, 1, precision, channels_last)
+
+
+class DnCNNGray(Shipped):
+    """DnCNNPrior's grey sibling: sigma from 0.002 to 0.24, images of one channel.
+
+    Args:
+        precision: "float32" or "bfloat16".
+        channels_last: memory format inside the network.
+        weights: another weight file of the same form.
+
+    Raises:
+        InputError: see Shipped.
+
+    References:
+        See DnCNNPrior.
+    """
+
+    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "dncnn-gray") -> None:
+        super().__init__(weights, 1, precision, channels_last)
+
+
 class OwnNetwork(Shipped):
     """A weight file made by `invsolve_deepinv.export`, with its card beside it.
 
@@ -172,9 +211,14 @@ class OwnNetwork(Shipped):
 
 
 def from_path(path: str, **options: Any) -> Denoiser:
-    """The prior in a weight file or folder: by its card where `export` made it, else recognised (see `own.load_weights`)."""
+    """The prior in a weight file or folder: by its card where `export` made it, else recognised (see `own.load_weights`).
+
+    `hub:OWNER/NAME/FILE@REVISION` with sha256= comes from the hub; see `hub.fetched`.
+    """
     from invsolve.arguments import bind
 
+    if path.startswith(PREFIX):
+        path = str(fetched(path, options.pop("sha256", None)))
     target = OwnNetwork if is_shipped(path) else load_weights
     bind(target, f"weights '{path}'", (path,), options)
     return target(path, **options)
