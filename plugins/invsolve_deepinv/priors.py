@@ -133,7 +133,17 @@ class DnCNNPrior(Shipped):
         super().__init__(weights, channels, precision, channels_last)
 
 
-class Mnist(Shipped):
+class OneChannel(Shipped):
+    """A shipped prior whose network has one channel."""
+
+    @classmethod
+    def examples(cls) -> list[Prior]:
+        """As it is."""
+        build: Any = cls
+        return [build()]
+
+
+class Mnist(OneChannel):
     """A diffusion prior on handwritten digits, (1, 32, 32): 28 x 28 pixels with two of black around; a toy for tests and tutorials.
 
     Args:
@@ -151,13 +161,8 @@ class Mnist(Shipped):
     def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "mnist") -> None:
         super().__init__(weights, 1, precision, channels_last)
 
-    @classmethod
-    def examples(cls) -> list[Prior]:
-        """As it is."""
-        return [cls()]
 
-
-class NaturalGray(Shipped):
+class NaturalGray(OneChannel):
     """Natural's grey sibling, for images of one channel.
 
     Args:
@@ -176,7 +181,7 @@ class NaturalGray(Shipped):
         super().__init__(weights, 1, precision, channels_last)
 
 
-class DnCNNGray(Shipped):
+class DnCNNGray(OneChannel):
     """DnCNNPrior's grey sibling: sigma from 0.002 to 0.24, images of one channel.
 
     Args:
