@@ -6,6 +6,9 @@ Composition and sums keep linear, adjoint and differentiable; an SVD, pinv or pr
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+
 import torch
 from torch import Tensor, nn
 
@@ -136,9 +139,11 @@ class Scaled(Combined):
 
     def __init__(self, operator: Operator, factor: float) -> None:
         super().__init__(operator)
-        if not (factor == factor and abs(factor) not in (0.0, float("inf"))):
+        if not isinstance(factor, Real):
+            raise InputError(f"the factor must be a number, such as 2.0 or float(c); given {type(factor).__name__}")
+        if not math.isfinite(factor) or factor == 0:
             raise InputError(f"the factor must be finite and not 0; given {factor}")
-        self.factor = factor
+        self.factor = float(factor)
         self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
         self.complex_output = operator.complex_output
 

@@ -210,6 +210,9 @@ def converted(value: Any, name: str, what: str, target: Callable[..., Any], conf
     hints = hinted(target, name)
     if isinstance(value, list | tuple):
         return torch.tensor(value) if Tensor in hints and hints <= CHECKED else as_tuple(value)
+    if isinstance(value, str) and Tensor in hints and not hints & {str, int, float}:
+        example = f'{name} = {{ file = "{value}" }}'
+        raise ArgumentError(f"{what}: {name} must be numbers; given the text {value!r}. A file with them is given as {example}")
     fits = FITS.get(type(value))
     if fits is None or not hints or not hints <= CHECKED or hints & fits:
         return value

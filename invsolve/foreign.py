@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement, mapped
+from invsolve.measurement import Measurement, check_kind, check_shape, mapped
 from invsolve.operator import Capability, Operator, Shape
 from invsolve.probing import Probe
 
@@ -60,8 +60,8 @@ def checked_shape(shape: Any, what: str) -> Shape:
 class FunctionOperator(Operator):
     """H(x) = f(x) for a function of a batch of images; made by `Operator.from_function`.
 
-    Out shape, dtype, item independence, determinism, the claim of linearity, the adjoint (if given) and whether autograd goes
-    through are found by calling f about ten times on two random images when the operator is made. Such a check is a probe, not a proof:
+    Out shape, dtype, item independence, determinism, the claim of linearity, the adjoint, pinv and prox (if given) and whether autograd
+    goes through are found by calling f ten to thirty times on two random images when the operator is made. That is a probe, no proof:
     `invsolve.testing.operator_cases(H)` looks further.
 
     A function that is an nn.Module is part of the operator: it moves with `.to()`, and is in the state_dict. Pickling works where f
@@ -110,9 +110,9 @@ class FunctionOperator(Operator):
         self._check_own(probe)
 
     def _check_own(self, probe: Probe) -> None:
-        """Shapes of what was given besides f, and the dot test of the adjoint."""
+        """Shapes of what was given besides f, and whether it is what it must be, as far as random images show."""
         x, y = probe.x, probe.white_output()
-        tau = torch.ones(len(x), dtype=x.real.dtype, device=x.device)
+        tau = torch.tensor([0.5, 2.0], dtype=x.real.dtype, device=x.device)
         given = {"adjoint": (self.own_adjoint, (y,)), "pinv": (self.own_pinv, (y,)), "prox": (self.own_prox, (x, y, tau))}
         for what, (own, arguments) in given.items():
             if own is None:
@@ -123,6 +123,10 @@ class FunctionOperator(Operator):
                 raise InputError(f"{what} must return images of shape {tuple(x.shape)} and {x.dtype}; it returned {returned}")
             if what == "adjoint":
                 probe.check_adjoint(y, back)
+            elif what == "pinv":
+                probe.check_pinv(own)
+            else:
+                probe.check_prox(back, x, y, tau)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -140,8 +144,8 @@ class FunctionOperator(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """f(x)."""
-        if x.shape[1:] != self.in_shape:
-            raise InputError(f"{self.label} takes x of shape (B, {', '.join(map(str, self.in_shape))}); given {tuple(x.shape)}")
+        check_shape(self, "x", x, self.in_shape)
+        check_kind("x", x, complex_too=True, halves=True)
         if not len(x):
             return self._nothing(x, self.out_shape, complex_too=self.complex_output)
         if self.followed or not self.linear:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.foreign import checked_shape, linear_map
-from invsolve.measurement import Measurement
+from invsolve.measurement import Measurement, check_kind
 from invsolve.operator import Capability, Operator, Shape
 from invsolve.svd import SVD, rank_rule
 
@@ -266,7 +266,11 @@ def fitted_shapes(size: tuple[int, ...], in_shape: Any, out_shape: Any) -> tuple
 
 
 def expected(operator: Operator, x: Tensor, shape: Shape, what: str) -> None:
-    """Raise InputError unless x is (B, *shape), with the operator's B if it has one."""
+    """Raise InputError unless x is a floating tensor (B, *shape), with the operator's B if it has one."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"{what} must be a tensor, given {type(x).__name__}; torch.as_tensor makes one")
+    # The matrix is taken in x's dtype, where whole numbers would cut off its fractions.
+    check_kind(what, x, complex_too=True, halves=True)
     if x.shape[1:] != shape or operator.batch not in (None, len(x)):
         wanted = ", ".join(map(str, shape))
         raise InputError(f"{operator.label} takes {what} of shape ({operator.batch or 'B'}, {wanted}); given {tuple(x.shape)}")

@@ -1,14 +1,20 @@
 """Small helpers for y, which is a tensor (B, *out_shape) or, for a Stack, a tuple of such tensors."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
 
+if TYPE_CHECKING:
+    from invsolve.operator import Operator
+
 Measurement = Tensor | tuple[Tensor, ...]
+FLOATS = (torch.float32, torch.float64)
 
 
 def parts(y: Measurement) -> tuple[Tensor, ...]:
@@ -43,3 +49,44 @@ def column(value: float | Tensor, like: Tensor) -> Tensor:
     if value.ndim and like.ndim and value.numel() not in (1, len(like)):
         raise InputError(f"one value for all items or one for each of {len(like)} is needed; given {tuple(value.shape)}")
     return value if value.ndim == 0 else value.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def check_parts(operator: Operator, y: Any) -> None:
+    """Raise InputError unless y is made of tensors of the shapes that the operator gives."""
+    shapes = operator.out_shapes
+    if operator.stacked != isinstance(y, tuple) or len(parts(y)) != len(shapes):
+        wanted = f"a tuple of {len(shapes)} tensors" if operator.stacked else "one tensor"
+        given = f"tuple of {len(y)}" if isinstance(y, tuple) else type(y).__name__
+        raise InputError(f"{operator.label} gives {wanted}; y is {given}")
+    for part, shape in zip(parts(y), shapes, strict=True):
+        check_shape(operator, "y", part, shape)
+
+
+def check_shape(operator: Operator, name: str, x: Any, shape: tuple[int, ...]) -> None:
+    """Raise InputError unless x is a tensor (B, *shape)."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"{name} must be a tensor, given {type(x).__name__}; torch.as_tensor makes one")
+    if x.ndim != len(shape) + 1 or x.shape[1:] != shape:
+        wanted = f"{operator.label} {'gives' if name == 'y' else 'takes'} {name} of shape (B, {', '.join(map(str, shape))})"
+        hint = f"; {name}[None] is a batch of one" if x.shape == shape else ""
+        raise InputError(f"{wanted}; given {tuple(x.shape)}{hint}")
+
+
+def check_kind(name: str, x: Tensor, *, complex_too: bool = False, halves: bool = False) -> None:
+    """Raise InputError unless x is float32 or float64, or complex or in half precision where those are allowed."""
+    if x.dtype in FLOATS:
+        return
+    if x.is_complex() and not complex_too:
+        raise InputError(f"{name} is complex ({x.dtype}), but this operator's output is real; pass {name}.real")
+    if not (x.is_floating_point() or x.is_complex()) or (x.real.dtype not in FLOATS and not halves):
+        hint = f"; 8-bit images: {name}.float() / 255" if x.dtype == torch.uint8 else f"; convert with {name}.float()"
+        raise InputError(f"{name} must be float32 or float64, given {x.dtype}{hint}")
+
+
+def check_batch(y: Measurement, others: dict[str, int | None]) -> None:
+    """Raise InputError unless y's parts, and all others that have a batch, agree on its size."""
+    found = [len(part) for part in parts(y)]
+    sizes = {key: size for key, size in others.items() if size is not None}
+    if len({*found, *sizes.values()}) > 1:
+        of_y = f"y {', '.join(map(str, dict.fromkeys(found)))}"
+        raise InputError(f"batch sizes differ: {', '.join([of_y, *(f'{key} {size}' for key, size in sizes.items())])}")

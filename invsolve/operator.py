@@ -9,8 +9,10 @@ Capabilities are found, not claimed: a method that a class overrides is a capabi
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from inspect import isfunction
+from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from invsolve.arguments import Remembering, checked
 from invsolve.errors import CapabilityError, InputError
+from invsolve.guard import CHECKS, guarded
 from invsolve.measurement import Measurement, column, mapped, parts
 from invsolve.rng import Rng
 from invsolve.svd import SVD
@@ -72,6 +75,13 @@ class Operator(nn.Module, metaclass=Remembering):
     expected_failures: Mapping[str, str] = MappingProxyType({})
     arguments: dict[str, Any]
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Wrap what the class defines of forward, adjoint, pinv and prox, so that their arguments are looked at; see `invsolve.guard`."""
+        super().__init_subclass__(**options)
+        for name in CHECKS:
+            if isfunction(method := vars(cls).get(name)):
+                setattr(cls, name, guarded(method, name))
+
     @abstractmethod
     def forward(self, x: Tensor) -> Measurement:
         """H(x): (B, *in_shape) -> (B, *out_shape)."""
@@ -84,6 +94,7 @@ class Operator(nn.Module, metaclass=Remembering):
             if not isinstance(getattr(self, name, None), tuple):
                 raise InputError(f"{type(self).__name__}.__init__ must set self.{name}, a tuple without the batch, such as (3, 64, 64)")
 
+    @guarded
     def adjoint(self, y: Measurement) -> Tensor:
         """H^T y, (B, *out_shape) -> (B, *in_shape); exact for a linear operator, by vector-Jacobian product unless overridden.
 
@@ -102,6 +113,7 @@ class Operator(nn.Module, metaclass=Remembering):
             (gradient,) = torch.autograd.grad(parts(self(x)), x, parts(y), create_graph=again)
         return gradient
 
+    @guarded
     def pinv(self, y: Measurement) -> Tensor:
         """H^+ y: the minimum-norm least-squares solution, (B, *in_shape).
 
@@ -119,6 +131,7 @@ class Operator(nn.Module, metaclass=Remembering):
         """
         raise self._lacks(Capability.SVD)
 
+    @guarded
     def prox(self, z: Tensor, y: Measurement, tau: float | Tensor) -> Tensor:
         """argmin_x 1/2 |Hx - y|^2 + 1/(2 tau) |x - z|^2, (B, *in_shape); tau a float or (B,), inf for the projection.
 
@@ -256,7 +269,21 @@ class Operator(nn.Module, metaclass=Remembering):
         """The operator of one item (or some), for a batched operator; an unbatched one serves every item."""
         if self.batch is None:
             return self
-        return self.select(range(self.batch)[index] if isinstance(index, slice) else range(self.batch)[index : index + 1 or None])
+        if not isinstance(index, slice) and not -self.batch <= index < self.batch:
+            raise IndexError(f"{self.label} has parameters for {self.batch} items; there is no item {index}")
+        rows = range(self.batch)[index]
+        return self.select(rows if isinstance(rows, range) else range(rows, rows + 1))
+
+    def __iter__(self) -> Iterator[Operator]:
+        """The operators of the items, one after the other.
+
+        Raises:
+            CapabilityError: no parameters per item, so there is nothing to count through.
+        """
+        # Without this method Python would count without end, since an unbatched operator has an item for every index.
+        if self.batch is None:
+            raise CapabilityError(f"{self.label} has no parameters per item: it serves every batch and cannot be iterated over")
+        return (self[item] for item in range(self.batch))
 
     def select(self, items: range) -> Operator:
         """The batched operator restricted to some items.
@@ -279,12 +306,12 @@ class Operator(nn.Module, metaclass=Remembering):
     def __mul__(self, factor: float) -> Operator:
         from invsolve.algebra import Scaled
 
-        return Scaled(self, float(factor)) if isinstance(factor, int | float) else NotImplemented
+        return Scaled(self, factor) if isinstance(factor, Real | Tensor) else NotImplemented
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> Operator:
-        return self * (1 / divisor) if isinstance(divisor, int | float) else NotImplemented
+        return self * (1 / divisor if divisor else float("inf")) if isinstance(divisor, Real) else NotImplemented
 
     def __neg__(self) -> Operator:
         return self * -1.0

@@ -168,11 +168,44 @@ class Probe:
     def check_adjoint(self, y: Tensor, back: Tensor) -> None:
         """<f(x), y> = <x, f^T y> for every item."""
         pairs = ((self.y, y), (self.x, back))
-        left, right = ((a.conj() * b).flatten(1).sum(1) for a, b in pairs)
+        left, right = (products(a, b) for a, b in pairs)
         scale = sum(a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1) for a, b in pairs)
         if bool(((left - right).abs() > half_the_digits(self.x) * scale).any()):
             found = f"<f(x), y> = {left[0].item():.6g}, <x, adjoint(y)> = {right[0].item():.6g}"
             raise InputError(f"adjoint is not the adjoint of {self.name}: {found}")
+
+    def check_pinv(self, pinv: Callable[..., Any]) -> None:
+        """The four conditions of Penrose: A P A = A, P A P = P, and A P and P A symmetric; nothing else than A^+ meets them."""
+        other, (y, w) = self._draw(self.x.dtype, seed=1), (self.white_output(), self.white_output(seed=3))
+        ahead, back = (lambda x: self._returned(x).clone()), (lambda y: self.call(pinv, "pinv", y).clone())
+        once, seen = back(y), back(self.y)
+        meets = (
+            ("f(pinv(f(x))) = f(x)", ahead(seen), self.y, self.y.norm()),
+            ("pinv(f(pinv(y))) = pinv(y)", back(ahead(once)), once, once.norm()),
+            ("x -> pinv(f(x)) is symmetric", products(seen, other), products(self.x, back(ahead(other))), self.x.norm() * other.norm()),
+            ("y -> f(pinv(y)) is symmetric", products(ahead(once), w), products(y, ahead(back(w))), y.norm() * w.norm()),
+        )
+        for what, left, right, size in meets:
+            gap = float((left - right).norm())
+            if not gap <= half_the_digits(self.x) * float(size):
+                raise InputError(f"pinv is not the pseudo-inverse of {self.name}: {what} does not hold, by {gap:.3g}")
+
+    def check_prox(self, x: Tensor, z: Tensor, y: Tensor, tau: Tensor) -> None:
+        """No step from x, in a few random directions, makes 1/2 |f(x) - y|^2 + 1/(2 tau) |x - z|^2 smaller."""
+
+        def value(x: Tensor) -> Tensor:
+            misfit, distance = (products(one, one).real for one in (self._returned(x) - y, x - z))
+            return misfit / 2 + distance / (2 * tau)
+
+        least, step = value(x), half_the_digits(self.x) ** 0.5
+        for seed in (4, 5, 6):
+            direction = self._draw(self.x.dtype, seed)
+            moved = torch.minimum(value(x + step * direction), value(x - step * direction))
+            fallen = ~(least <= moved + 100 * torch.finfo(least.dtype).eps * least)
+            if bool(fallen.any()):
+                found = f"{float(least[fallen][0]):.8g} at its result, {float(moved[fallen][0]):.8g} beside it"
+                what = f"1/2 |f(x) - y|^2 + 1/(2 tau) |x - z|^2 at tau = {float(tau[fallen][0]):g}"
+                raise InputError(f"prox is not that of {self.name}: it must return the x of the least {what}, which is {found}")
 
     def followed(self) -> bool:
         """Whether autograd goes through f."""
@@ -187,9 +220,14 @@ class Probe:
             return False
         return gradient is not None
 
-    def white_output(self) -> Tensor:
+    def white_output(self, seed: int = 2) -> Tensor:
         """White noise like y."""
-        return Rng(2, range(2), purpose="probe").normal_like(self.y)
+        return Rng(seed, range(2), purpose="probe").normal_like(self.y)
+
+
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> of every item."""
+    return (a.conj() * b).flatten(1).sum(1)
 
 
 def _whole(value: Tensor) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from invsolve.arguments import Remembering, checked
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement, mapped, parts
+from invsolve.measurement import Measurement, check_batch, check_kind, check_parts, check_shape, mapped, parts
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise
 from invsolve.operator import Capability, Operator, image_shape
 from invsolve.rng import Rng
@@ -104,6 +104,8 @@ class Problem(metaclass=Remembering):
             InputError: x does not fit the operator.
         """
         check_image(operator, x)
+        if not isinstance(noise, NoiseModel):
+            raise InputError(f"noise must be a noise model, such as GaussianNoise(0.05); given {type(noise).__name__}")
         if noise.batch not in (None, len(x)):
             raise InputError(f"batch sizes differ: x {len(x)}, noise {noise.batch}")
         rng = Rng.make(generator, range(len(x)), purpose="simulate")
@@ -161,12 +163,16 @@ def supported(operator: Operator, y: Measurement) -> Measurement:
     return mapped(kept, y, operator.supports)
 
 
+def check_operator(operator: Operator) -> None:
+    """Raise InputError for what is no operator: often the arguments are the other way round."""
+    if not isinstance(operator, Operator):
+        raise InputError(f"expected an operator, given {type(operator).__name__}; the operator comes first, then the data")
+
+
 def check_image(operator: Operator, x: Tensor) -> None:
     """Raise InputError unless x is a finite floating (B, *in_shape) tensor on the operator's device."""
-    if not isinstance(x, Tensor):
-        raise InputError(f"x must be a tensor, given {type(x).__name__}; torch.as_tensor makes one")
-    if tuple(x.shape[1:]) != operator.in_shape or x.ndim != len(operator.in_shape) + 1:
-        raise InputError(f"{operator.label} takes x of shape (B, {', '.join(map(str, operator.in_shape))}); given {tuple(x.shape)}")
+    check_operator(operator)
+    check_shape(operator, "x", x, operator.in_shape)
     check_tensor("x", x, allow_complex=operator.complex_output)
     check_devices(operator, x)
     if operator.batch is not None and len(x) != operator.batch:
@@ -175,20 +181,12 @@ def check_image(operator: Operator, x: Tensor) -> None:
 
 def check_measurement(operator: Operator, y: Measurement, noise: NoiseModel, *, check_range: bool) -> None:
     """Raise InputError with what was given and what is allowed."""
-    shapes = operator.out_shapes
-    if operator.stacked != isinstance(y, tuple) or len(parts(y)) != len(shapes):
-        wanted = f"a tuple of {len(shapes)} tensors" if operator.stacked else "one tensor"
-        raise InputError(f"{operator.label} gives {wanted}; y is {type(y).__name__}")
-    for part, shape in zip(parts(y), shapes, strict=True):
-        if not isinstance(part, Tensor):
-            raise InputError(f"y must be a tensor, given {type(part).__name__}; torch.as_tensor makes one")
-        if part.ndim != len(shape) + 1 or tuple(part.shape[1:]) != shape:
-            raise InputError(f"{operator.label} gives y of shape (B, {', '.join(map(str, shape))}); given {tuple(part.shape)}")
+    check_operator(operator)
+    check_parts(operator, y)
+    for part in parts(y):
         check_tensor("y", part, allow_complex=operator.complex_output)
         check_devices(operator, part)
-    sizes = {"y": len(parts(y)[0]), "operator": operator.batch, "noise": noise.batch}
-    if len({len(part) for part in parts(y)} | {size for size in sizes.values() if size is not None}) > 1:
-        raise InputError(f"batch sizes differ: {', '.join(f'{key} {size}' for key, size in sizes.items() if size is not None)}")
+    check_batch(y, {"operator": operator.batch, "noise": noise.batch})
     noise.check(y)
     if check_range and operator.output_range is not None:
         refuse_far_values(operator, y, noise)
@@ -196,11 +194,7 @@ def check_measurement(operator: Operator, y: Measurement, noise: NoiseModel, *, 
 
 def check_tensor(name: str, x: Tensor, *, allow_complex: bool = False) -> None:
     """Raise InputError unless x is float32 or float64 (or complex where allowed) and finite."""
-    if x.is_complex() and not allow_complex:
-        raise InputError(f"{name} is complex ({x.dtype}), but this operator's output is real; pass {name}.real")
-    if x.real.dtype not in (torch.float32, torch.float64) if x.is_floating_point() or x.is_complex() else True:
-        hint = f"; 8-bit images: {name}.float() / 255" if x.dtype == torch.uint8 else f"; convert with {name}.float()"
-        raise InputError(f"{name} must be float32 or float64, given {x.dtype}{hint}")
+    check_kind(name, x, complex_too=allow_complex)
     if x.is_meta:
         raise InputError(f"{name} is on the meta device and has no values; make it on cpu or cuda")
     bad = ~torch.isfinite(x)

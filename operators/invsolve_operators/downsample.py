@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from invsolve.errors import InputError
 from invsolve.operator import Operator, Shape, image_shape
 from invsolve.svd import SVD
-from invsolve_operators.common import damping, divided, expect, from_phases, reflector, to_phases
+from invsolve_operators.common import damping, divided, expect, from_phases, rank_is_sure, reflector, to_phases
 from invsolve_operators.separable import Separable, fold
 
 
@@ -61,12 +62,14 @@ class BlockMean(Operator):
         return z + self.pinv((y - self(z)) / (1 + self.factor**2 * damping(tau, z)))
 
     def compose(self, inner: Operator) -> Operator | None:
-        """After a separable operator: separable, by the matrices of the means."""
+        """After a separable operator: separable, by the matrices of the means; None where its rank would be a matter of rounding."""
         if not isinstance(inner, Separable):
             return None
         means = [torch.eye(side, dtype=torch.float64).repeat_interleave(self.factor, 1) / self.factor for side in self.out_shape[1:]]
-        device = inner.vertical.device
-        return Separable(inner.in_shape, means[0].to(device) @ inner.vertical, means[1].to(device) @ inner.horizontal)
+        products = [mean.to(m.device) @ m for mean, m in zip(means, (inner.vertical, inner.horizontal), strict=True)]
+        # Matrices per image are kept before the channels, (B, 1, h, H), and given without.
+        product = Separable(inner.in_shape, *(m[:, 0] if m.ndim == 4 else m for m in products))
+        return product if rank_is_sure(product, self.svd().s, inner.s) else None
 
     def svd(self) -> SVD:
         """s = 1 / r in the first of r^2 planes of the spectrum (C, r^2, H / r, W / r), 0 in the others."""
@@ -117,6 +120,8 @@ class Bicubic(Separable):
 
     def __init__(self, in_shape: Sequence[int], factor: int = 4, boundary: str = "symmetric", a: float = -0.5) -> None:
         shape = image_shape(in_shape)
+        if boundary == "zero":
+            raise InputError("boundary must be 'symmetric', 'reflect' or 'circular', since the weights sum to 1 over pixels; given 'zero'")
         _, height, width = divided(shape, factor)
         vertical = bicubic_matrix(shape[1], height, int(factor), boundary, a)
         horizontal = bicubic_matrix(shape[2], width, int(factor), boundary, a)

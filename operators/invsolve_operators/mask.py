@@ -150,6 +150,8 @@ def checked_mask(mask: Tensor, shape: Shape) -> Tensor:
     if value.ndim not in (3, 4) or value.shape[-3] not in (1, shape[0]) or value.shape[-2:] != shape[1:]:
         allowed = "(H, W), (1, H, W), (C, H, W), (B, 1, H, W) or (B, C, H, W)"
         raise InputError(f"mask must be {allowed} for (C, H, W) = {shape}; given {tuple(torch.as_tensor(mask).shape)}")
+    if not value.numel():
+        raise InputError(f"mask holds no entries; given {tuple(value.shape)}")
     if not bool(((value == 0) | (value == 1)).all()):
         raise InputError("mask must hold only 0 (missing) and 1 (known); threshold it first, e.g. mask > 0.5")
     return value
