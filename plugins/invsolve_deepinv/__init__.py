@@ -60,6 +60,13 @@ def invsolve_register(registry: Any) -> None:
     )
     add(
         "prior",
+        "dncnn-gray",
+        "invsolve_deepinv.priors:DnCNNGray",
+        summary="DnCNN with a noise map for grey images; sigma up to 0.24",
+        needs=NEEDS,
+    )
+    add(
+        "prior",
         "mnist",
         "invsolve_deepinv.priors:Mnist",
         summary="diffusion prior on handwritten digits of 32x32, a toy of under 1 MB",
