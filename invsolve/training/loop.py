@@ -116,6 +116,7 @@ class Training:
         self.noise = torch.Generator().manual_seed(recipe.seed + 1_000_003 * self.processes.rank)
         self.step, self.seconds, self.loss = 0, 0.0, math.nan
         self.rows: list[dict[str, float]] = []
+        self.kept: int | None = None  # step of the last checkpoint; known to every process, which rows are not
         if self.checkpoint.exists():
             self._load()
 
@@ -153,7 +154,7 @@ class Training:
             if self.processes.count == 1:
                 self.save(report)
             raise
-        if not self.rows or self.rows[-1]["step"] != self.step:
+        if self.kept != self.step:
             self.save(report)
         self._show()
         return self.ema
@@ -242,6 +243,7 @@ class Training:
                 why = f"cannot be written at step {self.step} ({first_line(error)})"
                 raise InputError(f"{self.out}: {why}; {kept}: free space, then resume") from error
             report("  ".join(f"{key} {value}" for key, value in row.items()))
+        self.kept = self.step
         self.processes.wait()
 
     def _write_log(self) -> None:
@@ -265,7 +267,7 @@ class Training:
             self.rng.bit_generator.state = numbers
             self.noise.set_state(noise.cpu())
             self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
-            self.rows = list(state["rows"])
+            self.rows, self.kept = list(state["rows"]), self.step
         except Exception as error:
             raise InputError(
                 f"{self.checkpoint}: cannot go on from it ({first_line(error)}); it is damaged or of another network: "
