@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from invsolve_deepinv import export
-from invsolve_deepinv.evaluate import convolutions, mean_psnr
+from invsolve_deepinv.evaluate import add_tables, convolutions, mean_psnr
 from invsolve_deepinv.networks import NETWORKS
 from invsolve_deepinv.priors import DnCNNPrior
 from invsolve_deepinv.weights import FOLDER, HEADER_LIMIT, Card, load_network, read_card
@@ -190,11 +190,11 @@ def test_export_writes_the_average_and_a_card_that_loads(tmp_path):
     loaded, again = load_network(file)
     assert again == card
     assert all(torch.equal(value, average.state_dict()[key]) for key, value in loaded.state_dict().items())
-    table = {"weights_sha256": card.sha256, "psnr_db": {"dncnn": {"25": 30.0}}}
-    assert export.add_table(file, table).psnr == table
+    table = {"psnr_db": {"dncnn": {"25": 30.0}}}
+    assert add_tables(file, card.sha256, psnr=table).psnr == table
     assert read_card(file).psnr == table
     with pytest.raises(InputError, match="run evaluate again"):
-        export.add_table(file, {"weights_sha256": "0" * 64})
+        add_tables(file, "0" * 64, psnr=table)
     content["ema"]["net.in_conv.bias"].fill_(np.nan)
     torch.save(content, tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match="not finite"):

@@ -18,6 +18,7 @@ from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.priors.base import Prior
+from invsolve.priors.convert import precision_of
 from invsolve.solver import Solver
 
 
@@ -122,12 +123,13 @@ class Workshop:
         }
 
     def cell(self, operator: Labelled, solver: SolverEntry, measurement: str, seed: int) -> dict[str, Any]:
-        """What a result depends on: the measurement's key, the solver, the prior with its weights, the seed."""
+        """What a result depends on: the measurement's key, the solver, the prior with its weights and precision, the seed."""
         parameters, prior = solver.at(operator.label)
         made = self.prior(prior)
+        weights, precision = getattr(made, "weights_sha256", None), None if isinstance(made, str) else precision_of(made, self.device.type)
         return {
             "measurement": measurement,
             "solver": described("solver", Entry.model_validate({**parameters, "name": solver.name})),
-            "prior": {**described("prior", prior), "weights_sha256": getattr(made, "weights_sha256", None)},
+            "prior": {**described("prior", prior), "weights_sha256": weights, "computed_in": precision},
             "seed": seed,
         }

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from invsolve.errors import InputError
 from invsolve.measurement import column
+from invsolve.precision import PRECISIONS, resolved
 from invsolve.priors.base import Denoiser, DiffusionPrior
 from invsolve.schedule import DiscreteVP, Schedule
 
@@ -58,7 +59,8 @@ class NetworkDenoiser(Denoiser):
             mode and frozen, itself: pass a copy.deepcopy of one that is still being trained.
         kind: "x0", "eps" or "score" ("v" needs a schedule: see `as_denoiser`).
         sigma_range, clip, s0, channels: what the network is good for, in its own units.
-        precision: "float32", or "bfloat16" for autocast (x stays in its dtype outside the network).
+        precision: "float32", "float64", "bfloat16" for autocast (x stays in its dtype outside the network), or "auto": bfloat16
+            where the device of x multiplies it natively, else float32.
         channels_last: memory format of the network's input; faster convolutions on CPUs.
     """
 
@@ -78,8 +80,8 @@ class NetworkDenoiser(Denoiser):
         super().__init__()
         if kind not in ("x0", "eps", "score"):
             raise InputError(f"kind must be x0, eps or score without a schedule; given {kind!r}")
-        if precision not in ("float32", "float64", "bfloat16"):
-            raise InputError(f"precision must be float32, float64 or bfloat16; given {precision!r}")
+        if precision not in PRECISIONS:
+            raise InputError(f"precision must be one of {', '.join(PRECISIONS)}; given {precision!r}")
         self.net, self.kind = net, kind
         self.sigma_range, self.clip, self.s0, self.channels, self.blind = sigma_range, clip, s0, channels, blind
         self.precision, self.channels_last = precision, channels_last
@@ -90,13 +92,13 @@ class NetworkDenoiser(Denoiser):
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """x0_hat in x's dtype."""
-        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        precision = resolved(self.precision, x.device.type)
+        dtype = torch.float64 if precision == "float64" else torch.float32
         inside = x.to(dtype)
         if self.channels_last and inside.ndim == 4:
             inside = inside.contiguous(memory_format=torch.channels_last)
         level = torch.as_tensor(sigma, dtype=dtype, device=x.device).expand(len(x))
-        half = self.precision == "bfloat16"
-        with torch.autocast(x.device.type, torch.bfloat16) if half else nullcontext():
+        with torch.autocast(x.device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext():
             out = fitting(self.net(inside, level), inside)
         out = out.to(x.dtype)
         if self.kind == "eps":
@@ -104,6 +106,12 @@ class NetworkDenoiser(Denoiser):
         elif self.kind == "score":
             out = x + column(level, x) ** 2 * out
         return out.contiguous()
+
+
+def precision_of(prior: nn.Module, kind: str) -> str | None:
+    """What the network in a prior computes in on a kind of device ("cpu", "cuda"); None without a network."""
+    held = [module.precision for module in prior.modules() if isinstance(module, NetworkDenoiser)]
+    return resolved(held[0], kind) if held else None
 
 
 def fitting(out: Tensor, x: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, StringConstraints, ValidationError, model_validator
 
 from invsolve.errors import InputError, did_you_mean
 from invsolve.training.loop import Recipe
@@ -123,7 +123,7 @@ class Run(Table):
     warmup: Count = 200
     ema_images: Positive = 20_000
     clip: Positive = 1.0
-    bf16: bool = True
+    bf16: StrictBool | Literal["auto"] = "auto"
     channels_last: bool = True
     save_minutes: Positive = 3.0
     picture_minutes: Positive = 10.0

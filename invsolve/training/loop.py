@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from invsolve.errors import DivergedError, InputError
+from invsolve.precision import multiplies_bfloat16
 from invsolve.training.data import Crops
 from invsolve.training.objectives import LogSigma, UniformSigma, denoising_loss
 from invsolve.training.processes import Alone, these_processes
@@ -34,7 +36,7 @@ class Recipe:
         warmup: steps over which the rate rises.
         ema_images: half-life of the average of the weights, in images.
         clip: largest norm of the gradient.
-        bf16: autocast to bfloat16.
+        bf16: autocast to bfloat16; "auto": where the device multiplies it natively.
         save_seconds: seconds between checkpoints.
         seed: of crops, noise levels and noise.
         steps: number of steps instead of hours: the run is then reproducible to the bit, interrupted or not.
@@ -52,7 +54,7 @@ class Recipe:
     warmup: int = 200
     ema_images: float = 20_000
     clip: float = 1.0
-    bf16: bool = True
+    bf16: bool | Literal["auto"] = "auto"
     save_seconds: float = 180
     seed: int = 0
     steps: int | None = None
@@ -99,6 +101,7 @@ class Training:
     ) -> None:
         self.processes = processes or these_processes()
         self.device = self.processes.device
+        self.bf16 = multiplies_bfloat16(self.device.type) if recipe.bf16 == "auto" else recipe.bf16
         self.format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.network = network.to(self.device).to(memory_format=self.format)  # pyright: ignore[reportCallIssue]
         self.ema = copy.deepcopy(self.network).eval().requires_grad_(False)
@@ -178,7 +181,7 @@ class Training:
         x0, noise = (part.contiguous(memory_format=self.format).to(self.device) for part in (x0, noise))
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = denoising_loss(self.model, x0, sigma, noise, recipe.s0, recipe.target)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -209,7 +212,7 @@ class Training:
         row = {"step": self.step, "images": images, "minutes": round(self.seconds / 60, 2), "loss": round(self.loss, 5)}
         if self.validation is not None:
             for level in self.recipe.levels:
-                row[f"psnr{level:g}"] = round(psnr_at(self.ema, self.validation, level / 255, bf16=self.recipe.bf16), 3)
+                row[f"psnr{level:g}"] = round(psnr_at(self.ema, self.validation, level / 255, bf16=self.bf16), 3)
         return row
 
     def save(self, report: Callable[[str], None] = print) -> None:
@@ -229,6 +232,7 @@ class Training:
                 "step": self.step,
                 "seconds": self.seconds,
                 "loss": self.loss,
+                "bf16": self.bf16,
                 "rows": [*self.rows, row],
             }
             partial = self.checkpoint.with_suffix(".tmp")

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
+from invsolve_deepinv.score_sde import averaged
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz")
 HEADER_LIMIT = 8 << 20
@@ -44,6 +45,7 @@ class Stored:
         load: reads the tensors.
         size: of the file in bytes.
         within: the table inside the file that was taken, "" for the file itself.
+        note: what else is to be said of its weights.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Stored:
     load: Callable[[], dict[str, Tensor]]
     size: int
     within: str = ""
+    note: str = ""
 
     def sha256(self) -> str:
         """Of the whole file."""
@@ -146,13 +149,15 @@ def open_torch(path: Path, size: int) -> Stored:
         raise InputError(f"{path}: refused by torch.load(weights_only=True), the one way it is read ({text[:240]}); {CONVERT}") from error
     try:
         table, within = tensors_of(content)
+        better, note = averaged(content, table) if within else (None, "")
+        table = table if better is None else plain(better)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     total = sum(value.numel() * value.element_size() for value in table.values())
     if total > 2 * size + (1 << 20):
         raise InputError(f"{path}: its tensors claim {total} bytes, the file has {size}; views of a few numbers are no weights: {CONVERT}")
     shapes = {key: tuple(value.shape) for key, value in table.items()}
-    return Stored(path, "torch", shapes, {key: value.dtype for key, value in table.items()}, lambda: dict(table), size, within)
+    return Stored(path, "torch", shapes, {key: value.dtype for key, value in table.items()}, lambda: dict(table), size, within, note)
 
 
 def tensors_of(content: Any) -> tuple[dict[str, Tensor], str]:

@@ -1,12 +1,13 @@
-"""PSNR of a prior on photographs it never saw: `python -m invsolve_deepinv.evaluate natural --data FOLDER [--peers]`.
+"""What a prior does on pictures it never saw: `python -m invsolve_deepinv.evaluate natural --data FOLDER [--peers] [--card]`.
 
-PRIOR is a name or a weight file. Each image of FOLDER/dev/bsds500_val32 (Set12 for grey networks) is taken whole, noise is seeded by
-the image's index, results are clamped to [0, 1]:
+PRIOR is a name or a weight file. Whole images of FOLDER/dev/bsds500_val32 (Set12 for grey networks; digits for mnist, faces for
+faces64), noise seeded by the image's index, results clamped to [0, 1]:
 
     PSNR = -10 log10 mean (clamp(D(x0 + sigma n, sigma)) - x0)^2,   sigma = 15, 25, 50 / 255, averaged over images
 
 With --peers the published networks of FOLDER/weights denoise the same pictures: the blind colour DnCNN and the colour FFDNet, or the
-three grey DnCNN, one for each level.
+three grey DnCNN, one for each level. With --card what cutting the images into tiles costs and the statistics of samples are measured
+too (see invsolve.bench.prior_measures and prior_samples), and all three tables go into the card beside the weights.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from invsolve.bench.prior_measures import MARGIN, measure_tiles
+from invsolve.bench.prior_samples import draw_samples, gradient_kurtosis, patches, spectrum_slope
+from invsolve.errors import InputError
 from invsolve.plugins import load_prior
-from invsolve.training.data import read_images
+from invsolve.priors.base import Denoiser
+from invsolve.training.data import pixels, read_images
+from invsolve_deepinv.weights import FOLDER, Card, read_card
 
 LEVELS = (15, 25, 50)
-COLOUR, GREY = Path("dev") / "bsds500_val32", Path("dev") / "set12"
+COLOUR, GREY = "dev/bsds500_val32", "dev/set12"
+OWN = {"mnist": "dev/mnist/mnist_test.npz", "faces64": "dev/faces64/dev.zip"}
 GREY_FILES = {15: "dncnn_gray_s15.npz", 25: "dncnn_gray_s25.pth", 50: "dncnn_gray_s50.npz"}
 Denoise = Callable[[Tensor, float], Tensor]
 
@@ -76,11 +84,15 @@ def published_grey(folder: Path) -> Denoise:
     return lambda x, sigma: x - nets[round(255 * sigma)](x)
 
 
-def pictures(data: Path, count: int | None, grey: bool) -> list[Tensor]:
-    """(1, C, H, W) float32 in [0, 1]."""
-    images = list(read_images(data / (GREY if grey else COLOUR), "L" if grey else "RGB"))[:count]
-    arrays = [np.atleast_3d(np.asarray(image)) for image in images]
-    return [torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255 for array in arrays]
+def place_of(name: str, grey: bool) -> str:
+    """Where a prior's test pictures lie, below the data folder."""
+    return OWN.get(name, GREY if grey else COLOUR)
+
+
+def pictures(source: Path, count: int | None, grey: bool, side: int = 0) -> list[Tensor]:
+    """(1, C, H, W) float32 in [0, 1]; smaller ones get black around them up to `side`."""
+    found = (pixels(image, side) for _, image in zip(range(count or 10**9), read_images(source, "L" if grey else "RGB"), strict=False))
+    return [torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255 for array in found]
 
 
 @torch.no_grad()
@@ -100,8 +112,8 @@ def table(methods: dict[str, Denoise], images: list[Tensor]) -> dict[str, dict[s
 
 
 def evaluate(name: str, data: Path, *, images: int | None = None, peers: bool = False, **options: Any) -> dict[str, Any]:
-    """The table and what it was measured on and with."""
-    prior = load_prior(options.pop("weights", name), **options)
+    """The PSNR table and what it was measured on and with."""
+    prior, name = load_prior(name, **options), Path(name).stem
     grey = prior.channels == 1
     methods: dict[str, Denoise] = {name: prior}
     if peers and grey:
@@ -110,14 +122,63 @@ def evaluate(name: str, data: Path, *, images: int | None = None, peers: bool = 
     elif peers:
         methods["published blind DnCNN (20 layers)"] = published_dncnn(data / "weights" / "dncnn_color_blind.pth")
         methods["published FFDNet"] = published_ffdnet(data / "weights" / "ffdnet_color.pth")
-    chosen = pictures(data, images, grey)
-    place = (GREY if grey else COLOUR).as_posix()
+    place = place_of(name, grey)
+    chosen = pictures(data / place, images, grey, 32 if name == "mnist" else 0)
     return {
         "set": f"{place}, {len(chosen)} whole images, noise seed = index, clamped to [0, 1], mean of per-image PSNR in dB",
         "weights_sha256": getattr(prior, "weights_sha256", None),
         "options": options,
         "psnr_db": table(methods, chosen),
     }
+
+
+def tile_table(prior: Denoiser, images: list[Tensor], level: int = 25) -> dict[str, Any]:
+    """Change of PSNR in dB by cutting into tiles, in all pixels and away from the cuts."""
+    found = measure_tiles(prior, images, level / 255)
+    rows = {str(one.side): {"all pixels": round(one.whole, 4), f"{MARGIN} or more from a cut": round(one.inside, 4)} for one in found}
+    return {"level": level, "change_db": rows}
+
+
+def sample_table(prior: Denoiser, images: list[Tensor], side: int, count: int = 64) -> dict[str, Any]:
+    """Spectrum slope and gradient kurtosis of samples and of as many patches of real images; empty for a plain denoiser."""
+    drawn = {one.name: one.images for one in draw_samples(prior, side, count)}
+    real = patches(images, side, count)
+    if drawn and real is not None:
+        drawn["real patches"] = real
+    return {
+        name: {"spectrum_slope": round(spectrum_slope(those), 3), "gradient_kurtosis": round(gradient_kurtosis(those), 2)}
+        for name, those in drawn.items()
+    }
+
+
+def card_file(name: str) -> Path:
+    """Where a prior's card is: that of a weight file beside it, that of a shipped prior in the package."""
+    return Path(name).with_suffix(".json") if name.endswith(".safetensors") else FOLDER / f"{name}.json"
+
+
+def add_tables(file: Path, weights_sha256: str | None, **tables: dict[str, Any]) -> Card:
+    """Put tables (psnr, tiles, samples) into a weight file's card.
+
+    Raises:
+        InputError: tables that were measured on other weights.
+    """
+    card = read_card(file)
+    if weights_sha256 != card.sha256:
+        raise InputError(f"{file}: the tables were measured on weights with sha256 {weights_sha256}; run evaluate again")
+    card = replace(card, **tables)  # pyright: ignore[reportArgumentType]
+    file.with_suffix(".json").write_text(card.text(), encoding="utf-8")
+    return card
+
+
+def fill_card(name: str, data: Path, result: dict[str, Any], images: int | None) -> Card:
+    """Measure tiles and samples beside the PSNR table and put all three into the card."""
+    prior = load_prior(name)
+    grey, stem = prior.channels == 1, Path(name).stem
+    chosen = pictures(data / place_of(stem, grey), images, grey, 32 if stem == "mnist" else 0)
+    large = min(min(image.shape[-2:]) for image in chosen) > 64
+    tiles = tile_table(prior, chosen) if large else {}
+    samples = sample_table(prior, chosen, 32 if stem == "mnist" else 64)
+    return add_tables(card_file(name), result["weights_sha256"], psnr=result, tiles=tiles, samples=samples)
 
 
 def text(result: dict[str, Any]) -> str:
@@ -135,18 +196,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--images", type=int, help="only the first of them")
     parser.add_argument("--peers", action="store_true", help="the published networks beside it")
-    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16", "auto"])
     parser.add_argument("--channels", type=int, choices=[1, 3], help="1: grey images through a colour network")
     parser.add_argument("--json", type=Path, help="write the table here")
+    parser.add_argument("--card", action="store_true", help="measure tiles and samples too, and write all tables into the card (minutes)")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    if arguments.card and (arguments.channels is not None or arguments.precision != "float32"):
+        parser.error("--card writes what the weights do by themselves, in float32; leave --precision and --channels out")
     options = {"precision": arguments.precision, **({} if arguments.channels is None else {"channels": arguments.channels})}
     result = evaluate(arguments.prior, arguments.data, images=arguments.images, peers=arguments.peers, **options)
     print(text(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    if arguments.card:
+        card = fill_card(arguments.prior, arguments.data, result, arguments.images)
+        print(json.dumps({"tiles": card.tiles, "samples": card.samples}, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The weight file and the model card of a training run, and the tables of a card.
+"""The weight file and the model card of a training run.
 
-`invsolve train` calls this at its end. `python -m invsolve_deepinv.export RUN --folder FOLDER [--data DATA --table]` writes the two files
-elsewhere, such as among the shipped ones; with `--table` PSNR is measured and put into the card (minutes).
+`invsolve train` calls this at its end. `python -m invsolve_deepinv.export RUN --folder FOLDER [--data DATA]` writes the two files
+elsewhere, such as among the shipped ones; `python -m invsolve_deepinv.evaluate NAME --card` then fills in the card's tables.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from invsolve.errors import InputError
 from invsolve.training.config import TrainConfig
 from invsolve.training.data import validation_images
 from invsolve.training.loop import psnr_at
-from invsolve_deepinv.evaluate import evaluate
 from invsolve_deepinv.networks import NETWORKS
 from invsolve_deepinv.selftest import GOOD, levels_of, mean_left, measured
 from invsolve_deepinv.weights import Card, load_network, read_card
@@ -65,7 +64,7 @@ def training_of(state: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
         "sigmas": objective.sigmas.model_dump(),
         "rate": run.lr,
         "average_images": run.ema_images,
-        "bfloat16": run.bf16,
+        "bfloat16": state.get("bf16", run.bf16),
         "seed": run.seed,
         "start": config.start or "random",
     }
@@ -158,30 +157,13 @@ def promise_of(file: Path) -> list[tuple[float, float]]:
     return [(sigma, round(left, 4)) for sigma, _, left in found] if not mean_left(found) < GOOD else []
 
 
-def add_table(file: Path, table: dict[str, Any]) -> Card:
-    """Put a PSNR table into a weight file's card.
-
-    Raises:
-        InputError: a table that was measured on other weights.
-    """
-    card = read_card(file)
-    if table.get("weights_sha256") != card.sha256:
-        raise InputError(f"{file}: the table was measured on weights with sha256 {table.get('weights_sha256')}; run evaluate again")
-    card = replace(card, psnr=table)
-    write(file.with_suffix(".json"), card.text().encode())
-    return card
-
-
 def main() -> None:
     """Read the arguments, write and print the card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="training folder with config.toml and checkpoint.pt")
     parser.add_argument("--folder", type=Path, help="where the two files go (default: RUN)")
     parser.add_argument("--data", type=Path, help="folder of the data: measures what rounding costs")
-    parser.add_argument("--table", action="store_true", help="measure PSNR on whole sets beside the published networks (minutes)")
     arguments = parser.parse_args()
-    if arguments.table and arguments.data is None:
-        parser.error("--table needs --data")
     config = TrainConfig.load(arguments.run / "config.toml")
     images = None
     if arguments.data is not None and config.validation is not None:
@@ -189,8 +171,6 @@ def main() -> None:
         source, channels = arguments.data / chosen.path, config.network.channels
         images = validation_images(source, chosen.count, chosen.side or None, channels, config.data.pad)
     file = export_run(arguments.run, config, arguments.folder, images)[0]
-    if arguments.table and arguments.data is not None:
-        add_table(file, evaluate(config.name, arguments.data, peers=True, weights=str(file)))
     print(read_card(file).text())
 
 

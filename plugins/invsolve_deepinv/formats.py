@@ -15,6 +15,7 @@ from invsolve.errors import InputError
 from invsolve_deepinv.ddpm import build, is_ddpm, levels_of, renamed
 from invsolve_deepinv.denoisers import Padded
 from invsolve_deepinv.networks import sigma_column
+from invsolve_deepinv.score_sde import score_sde
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -74,15 +75,15 @@ def recognise(shapes: Shapes) -> Recognised:
     Raises:
         InputError: of no known format; the first keys are given.
     """
-    for one in (chain, drunet, dncnn, adm, edm, ddpm):
+    for one in (chain, drunet, dncnn, adm, edm, ddpm, score_sde):
         found = one(shapes)
         if found is not None:
             return found
     first = ", ".join(f"{key[:60]} {shape}" for key, shape in list(shapes.items())[:3])
     raise InputError(
         f"weights of no known format ({len(shapes)} tensors: {first}, ...); known are "
-        "deepinv's DRUNet, DnCNN, DiffUNet, ADMUNet and NCSN++, guided-diffusion, chains of convolutions (DnCNN, FFDNet), "
-        "diffusers folders. Build the network yourself and pass it to as_denoiser"
+        "deepinv's DRUNet, DnCNN, DiffUNet, ADMUNet and NCSN++, guided-diffusion, DDPM, score_sde's NCSN++ and DDPM++, "
+        "chains of convolutions (DnCNN, FFDNet), diffusers folders. Build the network yourself and pass it to as_denoiser"
     )
 
 

@@ -58,15 +58,17 @@ def inspect_weights(
         InputError: see `open_weights` and `recognise`; a convention that does not exist.
     """
     stored = open_weights(path)
-    said = card_of(stored)
+    said, known = card_of(stored)
     try:
         found = recognise(stored.shapes)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise InputError(f"{path}: some keys of a known format ({type(error).__name__}: {error}); the file is not whole") from error
-    if arguments is not None:
-        found = with_arguments(found, arguments)
+    if known or arguments is not None:
+        found = with_arguments(found, {**known, **(arguments or {})})
+    if stored.note:
+        found = replace(found, notes=(stored.note, *found.notes))
     given = {"kind": kind, "range": range, "schedule": schedule, "sigma_range": sigma_range}
     said = {**said, **{key: value for key, value in given.items() if value is not None}}
     pairs = {
@@ -81,30 +83,35 @@ def inspect_weights(
 
 
 def with_arguments(found: Recognised, arguments: dict[str, Any]) -> Recognised:
-    """The format with its network's sizes said."""
+    """The format with what its file cannot tell."""
+    if "again" in found.extra:
+        try:
+            return found.extra["again"](**arguments)
+        except TypeError as error:
+            raise InputError(f"{found.format}: {error}; its arguments are {', '.join(found.extra['arguments'])}") from None
     model = found.extra.get("model")
     if model is None:
-        raise InputError(f"{found.format}: its sizes are in the file; arguments are for ADMUNet and NCSN++")
+        raise InputError(f"{found.format}: its sizes are in the file; arguments are for ADMUNet, NCSN++ and score_sde's networks")
     import deepinv
 
     return replace(found, build=lambda: getattr(deepinv.models, model)(pretrained=None, **arguments))
 
 
-def card_of(stored: Stored) -> dict[str, Any]:
-    """The convention in the card that `convert` wrote beside a file; empty without one.
+def card_of(stored: Stored) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The convention and the arguments in the card that `convert` wrote beside a file; empty without one.
 
     Raises:
         InputError: a damaged card, or one of another file.
     """
     path = stored.path.with_suffix(".json")
     if not path.is_file() or path.stat().st_size > CARD_LIMIT:
-        return {}
+        return {}, {}
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: no readable card ({error}); remove it, or convert the weights again") from error
     if not isinstance(card, dict) or "convention" not in card:
-        return {}
+        return {}, {}
     if card.get("sha256") != stored.sha256():
         raise InputError(
             f"{stored.path}: not the file its card {path.name} describes (sha256 differs); convert it again, or remove the card"
@@ -112,7 +119,10 @@ def card_of(stored: Stored) -> dict[str, Any]:
     known = set(Convention.__dataclass_fields__)
     if not isinstance(card["convention"], dict) or set(card["convention"]) - known:
         raise InputError(f"{path}: its convention must have the fields {', '.join(sorted(known))} only")
-    return dict(card["convention"])
+    arguments = card.get("arguments", {})
+    if not isinstance(arguments, dict):
+        raise InputError(f"{path}: its arguments must be a table")
+    return dict(card["convention"]), arguments
 
 
 def network_of(one: Inspected, qkv: str = "old") -> nn.Module:
@@ -268,6 +278,7 @@ def convert(path: str | Path, out: str | Path, *, dtype: str = "float32", **opti
     card = {
         "format": one.found.format,
         "convention": asdict(one.convention),
+        "arguments": options.get("arguments") or {},
         "sha256": open_weights(out).sha256(),
         "source": {"file": Path(path).name, "sha256": one.stored.sha256()},
     }

@@ -56,7 +56,7 @@ class Shipped(NetworkDenoiser):
     Args:
         weights: name of a shipped file, or the path of a .safetensors file with its card beside it.
         channels: 3, or 1 for grey images through the colour network (see GreyThroughColour); None: as the network has them.
-        precision: "float32", or "bfloat16" for autocast inside the network.
+        precision: "float32", "bfloat16" for autocast inside the network, or "auto": the faster one on the device.
         channels_last: the networks' fastest memory format on CPUs.
 
     Raises:
@@ -96,7 +96,7 @@ class Natural(Shipped):
     """A diffusion prior on natural images: deepinv's DRUNet in EDM preconditioning, D(x, sigma) for sigma from 0.002 to 80.
 
     Args:
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         channels: 3, or 1 for grey images (sigma up to 46 then).
         weights: another weight file of the same form.
@@ -117,7 +117,7 @@ class DnCNNPrior(Shipped):
     """deepinv's DnCNN with a noise map, for sigma from 0.002 to 0.24: the denoiser of plug-and-play methods.
 
     Args:
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         channels: 3, or 1 for grey images (sigma up to 0.138 then).
         weights: another weight file of the same form.
@@ -147,7 +147,7 @@ class Mnist(OneChannel):
     """A diffusion prior on handwritten digits, (1, 32, 32): 28 x 28 pixels with two of black around; a toy for tests and tutorials.
 
     Args:
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         weights: another weight file of the same form.
 
@@ -166,7 +166,7 @@ class NaturalGray(OneChannel):
     """Natural's grey sibling, for images of one channel.
 
     Args:
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         weights: another weight file of the same form.
 
@@ -185,7 +185,7 @@ class DnCNNGray(OneChannel):
     """DnCNNPrior's grey sibling: sigma from 0.002 to 0.24, images of one channel.
 
     Args:
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         weights: another weight file of the same form.
 

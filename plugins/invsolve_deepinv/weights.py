@@ -43,7 +43,8 @@ class Card:
         training: steps, images, hours, patch side, batch and the rest of the recipe.
         reproduce: the command that trains it.
         storage: what rounding to `dtype` costs.
-        psnr: measured PSNR in dB, see `evaluate.py`.
+        psnr, tiles, samples: measured accuracy, what cutting images into tiles costs, and statistics of samples; see `evaluate.py`.
+        tried: what else was trained, and how it compared.
         promise: (sigma, part of the noise that is left) on the smooth picture of `selftest.py`, measured when the file was made;
             empty where the network denoises that picture as any denoiser would.
         weaknesses: what it is known to do badly.
@@ -65,6 +66,9 @@ class Card:
     reproduce: str = ""
     storage: dict[str, Any] = field(default_factory=dict)
     psnr: dict[str, Any] = field(default_factory=dict)
+    tiles: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, Any] = field(default_factory=dict)
+    tried: list[str] = field(default_factory=list)
     promise: list[tuple[float, float]] = field(default_factory=list)
     weaknesses: list[str] = field(default_factory=list)
 
