@@ -156,8 +156,10 @@ def card_file(name: str) -> Path:
     return Path(name).with_suffix(".json") if name.endswith(".safetensors") else FOLDER / f"{name}.json"
 
 
-def add_tables(file: Path, weights_sha256: str | None, **tables: dict[str, Any]) -> Card:
-    """Put tables (psnr, tiles, samples) into a weight file's card.
+def add_tables(
+    file: Path, weights_sha256: str | None, psnr: dict[str, Any], tiles: dict[str, Any] | None = None, samples: dict[str, Any] | None = None
+) -> Card:
+    """Put tables into a weight file's card.
 
     Raises:
         InputError: tables that were measured on other weights.
@@ -165,7 +167,7 @@ def add_tables(file: Path, weights_sha256: str | None, **tables: dict[str, Any])
     card = read_card(file)
     if weights_sha256 != card.sha256:
         raise InputError(f"{file}: the tables were measured on weights with sha256 {weights_sha256}; run evaluate again")
-    card = replace(card, **tables)  # pyright: ignore[reportArgumentType]
+    card = replace(card, psnr=psnr, tiles=tiles or {}, samples=samples or {})
     file.with_suffix(".json").write_text(card.text(), encoding="utf-8")
     return card
 
