@@ -12,7 +12,7 @@ from torch import nn
 from invsolve.errors import DivergedError, InputError
 from invsolve.training.data import Crops, read_images
 from invsolve.training.loop import Recipe, Training, psnr_at
-from invsolve.training.objectives import LogSigma, UniformSigma, denoising_loss
+from invsolve.training.objectives import Balance, LogSigma, UniformSigma, denoising_losses
 
 RECIPE = Recipe(UniformSigma(0.05, 0.2), s0=0.25, hours=0, batch=2, lr=1e-2, warmup=2, bf16=False, steps=8)
 
@@ -210,6 +210,41 @@ def test_the_loss_is_one_for_the_best_constant_and_weighted_per_item():
     sigma = torch.tensor([0.01, 0.5, 20.0], dtype=torch.float64)
     column = sigma.reshape(-1, 1, 1, 1)
     error = column * 0.25 / (column**2 + 0.25**2).sqrt()
-    loss = denoising_loss(lambda x, s: x0 + error, x0, sigma, torch.randn(3, 3, 4, 4, dtype=torch.float64), 0.25)
+    losses = denoising_losses(lambda x, s: x0 + error, x0, sigma, torch.randn(3, 3, 4, 4, dtype=torch.float64), 0.25)
     # ten roundings of float64, amplified by x0 / error <= 1 / 0.01
-    assert float(loss) == pytest.approx(1.0, abs=1e-12)
+    assert losses.tolist() == pytest.approx([1.0] * 3, abs=1e-12)
+
+
+def test_balance_makes_every_level_count_the_same():
+    """Losses that depend on sigma alone become 1 once every bin has seen them; a level's weight follows a change within 33 items."""
+    balance = Balance(0.01, 10.0)
+    sigma = torch.logspace(-2, 1, 400)
+    losses = sigma.sqrt()
+    balance.factors(sigma, losses)
+    # within a bin the loss varies by half its width in log sigma: ln(1000) / 40 / 2 = 0.086
+    assert (losses * balance.factors(sigma, losses) - 1).abs().max() < 0.09
+    one = torch.tensor([0.5])
+    for _ in range(33):
+        factor = balance.factors(one, torch.tensor([7.0]))
+    # what is left of the old mean after 33 items is (32 / 33)^33 = 0.36 of it
+    assert 1 / 7 < float(factor) < 1 / (7 * (1 - 0.37))
+    outside = balance.factors(torch.tensor([1e-6, 1e6]), torch.tensor([1.0, 1.0]))
+    assert torch.isfinite(outside).all()
+    assert math.isfinite(float(balance.factors(one, torch.tensor([math.nan]))))
+
+
+def test_a_balanced_run_resumes_to_the_bit_and_is_another_run(tmp_path, crops):
+    recipe = replace(RECIPE, balance=True)
+    whole = training(tmp_path / "whole", crops, recipe)
+    whole.run(quiet)
+    part = training(tmp_path / "part", crops, recipe)
+    for _ in range(3):
+        part._train_step()
+    part.save(quiet)
+    resumed = training(tmp_path / "part", crops, recipe)
+    assert resumed.balance.means == part.balance.means != [0.0] * Balance.BINS
+    resumed.run(quiet)
+    assert all(torch.equal(a, b) for a, b in zip(weights(resumed), weights(whole), strict=True))
+    plain = training(tmp_path / "plain", crops)
+    plain.run(quiet)
+    assert not all(torch.equal(a, b) for a, b in zip(weights(plain), weights(whole), strict=True))

@@ -104,6 +104,7 @@ class Objective(Table):
 
     target: Literal["x0", "eps", "v"] = "v"
     s0: Positive = 0.25
+    balance: StrictBool = False
     sigmas: Annotated[LogNormal | Uniform, Field(discriminator="kind")]
 
     @model_validator(mode="after")
@@ -189,6 +190,7 @@ class TrainConfig(Table):
             s0=self.objective.s0,
             hours=self.run.hours or 0.0,
             target=self.objective.target,
+            balance=self.objective.balance,
             save_seconds=60 * self.run.save_minutes,
             picture_seconds=60 * self.run.picture_minutes,
             levels=tuple(self.validation.levels) if self.validation else (),

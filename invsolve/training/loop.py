@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from invsolve.errors import DivergedError, InputError
 from invsolve.precision import multiplies_bfloat16
 from invsolve.training.data import Crops
-from invsolve.training.objectives import LogSigma, UniformSigma, denoising_loss
+from invsolve.training.objectives import Balance, LogSigma, UniformSigma, denoising_losses
 from invsolve.training.processes import Alone, these_processes
 
 
@@ -44,6 +44,7 @@ class Recipe:
         levels: noise levels of the validation PSNR, in 1/255.
         channels_last: memory format of the network, the faster one for convolutions.
         picture_seconds: seconds between pictures.
+        balance: whether all noise levels count the same, see `objectives.Balance`; the log shows the loss without it.
     """
 
     sigmas: LogSigma | UniformSigma
@@ -62,6 +63,7 @@ class Recipe:
     levels: tuple[float, ...] = (15, 25, 50)
     channels_last: bool = True
     picture_seconds: float = 600
+    balance: bool = False
 
 
 def psnr_at(network: nn.Module, images: Tensor, sigma: float, *, bf16: bool) -> float:
@@ -117,6 +119,7 @@ class Training:
         seed = recipe.seed if self.processes.count == 1 else [recipe.seed, self.processes.rank]
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(recipe.seed + 1_000_003 * self.processes.rank)
+        self.balance = Balance(recipe.sigmas.low, recipe.sigmas.high)
         self.step, self.seconds, self.loss = 0, 0.0, math.nan
         self.rows: list[dict[str, float]] = []
         self.kept: int | None = None  # step of the last checkpoint; known to every process, which rows are not
@@ -182,13 +185,15 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = denoising_loss(self.model, x0, sigma, noise, recipe.s0, recipe.target)
-        value = float(loss.detach())
+            losses = denoising_losses(self.model, x0, sigma, noise, recipe.s0, recipe.target)
+        value = float(losses.detach().mean())
         if not math.isfinite(value):
             kept = f"the last good state is in {self.checkpoint}" if self.checkpoint.exists() else "nothing was saved yet"
             raise DivergedError(f"loss is {value} at step {self.step}; {kept}. A smaller lr or clip may help")
+        if recipe.balance:
+            losses = losses * self.balance.factors(sigma, losses)
         self.optimiser.zero_grad(set_to_none=True)
-        self.processes.backward(loss)
+        self.processes.backward(losses.mean())
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
         self.optimiser.step()
         # The average's memory grows with the run, so that early steps are forgotten soon (EDM's ramp-up).
@@ -221,7 +226,7 @@ class Training:
         Raises:
             InputError: the disk is full or the folder is gone; the last good checkpoint is kept.
         """
-        streams = self.processes.gathered((self.rng.bit_generator.state, self.noise.get_state()))
+        streams = self.processes.gathered((self.rng.bit_generator.state, self.noise.get_state(), self.balance.means))
         if self.processes.rank == 0:
             row = self._row()
             state = {
@@ -267,7 +272,8 @@ class Training:
             streams = state["streams"]
             if len(streams) != self.processes.count:
                 raise ValueError(f"it is of {len(streams)} processes, these are {self.processes.count}")
-            numbers, noise = streams[self.processes.rank]
+            numbers, noise, *means = streams[self.processes.rank]
+            self.balance.means = list(means[0]) if means else self.balance.means
             self.rng.bit_generator.state = numbers
             self.noise.set_state(noise.cpu())
             self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]

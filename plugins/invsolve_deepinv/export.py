@@ -61,6 +61,7 @@ def training_of(state: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
         "flips": config.data.flips,
         "loss": round(state["loss"], 5),
         "target": objective.target,
+        "balance": objective.balance,
         "sigmas": objective.sigmas.model_dump(),
         "rate": run.lr,
         "average_images": run.ema_images,
