@@ -25,6 +25,7 @@ SMALL_EDM = {"pretrained": None, "augment_dim": 0, "dropout": 0.0, "attn_resolut
 SIGMAS = {"kind": "log-normal", "low": 0.002, "high": 80.0}
 TRIALS: dict[str, dict[str, Any]] = {
     "DRUNet 32-64-128-192, 2 blocks (natural)": {},
+    "all noise levels count the same": {"objective.balance": True},
     "DRUNet 48-96-160-224, 1 block": {"network.arguments": {"nc": [48, 96, 160, 224], "nb": 1}},
     "DRUNet 24-48-96-160, 4 blocks": {"network.arguments": {"nc": [24, 48, 96, 160], "nb": 4}},
     "DnCNN with noise map, 12 layers of 64": {
@@ -41,11 +42,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     },
     "patches of 40, batch 30": {"data.side": 40, "run.batch": 30},
     "patches of 96, batch 5": {"data.side": 96, "run.batch": 5},
-    "batch 4": {"run.batch": 4},
     "sigma: spread 0.7 in place of 1.1": {"objective.sigmas": {**SIGMAS, "mean": -2.2, "std": 0.7, "flat": 0.25}},
-    "sigma: half of them flat": {"objective.sigmas": {**SIGMAS, "mean": -2.2, "std": 1.1, "flat": 0.5}},
-    "average over 2,000 images": {"run.ema_images": 2_000},
-    "average over 100,000 images": {"run.ema_images": 100_000},
     "rate 3e-3": {"run.lr": 3e-3},
 }
 
