@@ -201,6 +201,28 @@ def test_export_writes_the_average_and_a_card_that_loads(tmp_path):
         export.export_run(tmp_path, config, tmp_path / "out")
 
 
+def test_a_further_stage_is_added_to_the_card(tmp_path):
+    """Steps, images and hours are sums over the stages; exporting a stage again does not count it twice; random starts count alone."""
+    average = NETWORKS["dncnn"](**TINY)
+
+    def exported(folder, seed, steps, start):
+        run = tmp_path / f"{seed}"
+        run.mkdir(exist_ok=True)
+        text = CONFIG.replace('name = "dncnn"', f'name = "dncnn"\nstart = "{start}"' if start else 'name = "dncnn"')
+        (run / "config.toml").write_text(text + f"seed = {seed}\n")
+        state = {"ema": average.state_dict(), "step": steps, "seconds": 3600.0, "loss": 0.5, "streams": [0], "bf16": False}
+        torch.save(state, run / "checkpoint.pt")
+        return read_card(export.export_run(run, TrainConfig.load(run / "config.toml"), folder)[0]).training
+
+    assert "stages" not in exported(tmp_path, 1, 5, "")
+    for _ in range(2):
+        training = exported(tmp_path, 2, 7, "runs/1")
+        assert (training["steps"], training["images"], training["hours"]) == (12, 12 * 12, 2.0)
+        assert [stage["steps"] for stage in training["stages"]] == [5, 7]
+    assert exported(tmp_path, 3, 1, "runs/2")["steps"] == 13
+    assert exported(tmp_path, 4, 9, "")["steps"] == 9
+
+
 def test_storage_is_sixteen_bit_above_two_and_a_half_million():
     assert export.storage({"w": torch.zeros(2_500_000)}) == (torch.float32, "F32")
     assert export.storage({"w": torch.zeros(2_500_001)}) == (torch.float16, "F16")

@@ -143,6 +143,8 @@ class Words(Table):
     data: StrictStr = ""
     licence: StrictStr = ""
     weaknesses: list[StrictStr] = []
+    tried: list[StrictStr] = []
+    reproduce: StrictStr = ""
 
 
 class TrainConfig(Table):

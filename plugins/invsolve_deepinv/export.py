@@ -71,6 +71,24 @@ def training_of(state: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def continued(training: dict[str, Any], file: Path, config: TrainConfig) -> dict[str, Any]:
+    """The run as the latest stage of the training that the card beside the file tells of; steps, images and hours are sums.
+
+    Only where the run did not start from random weights and the card is of the same network; a run that is its last stage already
+    takes that stage's place.
+    """
+    if not config.start or not file.with_suffix(".json").is_file():
+        return training
+    earlier = read_card(file)
+    if earlier.network != network_name(config) or earlier.arguments != config.network.arguments:
+        return training
+    stages = earlier.training.get("stages", [earlier.training])
+    if (stages[-1].get("seed"), stages[-1].get("sigmas")) == (training["seed"], training["sigmas"]):
+        stages = stages[:-1]
+    stages = [*stages, training]
+    return {**training, **{key: round(sum(stage[key] for stage in stages), 3) for key in ("steps", "images", "hours")}, "stages": stages}
+
+
 def rounding(config: TrainConfig, full: dict[str, Tensor], stored: dict[str, Tensor], images: Tensor | None) -> dict[str, Any]:
     """Largest change of a weight and, with images, the change of PSNR in dB at the levels of the validation."""
     report: dict[str, Any] = {
@@ -136,9 +154,10 @@ def export_run(run: Path, config: TrainConfig, folder: Path | None = None, image
         parameters=sum(value.numel() for value in full.values()),
         data=config.card.data or ", ".join(source.path for source in config.data.source),
         licence=config.card.licence,
-        training=training_of(state, config),
-        reproduce=f"invsolve train {config.name}.toml --data DATA",
+        training=continued(training_of(state, config), file, config),
+        reproduce=config.card.reproduce or f"invsolve train {config.name}.toml --data DATA",
         storage=rounding(config, full, stored, images),
+        tried=list(config.card.tried),
         weaknesses=list(config.card.weaknesses),
     )
     write(file.with_suffix(".json"), card.text().encode())
