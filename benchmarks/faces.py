@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--scale", type=float, default=1.25)
     arguments = parser.parse_args()
-    prior = load_prior(str(HERE / "weights" / "faces64.safetensors"), precision="auto")
+    prior = load_prior("faces64", precision="auto")
     truth = faces(arguments.data / "dev" / "faces64" / "dev.zip", arguments.count, every=12)
     train = faces(arguments.data / "train" / "faces64" / "train.zip", 4000, every=5)
     mask = torch.ones(1, 64, 64)

@@ -1,8 +1,9 @@
 """Networks and recipes at equal cost: `python benchmarks/trials.py --data DATA --minutes 8`, resumable.
 
-Each row starts from benchmarks/training/natural-1.toml, changes what its name says, and trains from random weights for the same
-wall-clock time on one thread. Then its average denoises the validation crops (8 of 128 x 128, dev/bsds500_val32) and one image is
-timed. Writes results/priors/trials.md; a row that is there already is not run again.
+Each row starts from benchmarks/training/natural-1.toml, changes what its name says, and trains from random weights on one thread for
+as many steps as fit into the same processor time (of one step: the least of five), the rate rising over the first tenth. Then its
+average denoises the validation crops (8 of 128 x 128, dev/bsds500_val32) and one image is timed. Writes results/priors/trials.md; a
+row that is there already is not run again.
 """
 
 import argparse
@@ -47,8 +48,8 @@ TRIALS: dict[str, dict[str, Any]] = {
 }
 
 
-def changed(changes: dict[str, Any], minutes: float) -> TrainConfig:
-    """The base config with some keys replaced."""
+def changed(changes: dict[str, Any], steps: int) -> TrainConfig:
+    """The base config with some keys replaced and its length in steps."""
     content = tomllib.loads(BASE.read_text(encoding="utf-8"))
     for key, value in changes.items():
         *tables, last = key.split(".")
@@ -56,7 +57,8 @@ def changed(changes: dict[str, Any], minutes: float) -> TrainConfig:
         for name in tables:
             table = table[name]
         table[last] = value
-    content["run"] |= {"hours": minutes / 60, "save_minutes": minutes, "picture_minutes": 1e6}
+    del content["run"]["hours"]
+    content["run"] |= {"steps": steps, "warmup": max(1, steps // 10), "save_minutes": 1e6, "picture_minutes": 1e6}
     return TrainConfig.model_validate(content)
 
 
@@ -73,7 +75,13 @@ def seconds_of(network: torch.nn.Module) -> float:
 
 def one(changes: dict[str, Any], minutes: float, data: Path, out: Path) -> dict[str, Any]:
     """Train one row and measure it."""
-    run = prepared(changed(changes, minutes), data, out)
+    trial = prepared(changed(changes, 6), data, out / "timed")
+    times = []
+    for _ in range(6):
+        start = time.process_time()
+        trial._train_step()
+        times.append(time.process_time() - start)
+    run = prepared(changed(changes, round(60 * minutes / min(times[1:]))), data, out)
     average = run.run(lambda text: print(f"  {text}", flush=True))
     row = run.rows[-1]
     parameters = sum(value.numel() for value in average.parameters())
@@ -85,7 +93,7 @@ def page(rows: dict[str, dict[str, Any]], minutes: float) -> str:
     lines = [
         "# Networks and recipes at equal cost",
         "",
-        f"`python benchmarks/trials.py --data DATA --minutes {minutes:g}`: from random weights, {minutes:g} minutes on one thread each "
+        f"`python benchmarks/trials.py --data DATA --minutes {minutes:g}`: from random weights, {minutes:g} minutes of one thread's processor time each "
         f"({torch.backends.cpu.get_cpu_capability()}, float32), the average's PSNR in dB on 8 crops of 128 x 128 of dev/bsds500_val32.",
         "Early progress only: what is ahead after minutes need not be ahead after hours.",
         "",

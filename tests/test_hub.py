@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from invsolve_deepinv.weights import FOLDER
+from invsolve_deepinv.places import FOLDER
 
 from invsolve import InputError, load_prior
 

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from invsolve_deepinv.containers import open_weights
 from invsolve_deepinv.formats import Convention, recognise, reorder_qkv
 from invsolve_deepinv.own import Inspected, inspect_weights, load_weights, network_of
+from invsolve_deepinv.places import FOLDER, names
 from invsolve_deepinv.selftest import promised_test, self_test
-from invsolve_deepinv.weights import FOLDER, load_network
+from invsolve_deepinv.weights import load_network
 from safetensors.torch import save_file
 
 from invsolve import InputError, load_prior
@@ -252,7 +253,8 @@ def test_commands(tmp_path):
     assert "natural" in result.output
     result = run(main, ["weights", "verify"])
     assert result.exit_code == 0, result.output
-    assert result.output.count("ok ") == len(list(FOLDER.glob("*.json")))
+    assert result.output.count("ok ") == len(names())
+    assert {path.stem for path in FOLDER.glob("*.json")} <= set(names())
     path = saved(tmp_path / "mine.pth", drunet().state_dict())
     facts = json.loads(run(main, ["weights", "inspect", str(path), "--json"]).output)
     assert facts["format"] == "deepinv DRUNet"

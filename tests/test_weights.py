@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +15,9 @@ import torch
 from invsolve_deepinv import export
 from invsolve_deepinv.evaluate import add_tables, convolutions, mean_psnr
 from invsolve_deepinv.networks import NETWORKS
+from invsolve_deepinv.places import FOLDER
 from invsolve_deepinv.priors import DnCNNPrior
-from invsolve_deepinv.weights import FOLDER, HEADER_LIMIT, Card, load_network, read_card
+from invsolve_deepinv.weights import HEADER_LIMIT, Card, load_network, read_card
 
 from invsolve.errors import InputError
 from invsolve.training.config import TrainConfig
@@ -158,6 +162,36 @@ def test_shipped_cards_say_what_they_must(name):
     assert card.licence
     assert card.reproduce
     assert card.weaknesses
+
+
+def test_a_weight_file_outside_the_package_is_found_by_name(tmp_path):
+    """In a folder of INVSOLVE_WEIGHTS; `faces64` is a prior where its file is, and no prior where it is not."""
+    network = NETWORKS["edm-drunet"](3, (4, 4, 4, 4), 1)
+    content = safetensors.torch.save(network.state_dict())
+    card = Card(
+        name="faces64",
+        network="edm-drunet",
+        arguments={"channels": 3, "nc": [4, 4, 4, 4], "nb": 1},
+        sigma_range=(0.002, 80.0),
+        s0=0.25,
+        clip=(0.0, 1.0),
+        dtype="F32",
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        parameters=1,
+    )
+    (tmp_path / "faces64.safetensors").write_bytes(content)
+    (tmp_path / "faces64.json").write_text(card.text())
+    code = (
+        "import invsolve_deepinv.places as places; from pathlib import Path; places.CHECKOUT = Path('none')\n"
+        "from invsolve import load_prior\n"
+        "try: print(load_prior('faces64').weights_sha256)\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    for folders, said in ((f"none{os.pathsep}{tmp_path}", card.sha256), ("", "UnknownNameError no prior 'faces64'")):
+        environment = {**os.environ, "INVSOLVE_WEIGHTS": folders}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+        assert done.stdout.startswith(said)
 
 
 CONFIG = """

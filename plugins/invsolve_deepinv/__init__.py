@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from invsolve.hookspecs import hookimpl
+from invsolve_deepinv.places import file_of
 
 if TYPE_CHECKING:
     from invsolve_deepinv.denoisers import DeepinvDenoiser
@@ -72,6 +73,14 @@ def invsolve_register(registry: Any) -> None:
         summary="diffusion prior on handwritten digits of 32x32, a toy of under 1 MB",
         needs=NEEDS,
     )
+    if file_of("faces64").is_file():  # its data do not allow it to be shipped
+        add(
+            "prior",
+            "faces64",
+            "invsolve_deepinv.priors:Faces64",
+            summary="diffusion prior on faces of 64x64; weights outside the package, for non-commercial research",
+            needs=NEEDS,
+        )
     add("prior", "deepinv-denoiser", "invsolve_deepinv.denoisers:DeepinvModel", summary="any deepinv.models class by its name", needs=NEEDS)
     add("operator", "deepinv", "invsolve_deepinv.physics:DeepinvPhysics", summary="any deepinv.physics class by its name", needs=NEEDS)
     add("operator", "radon", "invsolve_deepinv.radon:Radon", summary="computed tomography: parallel-beam line integrals", needs=NEEDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ def weights() -> None:
 @weights.command("list")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def list_weights(as_json: bool) -> None:
-    """The shipped weight files, from their cards."""
-    from invsolve_deepinv.weights import FOLDER, read_card
+    """The shipped weight files, and those outside the package that are there, from their cards."""
+    from invsolve_deepinv.places import file_of, names
+    from invsolve_deepinv.weights import read_card
 
-    cards = [read_card(path) for path in sorted(FOLDER.glob("*.json"))]
+    cards = [read_card(file_of(name)) for name in names()]
     if as_json:
         keys = ("name", "network", "parameters", "size", "dtype", "sha256", "sigma_range", "data", "licence")
         print_json([{key: getattr(card, key) for key in keys} for card in cards])
@@ -36,10 +38,10 @@ def list_weights(as_json: bool) -> None:
 def verify(names: tuple[str, ...]) -> None:
     """Check the shipped files (or those named): size, sha256, header, shapes, and that the network denoises. Exit code 1 if one fails."""
     from invsolve.errors import InputError
-    from invsolve_deepinv.weights import FOLDER
+    from invsolve_deepinv.places import names as all_names
 
     failed = 0
-    for name in names or sorted(path.stem for path in FOLDER.glob("*.json")):
+    for name in names or all_names():
         try:
             click.echo(f"ok    {line(name)}  {line(verified(name))}")
         except InputError as error:
@@ -110,6 +112,17 @@ def inspect(file: str, as_json: bool) -> None:
             click.echo(f"{key:<12}{line(text)}")
 
 
+def table(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, Any] | None:
+    """A JSON object of the command line."""
+    try:
+        value = None if text is None else json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON ({error})") from None
+    if value is not None and not isinstance(value, dict):
+        raise click.BadParameter('an object such as {"sde": "vp"} is needed')
+    return value
+
+
 @weights.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.option("--out", required=True, type=click.Path(dir_okay=False), help="The new file, NAME.safetensors; its card is NAME.json.")
@@ -118,9 +131,13 @@ def inspect(file: str, as_json: bool) -> None:
 @click.option("--range", "bounds", type=(float, float), help="Of its images, such as --range -1 1.")
 @click.option("--schedule", type=click.Choice(["none", "linear", "scaled-linear", "cosine"]), help="Not none: called with a time.")
 @click.option("--sigma-range", type=(float, float), help="Noise levels it is good for, in its own units.")
-def convert(file: str, out: str, dtype: str, kind: str | None, bounds: Any, schedule: str | None, sigma_range: Any) -> None:
+@click.option("--arguments", callback=table, metavar="JSON", help='What else the file cannot tell, such as \'{"sde": "vp"}\'.')
+def convert(
+    file: str, out: str, dtype: str, kind: str | None, bounds: Any, schedule: str | None, sigma_range: Any, arguments: dict[str, Any] | None
+) -> None:
     """Write FILE's weights as safetensors with a card that says the convention: load_prior("NAME.safetensors") then needs no more."""
     from invsolve_deepinv.own import convert as write
 
-    made = write(Path(file), Path(out), dtype=dtype, kind=kind, range=bounds, schedule=schedule, sigma_range=sigma_range)
+    said = {"kind": kind, "range": bounds, "schedule": schedule, "sigma_range": sigma_range, "arguments": arguments}
+    made = write(Path(file), Path(out), dtype=dtype, **said)
     click.echo(f"{line(made)}\n{line(made.with_suffix('.json'))}")

@@ -30,7 +30,8 @@ from invsolve.errors import InputError
 from invsolve.plugins import load_prior
 from invsolve.priors.base import Denoiser
 from invsolve.training.data import pixels, read_images
-from invsolve_deepinv.weights import FOLDER, Card, read_card
+from invsolve_deepinv.places import file_of
+from invsolve_deepinv.weights import Card, read_card
 
 LEVELS = (15, 25, 50)
 COLOUR, GREY = "dev/bsds500_val32", "dev/set12"
@@ -153,7 +154,7 @@ def sample_table(prior: Denoiser, images: list[Tensor], side: int, count: int = 
 
 def card_file(name: str) -> Path:
     """Where a prior's card is: that of a weight file beside it, that of a shipped prior in the package."""
-    return Path(name).with_suffix(".json") if name.endswith(".safetensors") else FOLDER / f"{name}.json"
+    return (Path(name) if name.endswith(".safetensors") else file_of(name)).with_suffix(".json")
 
 
 def add_tables(

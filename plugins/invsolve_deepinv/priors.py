@@ -162,6 +162,30 @@ class Mnist(OneChannel):
         super().__init__(weights, 1, precision, channels_last)
 
 
+class Faces64(Shipped):
+    """A diffusion prior on faces, (3, 64, 64): its weights lie outside the package (INVSOLVE_WEIGHTS names their folder).
+
+    Args:
+        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
+        channels_last: memory format inside the network.
+        weights: another weight file of the same form.
+
+    Raises:
+        InputError: see Shipped.
+
+    References:
+        Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364.
+    """
+
+    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "faces64") -> None:
+        super().__init__(weights, 3, precision, channels_last)
+
+    @classmethod
+    def examples(cls) -> list[Prior]:
+        """As it is."""
+        return [cls()]
+
+
 class NaturalGray(OneChannel):
     """Natural's grey sibling, for images of one channel.
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from invsolve.errors import InputError
 from invsolve_deepinv.networks import NETWORKS
+from invsolve_deepinv.places import file_of
 
-FOLDER = Path(__file__).parent / "weights"
 HEADER_LIMIT = 1 << 20
 FILE_LIMIT = 64 << 20
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -112,7 +112,7 @@ def read_card(path: Path) -> Card:
 def is_shipped(name: str | Path) -> bool:
     """Whether a name is a shipped prior's, or a path that of a file with a card of ours beside it."""
     if not str(name).endswith(".safetensors"):
-        return (FOLDER / f"{name}.json").is_file()
+        return file_of(str(name)).with_suffix(".json").is_file()
     card = Path(name).with_suffix(".json")
     try:
         return card.stat().st_size <= HEADER_LIMIT and "network" in json.loads(card.read_text(encoding="utf-8"))
@@ -196,7 +196,7 @@ def load_network(name: str | Path) -> tuple[nn.Module, Card]:
     Raises:
         InputError: see `read_card` and `read_tensors`.
     """
-    path = Path(name) if str(name).endswith(".safetensors") else FOLDER / f"{name}.safetensors"
+    path = Path(name) if str(name).endswith(".safetensors") else file_of(str(name))
     card = read_card(path)
     network = skeleton(card)
     network.load_state_dict(read_tensors(path, card, network), assign=True)

@@ -1,0 +1,30 @@
+"""Where named weight files lie: in the package, or beside it for those whose data do not allow them to be shipped.
+
+Looked through in this order: the package's folder, the folders of the environment variable INVSOLVE_WEIGHTS (separated as in PATH), and
+benchmarks/weights of a source checkout.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "weights"
+CHECKOUT = Path(__file__).parents[2] / "benchmarks" / "weights"
+
+
+def folders() -> list[Path]:
+    """All folders, the package's first."""
+    named = [Path(part) for part in os.environ.get("INVSOLVE_WEIGHTS", "").split(os.pathsep) if part]
+    return [FOLDER, *named, CHECKOUT]
+
+
+def file_of(name: str) -> Path:
+    """NAME.safetensors in the first folder that has its card; where none has, what would be its place in the package."""
+    found = (folder / f"{name}.safetensors" for folder in folders() if (folder / f"{name}.json").is_file())
+    return next(found, FOLDER / f"{name}.safetensors")
+
+
+def names() -> list[str]:
+    """All weight files that are there, by name."""
+    return sorted({path.stem for folder in folders() for path in folder.glob("*.json") if path.with_suffix(".safetensors").is_file()})
