@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,7 +171,8 @@ class Labelled(nn.Module):
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """The network's output, not divided by sigma."""
         embedded = label.log() if self.fourier else label
-        return self.net.forward_unet(x if self.centered else 2 * x - 1, embedded.to(x))
+        out: Any = self.net.forward_unet(x if self.centered else 2 * x - 1, embedded.to(x))
+        return out
 
 
 class VECall(Labelled):
@@ -188,7 +190,7 @@ class VECall(Labelled):
         """eps."""
         if self.fourier:
             return -super().forward(x, sigma)
-        table = self.net.sigmas.double().cpu()  # pyright: ignore[reportCallIssue]
+        table = self.net.get_buffer("sigmas").double().cpu()
         place = (table[0] / sigma.double().cpu()).log() / (table[0] / table[-1]).log() * (len(table) - 1)
         return -super().forward(x, place.clamp(0, len(table) - 1))
 

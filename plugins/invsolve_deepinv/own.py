@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ SCHEDULES = ("none", *LAWS)
 
 @dataclass(frozen=True)
 class Inspected:
-    """A weight file, recognised: the file, its format, and the convention it is taken for."""
+    """A weight file, recognised: the file, its format, the convention it is taken for, and what was said beside."""
 
     stored: Stored
     found: Recognised
     convention: Convention
+    arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -52,7 +53,7 @@ def inspect_weights(
     Args:
         path: the file.
         kind, range, schedule, sigma_range: what overrules the format's usual convention; see Convention.
-        arguments: of the network's class, where the file cannot tell its sizes.
+        arguments: of the network's class, where the file cannot tell its sizes; of `score_sde`.
 
     Raises:
         InputError: see `open_weights` and `recognise`; a convention that does not exist.
@@ -65,8 +66,9 @@ def inspect_weights(
         raise InputError(f"{path}: {error}") from None
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise InputError(f"{path}: some keys of a known format ({type(error).__name__}: {error}); the file is not whole") from error
+    known |= arguments or {}
     if known or arguments is not None:
-        found = with_arguments(found, {**known, **(arguments or {})})
+        found = with_arguments(found, known)
     if stored.note:
         found = replace(found, notes=(stored.note, *found.notes))
     given = {"kind": kind, "range": range, "schedule": schedule, "sigma_range": sigma_range}
@@ -79,7 +81,7 @@ def inspect_weights(
     convention = replace(found.convention, **{**said, **pairs})
     if convention.kind not in ("x0", "eps", "v") or convention.schedule not in SCHEDULES or len(convention.range) != 2:
         raise InputError(f"kind is x0, eps or v, schedule none, linear, scaled-linear or cosine, range (low, high); given {convention}")
-    return Inspected(stored, found, convention)
+    return Inspected(stored, found, convention, known)
 
 
 def with_arguments(found: Recognised, arguments: dict[str, Any]) -> Recognised:
@@ -213,7 +215,7 @@ def load_weights(
         range: of the network's images, such as (-1, 1).
         schedule: "linear", "scaled-linear" or "cosine" for networks called with one of 1000 times, "none" for those called with sigma.
         sigma_range: noise levels it is good for, in the network's own units.
-        arguments: of the network's class, where the file cannot tell its sizes.
+        arguments: of the network's class, where the file cannot tell its sizes; for score_sde's networks what `score_sde` takes.
         qkv: "new" for guided-diffusion networks made with use_new_attention_order.
         check: whether the network is put to the test on a smooth picture (five calls).
         precision, channels_last: see NetworkDenoiser.
@@ -278,7 +280,7 @@ def convert(path: str | Path, out: str | Path, *, dtype: str = "float32", **opti
     card = {
         "format": one.found.format,
         "convention": asdict(one.convention),
-        "arguments": options.get("arguments") or {},
+        "arguments": one.arguments,
         "sha256": open_weights(out).sha256(),
         "source": {"file": Path(path).name, "sha256": one.stored.sha256()},
     }

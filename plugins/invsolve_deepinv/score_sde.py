@@ -106,8 +106,6 @@ def kind_of(name: str, parts: dict[str, tuple[int, ...]]) -> str:
     elif top & {"GroupNorm_0", "GroupNorm_1", "Conv_1"}:
         if "NIN_0" in top:
             raise InputError(f"{name} is a block of resblock_type 'ddpm'; {ALLOWED}")
-        if "Dense_0" not in top:
-            raise InputError(f"{name} is a block that is not told sigma (conditional=False); {ALLOWED}")
         own = BLOCK | SHORTCUT if "Conv_2" in top else BLOCK
         kind, wanted = "block", {f"{part}.{one}" for part in own for one in AFFINE}
     elif top == {"Conv2d_0"}:
@@ -118,7 +116,9 @@ def kind_of(name: str, parts: dict[str, tuple[int, ...]]) -> str:
         raise InputError(f"{name} is a convolution without filter that changes the size (fir=False or resblock_type 'ddpm'); {ALLOWED}")
     if kind == "unknown" or wanted != parts.keys():
         lacks, more = sorted(wanted - parts.keys())[:3], sorted(parts.keys() - wanted)[:3]
-        raise InputError(f"{name} is {kind}: missing {lacks or 'none'}, unknown {more or 'none'}; the file is not whole, or another's; {ALLOWED}")
+        raise InputError(
+            f"{name} is {kind}: missing {lacks or 'none'}, unknown {more or 'none'}; the file is not whole, or another's; {ALLOWED}"
+        )
     if kind == "attention":
         width = parts["NIN_0.b"]
         if any(parts[f"NIN_{index}.W"] != 2 * width or parts[f"NIN_{index}.b"] != width for index in range(4)) or len(width) != 1:
@@ -188,6 +188,9 @@ class Walk:
                 if aux is not None:
                     self.inputs.append(self.next)
                     self.take(self.next, f"enc.level{level}_{aux}")
+                at = len(self.places)
+                if aux == "aux_skip" and self.parts[at].get("GroupNorm_0.weight") != self.parts[at - 1]["Conv_0.weight"][:1]:
+                    raise InputError(f"all_modules.{at - 1} is followed by more features: progressive_combine 'cat'; {ALLOWED}")
             for index in range(self.blocks):
                 self.block(f"enc.level{level}_block{index}", level)
         for name in ("in0", "in1"):
@@ -313,9 +316,11 @@ def score_sde(
         "its image size is not in the file and not needed: attention stands where its weights are",
     ]
     if law == "ve":
-        notes.append("taken for the VE SDE, sigma 0.01 to 50 as for CIFAR-10 (FFHQ in 256 x 256: 348; in 1024 x 1024: 1348): say sigma_range")
+        notes.append(
+            "taken for the VE SDE, sigma 0.01 to 50 as for CIFAR-10 (FFHQ in 256 x 256: 348; in 1024 x 1024: 1348): say sigma_range"
+        )
     elif law:
-        notes.append('taken for the VP SDE, beta 0.1 to 20; sub-VP networks look the same: say arguments={"sde": "subvp"}')
+        notes.append('taken for the VP SDE, beta 0.1 to 20; sub-VP looks the same and passes the same test: say arguments={"sde": "subvp"}')
     bounds = (-1.0, 1.0) if centre else (0.0, 1.0)
     convention = Convention("eps", bounds, "none", (0.01, 50.0)) if law == "ve" else Convention("eps", bounds, "linear", None)
 
