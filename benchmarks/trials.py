@@ -23,16 +23,11 @@ HERE = Path(__file__).parent
 BASE = HERE / "training" / "natural-1.toml"
 OUT = HERE / "results" / "priors" / "trials.md"
 SMALL_EDM = {"pretrained": None, "augment_dim": 0, "dropout": 0.0, "attn_resolutions": []}
-SIGMAS = {"kind": "log-normal", "low": 0.002, "high": 80.0}
 TRIALS: dict[str, dict[str, Any]] = {
     "DRUNet 32-64-128-192, 2 blocks (natural)": {},
     "all noise levels count the same": {"objective.balance": True},
     "DRUNet 48-96-160-224, 1 block": {"network.arguments": {"nc": [48, 96, 160, 224], "nb": 1}},
     "DRUNet 24-48-96-160, 4 blocks": {"network.arguments": {"nc": [24, 48, 96, 160], "nb": 4}},
-    "DnCNN with noise map, 12 layers of 64": {
-        "network.class": "invsolve_deepinv.networks:NoiseMapDnCNN",
-        "network.arguments": {"channels": 3, "depth": 12, "nf": 64},
-    },
     "ADMUNet 32, x 1-2-3-4, 1 block, no attention": {
         "network.class": "deepinv.models:ADMUNet",
         "network.arguments": {"model_channels": 32, "num_blocks": 1, **SMALL_EDM},
@@ -42,9 +37,6 @@ TRIALS: dict[str, dict[str, Any]] = {
         "network.arguments": {"model_channels": 32, "channel_mult": [1, 2, 3, 4], "num_blocks": 1, **SMALL_EDM},
     },
     "patches of 40, batch 30": {"data.side": 40, "run.batch": 30},
-    "patches of 96, batch 5": {"data.side": 96, "run.batch": 5},
-    "sigma: spread 0.7 in place of 1.1": {"objective.sigmas": {**SIGMAS, "mean": -2.2, "std": 0.7, "flat": 0.25}},
-    "rate 3e-3": {"run.lr": 3e-3},
 }
 
 

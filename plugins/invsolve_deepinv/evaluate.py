@@ -112,8 +112,8 @@ def table(methods: dict[str, Denoise], images: list[Tensor]) -> dict[str, dict[s
     return {name: {str(level): round(mean_psnr(denoise, images, level), 3) for level in LEVELS} for name, denoise in methods.items()}
 
 
-def evaluate(name: str, data: Path, *, images: int | None = None, peers: bool = False, **options: Any) -> dict[str, Any]:
-    """The PSNR table and what it was measured on and with."""
+def evaluate(name: str, data: Path, *, images: int | None = None, peers: bool = False, place: str = "", **options: Any) -> dict[str, Any]:
+    """The PSNR table and what it was measured on and with; `place` is another folder of pictures below the data folder."""
     prior, name = load_prior(name, **options), Path(name).stem
     grey = prior.channels == 1
     methods: dict[str, Denoise] = {name: prior}
@@ -123,7 +123,7 @@ def evaluate(name: str, data: Path, *, images: int | None = None, peers: bool = 
     elif peers:
         methods["published blind DnCNN (20 layers)"] = published_dncnn(data / "weights" / "dncnn_color_blind.pth")
         methods["published FFDNet"] = published_ffdnet(data / "weights" / "ffdnet_color.pth")
-    place = place_of(name, grey)
+    place = place or place_of(name, grey)
     chosen = pictures(data / place, images, grey, 32 if name == "mnist" else 0)
     return {
         "set": f"{place}, {len(chosen)} whole images, noise seed = index, clamped to [0, 1], mean of per-image PSNR in dB",
@@ -197,6 +197,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prior")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--set", default="", help="another folder of images below --data, such as dev/set14")
     parser.add_argument("--images", type=int, help="only the first of them")
     parser.add_argument("--peers", action="store_true", help="the published networks beside it")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16", "auto"])
@@ -207,10 +208,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    if arguments.card and (arguments.channels is not None or arguments.precision != "float32"):
-        parser.error("--card writes what the weights do by themselves, in float32; leave --precision and --channels out")
+    if arguments.card and (arguments.channels is not None or arguments.precision != "float32" or arguments.set):
+        parser.error("--card writes what the weights do by themselves, in float32, on their set; leave --precision, --channels, --set out")
     options = {"precision": arguments.precision, **({} if arguments.channels is None else {"channels": arguments.channels})}
-    result = evaluate(arguments.prior, arguments.data, images=arguments.images, peers=arguments.peers, **options)
+    result = evaluate(arguments.prior, arguments.data, images=arguments.images, peers=arguments.peers, place=arguments.set, **options)
     print(text(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
