@@ -1,10 +1,12 @@
 """The committed results of a run: `python benchmarks/quick_results.py runs/quick`.
 
-Writes quick.md (tables of means and spreads, and the comparisons that the suite was made for) and quick.png (one photograph:
-truth, measurement and every solver, an operator a row) into benchmarks/results.
+Writes quick.md (tables of means and spreads, the comparisons that the suite was made for, and how every cell changed since the table
+before), quick.json (the means, for the next such comparison) and quick.png (one photograph: truth, measurement and every solver, an
+operator a row) into benchmarks/results.
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,30 @@ def comparisons(rows: list[dict[str, Any]]) -> list[str]:
     return text
 
 
+def changes(rows: list[dict[str, Any]], before: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """A line a cell: its means before and now."""
+    out = ["| operator | solver | PSNR before | now | change | HaarPSI before | now | change |", "|---|---|---|---|---|---|---|---|"]
+    for operator, table in means_of(rows).items():
+        for solver, now in table.items():
+            old = before.get(operator, {}).get(solver)
+            if old is not None:
+                pairs = [(old[name], now[name], digits) for name, digits in (("psnr", 2), ("haarpsi", 3))]
+                out.append(
+                    f"| {operator} | {solver} | " + " | ".join(f"{a:.{d}f} | {b:.{d}f} | {b - a:+.{d}f}" for a, b, d in pairs) + " |"
+                )
+    return out
+
+
+def means_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """operator -> solver -> metric -> mean over the pictures."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for operator in dict.fromkeys(row["operator"] for row in rows):
+        tables = {name: means(rows, operator, name) for name in ("psnr", "ssim", "haarpsi", "seconds")}
+        solvers = tables["psnr"]
+        found[operator] = {solver: {name: round(table[solver], 4) for name, table in tables.items()} for solver in solvers}
+    return found
+
+
 def picture(root: Path, run: dict[str, Any], rows: list[dict[str, Any]], image: str) -> Image.Image:
     """Rows: operators; columns: truth, measurement, solvers."""
     from invsolve.bench.report import grid
@@ -84,6 +110,10 @@ def main() -> None:
     found = comparisons(rows)
     text = ["# The quick benchmark", "", "`invsolve bench run quick`, then `python benchmarks/quick_results.py runs/quick`.", ""]
     text += ["```text", format_plain(run, rows).strip(), "```", "", "## What was expected, and seen", "", *found, ""]
+    kept = RESULTS / "quick.json"
+    if kept.exists():
+        text += ["## Change since the table before", "", *changes(rows, json.loads(kept.read_text())), ""]
+    kept.write_text(json.dumps(means_of(rows), indent=1) + "\n")
     (RESULTS / "quick.md").write_text("\n".join(text))
     picture(arguments.run, run, rows, arguments.image).save(RESULTS / "quick.png", optimize=True)
     print("\n".join(found))
