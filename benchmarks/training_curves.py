@@ -38,35 +38,68 @@ def draw(name: str, rows: list[dict[str, float]], out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
+def stages(folder: Path, name: str, suffix: str, link: str) -> str:
+    """Links to NAME-1, NAME-2, ... and NAME of a kind, in that order, as far as they are there."""
+    found = [*sorted(folder.glob(f"{name}-[0-9]{suffix}")), folder / f"{name}{suffix}"]
+    return ", ".join(f"[{path.name}]({link}{path.name})" for path in found if path.exists())
+
+
 def listing() -> list[str]:
-    """A line for every card: config, length, and PSNR on whole test images beside the published networks."""
+    """Every card: config, length, curve, and its tables."""
     lines = [
         "# Trainings of the shipped priors",
         "",
-        "Curves by `python benchmarks/training_curves.py RUN...`; tables by the command in each card.",
+        "Curves by `python benchmarks/training_curves.py RUN...` (those of natural's first stage and of dncnn were not kept), tables by",
+        "`python -m invsolve_deepinv.evaluate NAME --data DATA --peers --card` (mnist and faces64 without `--peers`), pictures by",
+        "`python benchmarks/samples.py NAME...`; other networks and recipes at equal cost: [trials.md](trials.md).",
         "",
     ]
     lines += ["| prior | config | steps | hours | parameters | curve |", "|---|---|---|---|---|---|"]
     cards = sorted((json.loads(path.read_text()) for folder in CARDS for path in folder.glob("*.json")), key=lambda card: card["name"])
     for card in cards:
         training, name = card["training"], card["name"]
-        config = f"[{name}.toml](../../training/{name}.toml)" if (HERE / "training" / f"{name}.toml").exists() else "-"
-        curve = f"[{name}.png]({name}.png)" if (RESULTS / f"{name}.png").exists() else "not kept"
+        config = stages(HERE / "training", name, ".toml", "../../training/")
+        curve = stages(RESULTS, name, ".png", "") or "not kept"
         lines.append(f"| {name} | {config} | {training['steps']} | {training['hours']} | {card['parameters']:,} | {curve} |")
     for card in cards:
-        lines += table_of(card)
+        tables = [*psnr_table(card), *tile_table(card), *sample_table(card)]
+        lines += ["", f"## {card['name']}", *tables] if tables else []
+        lines += ["", "Tried:", "", *(f"- {line}" for line in card["tried"])] if card.get("tried") else []
     return lines
 
 
-def table_of(card: dict[str, Any]) -> list[str]:
-    """The card's PSNR table."""
+def psnr_table(card: dict[str, Any]) -> list[str]:
+    """PSNR on whole images, beside others."""
     measured = card["psnr"].get("psnr_db", {})
     if not measured:
         return []
     levels = list(next(iter(measured.values())))
-    lines = ["", f"## {card['name']}", "", card["psnr"]["set"], ""]
+    lines = ["", card["psnr"]["set"], ""]
     lines += ["| denoiser | " + " | ".join(f"{level}/255" for level in levels) + " |", "|---|" + "---|" * len(levels)]
     return lines + [f"| {name} | " + " | ".join(f"{row[level]:.2f}" for level in levels) + " |" for name, row in measured.items()]
+
+
+def tile_table(card: dict[str, Any]) -> list[str]:
+    """What cutting costs."""
+    rows = card.get("tiles", {}).get("change_db", {})
+    if not rows:
+        return []
+    places = list(next(iter(rows.values())))
+    lines = ["", f"Change of PSNR in dB at {card['tiles']['level']}/255 by cutting the same noisy images into square tiles:", ""]
+    lines += ["| pixels | " + " | ".join(f"{side} x {side}" for side in rows) + " |", "|---|" + "---|" * len(rows)]
+    return lines + [f"| {place} | " + " | ".join(f"{row[place]:+.3f}" for row in rows.values()) + " |" for place in places]
+
+
+def sample_table(card: dict[str, Any]) -> list[str]:
+    """Statistics of samples beside those of real patches, and the pictures."""
+    rows = card.get("samples", {})
+    if not rows:
+        return []
+    lines = ["", "| 64 pictures | spectrum slope | gradient kurtosis |", "|---|---|---|"]
+    lines += [f"| {name} | {row['spectrum_slope']:.2f} | {row['gradient_kurtosis']:.1f} |" for name, row in rows.items()]
+    name = card["name"]
+    shown = [f"![Samples of {name}, DDIM above, Heun below]({name}_samples.png)"] if (RESULTS / f"{name}_samples.png").exists() else []
+    return [*lines, "", *shown] if shown else lines
 
 
 def main() -> None:
