@@ -95,7 +95,7 @@ def _picture(file: Path, max_pixels: int) -> tuple[Tensor, ImageInfo]:
                 picture.load()
                 upright = ImageOps.exif_transpose(picture)
                 rotated = picture.getexif().get(0x0112, 1) not in (0, 1)
-                values, bits, notes = _values(upright, form)
+                values, bits, notes = values_of(upright, form)
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -109,8 +109,12 @@ def _picture(file: Path, max_pixels: int) -> tuple[Tensor, ImageInfo]:
     return values, ImageInfo(str(file), form, mode, bits, rotated, frames, notes)
 
 
-def _values(picture: Any, form: str) -> tuple[Tensor, int, tuple[str, ...]]:
-    """(C, H, W) in [0, 1], the bits per channel, and notes."""
+def values_of(picture: Any, form: str) -> tuple[Tensor, int, tuple[str, ...]]:
+    """(C, H, W) in [0, 1] of a Pillow image that came from a file of this format, the bits per channel, and notes.
+
+    Raises:
+        InputError: a mode without a defined range, NaN or infinite values.
+    """
     mode = picture.mode
     if mode == "F":
         return _checked(torch.from_numpy(np.array(picture, dtype=np.float32))[None], "the image"), 32, ("floats taken as they are",)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -249,9 +250,12 @@ def test_two_processes_average_their_gradients_and_go_on(folder, minutes):
     """Both must come to every save: one that waits for the other would wait for ever."""
     (folder / "toy.toml").write_text(TOY.replace("steps = 30", "steps = 6").replace("save_minutes = 0.001", f"save_minutes = {minutes}"))
     # On GPUs `accelerate launch` does the same; on CPUs it wants MPI.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    line = [*launch, "-m", "invsolve", "train", str(folder / "toy.toml"), "--out", str(folder / "run"), "--threads", "1"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "ACCELERATE_USE_CPU": "true"})
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "invsolve", "train"]
+
+    def together(*arguments):
+        return subprocess.run([*launch, *map(str, arguments), "--threads", "1"], capture_output=True, text=True, timeout=120, check=False)
+
+    done = together(folder / "toy.toml", "--out", folder / "run")
     assert done.returncode == 0, done.stderr[-2000:]
     state = weights(folder / "run")
     assert state["step"] == 6
@@ -259,4 +263,28 @@ def test_two_processes_average_their_gradients_and_go_on(folder, minutes):
     assert state["streams"][0][0] != state["streams"][1][0]  # each draws its own patches
     assert read_card(folder / "run" / "toy.json").training["images"] == 6 * 2 * 2
     alone = run("--resume", folder / "run")
-    assert "it is of 2 processes, these are 1" in alone.output
+    assert "it is of 2 processes, these are 1; go on with 2" in alone.output
+    if minutes == "10":
+        config = folder / "run" / "config.toml"
+        config.write_text(config.read_text().replace("steps = 6", "steps = 9"))
+        done = together("--resume", folder / "run")
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert weights(folder / "run")["step"] == 9
+
+
+@pytest.mark.skipif(find_spec("accelerate") is None, reason="accelerate is not installed")
+def test_processes_that_would_train_apart_are_refused(monkeypatch):
+    import accelerate
+
+    from invsolve.training.processes import these_processes
+
+    monkeypatch.setattr(accelerate, "Accelerator", lambda **settings: SimpleNamespace(num_processes=1, process_index=0, device="cpu"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="the launcher started 2 processes, accelerate sees 1"):
+        these_processes()
+    # what `accelerate launch --cpu --num_processes 2` sets for the one process it starts
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(InputError, match="take torchrun"):
+        these_processes()

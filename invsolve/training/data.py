@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from invsolve.errors import InputError, did_you_mean
+from invsolve.images import values_of
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MODES = {1: "L", 3: "RGB"}
@@ -19,21 +20,27 @@ FLIPS = ("all", "horizontal", "none")
 ADVICE = "remove it or put a good copy in its place"
 
 
+def is_image(name: str) -> bool:
+    """Whether a file's name is an image's; what macOS puts beside files (`._NAME`, `__MACOSX`) only looks like it."""
+    path = Path(name)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith("._") and "__MACOSX" not in path.parts
+
+
 def files_of(source: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of every image file of a folder or a zip file, in name order."""
-    if source.suffix == ".zip" and source.is_file():
+    if source.suffix.lower() == ".zip" and source.is_file():
         name = ""
         try:
             with zipfile.ZipFile(source) as archive:
                 for name in sorted(archive.namelist()):
-                    if Path(name).suffix.lower() in SUFFIXES:
+                    if is_image(name) and not name.endswith("/"):
                         yield f"{source}:{name}", archive.read(name)
         except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
             place = f"{source}:{name}" if name else str(source)
             raise InputError(f"{place}: not a readable zip file ({error}); copy it again") from error
     elif source.is_dir():
         for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
+            if is_image(str(path.relative_to(source))) and path.is_file():
                 yield str(path), path.read_bytes()
 
 
@@ -58,20 +65,40 @@ def arrays_of(source: Path) -> np.ndarray:
     return images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
 
 
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """A grey picture of 16-bit or float values with 8 bits, by the range that `images.read_image` gives them; another as it is.
+
+    Pillow's own conversion would cut all values above 255 to white.
+
+    Raises:
+        InputError: floats outside [0, 1], 32-bit integers.
+    """
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode not in ("I", "F") and not upright.mode.startswith("I;"):
+        return upright
+    values, _, _ = values_of(upright, picture.format or "")
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= 1:
+        raise InputError(f"floats from {low:g} to {high:g}, of which only [0, 1] has a defined white; scale them")
+    return Image.fromarray((255 * values[0]).round().to(torch.uint8).numpy())
+
+
 def read_images(source: str | Path, mode: str = "RGB") -> Iterator[Image.Image]:
-    """Images of a folder (recursively), a zip or an npz file, in name order; orientation tags are applied.
+    """Images of a folder (recursively), a zip or an npz file, in name order, with 8 bits; orientation tags are applied.
 
     Raises:
         InputError: the source does not exist or holds no image, or a file cannot be read as an image; it is named.
     """
     source = Path(source)
-    if source.suffix == ".npz" and source.is_file():
+    if source.suffix.lower() == ".npz" and source.is_file():
         yield from (Image.fromarray(array).convert(mode) for array in arrays_of(source))
         return
     count = 0
     for name, data in files_of(source):
         try:
-            image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert(mode)
+            image = eight_bits(Image.open(io.BytesIO(data))).convert(mode)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
         except Exception as error:
             raise InputError(f"{name}: not a readable image ({error}); {ADVICE}") from error
         count += 1

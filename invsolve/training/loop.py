@@ -18,7 +18,10 @@ from torch import Tensor, nn
 
 from invsolve.errors import DivergedError, InputError
 from invsolve.precision import multiplies_bfloat16
+from invsolve.rng import derive
 from invsolve.training.data import Crops
+from invsolve.training.generators import NetworkDraws
+from invsolve.training.interrupts import Deferred
 from invsolve.training.objectives import Balance, LogSigma, UniformSigma, denoising_losses
 from invsolve.training.processes import Alone, these_processes
 
@@ -119,6 +122,7 @@ class Training:
         seed = recipe.seed if self.processes.count == 1 else [recipe.seed, self.processes.rank]
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(recipe.seed + 1_000_003 * self.processes.rank)
+        self.draws = NetworkDraws(self.device, derive(recipe.seed, self.processes.rank, "network"))
         self.balance = Balance(recipe.sigmas.low, recipe.sigmas.high)
         self.step, self.seconds, self.loss = 0, 0.0, math.nan
         self.rows: list[dict[str, float]] = []
@@ -134,34 +138,39 @@ class Training:
     def run(self, report: Callable[[str], None] = print, tick: Callable[[Training], None] | None = None) -> nn.Module:
         """Train until the recipe's hours (or steps) are used up; returns the averaged network.
 
-        An interruption from the keyboard saves first.
+        Ctrl-C and SIGTERM end it after the step at hand, saved; a second Ctrl-C at once, as it was saved last.
 
         Args:
             report: gets a line at every checkpoint.
             tick: called after every step, for a progress bar.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted.
+            DivergedError: a loss, weights or a validation PSNR that are not finite.
         """
         last = time.monotonic()
         saved = shown = self.seconds
-        try:
-            while self.done < 1:
+        with Deferred() as signals:
+            stop = False
+            while self.done < 1 and not stop:
                 self._train_step()
                 now = time.monotonic()
-                self.seconds, last = self.processes.shared(self.seconds + now - last), now
+                # The first process says for all whether to stop: they must come to the same saves.
+                self.seconds, stopped = self.processes.shared([self.seconds + now - last, float(signals.received)])
+                stop, last = bool(stopped), now
                 if self.seconds - saved > self.recipe.save_seconds:
                     self.save(report)
                     saved = self.seconds
-                    if self.seconds - shown > self.recipe.picture_seconds:
+                    if self.seconds - shown > self.recipe.picture_seconds and not stop:
                         self._show()
                         shown = self.seconds
                     last = time.monotonic()
                 if tick is not None:
                     tick(self)
-        except KeyboardInterrupt:
-            if self.processes.count == 1:
+            if self.kept != self.step:
                 self.save(report)
-            raise
-        if self.kept != self.step:
-            self.save(report)
+            if stop or (signals.received and self.processes.count == 1):
+                raise KeyboardInterrupt
         self._show()
         return self.ema
 
@@ -184,12 +193,11 @@ class Training:
         x0, noise = (part.contiguous(memory_format=self.format).to(self.device) for part in (x0, noise))
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with self.draws.drawing(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             losses = denoising_losses(self.model, x0, sigma, noise, recipe.s0, recipe.target)
         value = float(losses.detach().mean())
         if not math.isfinite(value):
-            kept = f"the last good state is in {self.checkpoint}" if self.checkpoint.exists() else "nothing was saved yet"
-            raise DivergedError(f"loss is {value} at step {self.step}; {kept}. A smaller lr or clip may help")
+            raise self._diverged(f"loss is {value}")
         if recipe.balance:
             losses = losses * self.balance.factors(sigma, losses)
         self.optimiser.zero_grad(set_to_none=True)
@@ -203,8 +211,38 @@ class Training:
         with torch.no_grad():
             for average, current in zip(self.ema.parameters(), self.network.parameters(), strict=True):
                 average.lerp_(current, 1 - decay)
+            # Running statistics are averages already.
+            for average, current in zip(self.ema.buffers(), self.network.buffers(), strict=True):
+                average.copy_(current)
         self.step += 1
         self.loss = value if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * value
+
+    def _diverged(self, what: str) -> DivergedError:
+        kept = f"the last good state is in {self.checkpoint}" if self.checkpoint.exists() else "nothing was saved yet"
+        return DivergedError(f"{what} at step {self.step}; {kept}. A smaller lr or clip may help")
+
+    def _check(self, row: dict[str, float]) -> None:
+        """Nothing but a good state may take the place of the last checkpoint.
+
+        Weights that are finite but far too large show by the loss on a grey patch.
+
+        Raises:
+            DivergedError: a weight, a validation PSNR or that loss is not finite.
+        """
+        bad = [key for key, value in row.items() if math.isnan(value)]
+        if bad:
+            raise self._diverged(f"{bad[0]} is nan")
+        side = self.crops.size or self.crops.pools[0][0].shape[0]
+        grey = torch.full((1, self.crops.channels, side, side), 0.5, device=self.device)
+        sigma = torch.full((1,), math.sqrt(self.recipe.sigmas.low * self.recipe.sigmas.high), device=self.device)
+        # A copy of the network: eval() and train() would undo what its class has frozen.
+        for name, network in (("the network", copy.deepcopy(self.network).eval()), ("its average", self.ema)):
+            if not all(bool(torch.isfinite(value).all()) for value in network.parameters()):
+                raise self._diverged(f"{name} has weights that are not finite")
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                loss = float(denoising_losses(network, grey, sigma, torch.zeros_like(grey), self.recipe.s0, self.recipe.target))
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss of {name} on a grey patch is {loss}")
 
     def _show(self) -> None:
         if self.pictures is not None and self.processes.rank == 0:
@@ -225,10 +263,13 @@ class Training:
 
         Raises:
             InputError: the disk is full or the folder is gone; the last good checkpoint is kept.
+            DivergedError: see `_check`.
         """
-        streams = self.processes.gathered((self.rng.bit_generator.state, self.noise.get_state(), self.balance.means))
+        own = (self.rng.bit_generator.state, self.noise.get_state(), self.balance.means, self.draws.states)
+        streams = self.processes.gathered(own)
         if self.processes.rank == 0:
             row = self._row()
+            self._check(row)
             state = {
                 "network": self.network.state_dict(),
                 "ema": self.ema.state_dict(),
@@ -265,19 +306,27 @@ class Training:
 
     def _load(self) -> None:
         try:
-            state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
+            # On the CPU: each process copies from there to its own device.
+            state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+            streams = state["streams"]
+            if len(streams) != self.processes.count:
+                raise InputError(
+                    f"{self.checkpoint}: it is of {len(streams)} processes, these are {self.processes.count}; "
+                    f"go on with {len(streams)}, or begin a new run that starts from this one"
+                )
             self.network.load_state_dict(state["network"])
             self.ema.load_state_dict(state["ema"])
             self.optimiser.load_state_dict(state["optimiser"])
-            streams = state["streams"]
-            if len(streams) != self.processes.count:
-                raise ValueError(f"it is of {len(streams)} processes, these are {self.processes.count}")
-            numbers, noise, *means = streams[self.processes.rank]
-            self.balance.means = list(means[0]) if means else self.balance.means
+            # Older checkpoints end before the balance's means, or before the states of the network's draws.
+            numbers, noise, *more = streams[self.processes.rank]
+            self.balance.means = list(more[0]) if more else self.balance.means
+            self.draws.states = list(more[1]) if len(more) > 1 else self.draws.states
             self.rng.bit_generator.state = numbers
-            self.noise.set_state(noise.cpu())
+            self.noise.set_state(noise)
             self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
             self.rows, self.kept = list(state["rows"]), self.step
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(
                 f"{self.checkpoint}: cannot go on from it ({first_line(error)}); it is damaged or of another network: "

@@ -27,9 +27,9 @@ class Alone:
         """Gradients of the loss."""
         loss.backward()
 
-    def shared(self, value: float) -> float:
-        """The first process's value."""
-        return value
+    def shared(self, values: list[float]) -> list[float]:
+        """The first process's values."""
+        return values
 
     def gathered(self, value: Any) -> list[Any]:
         """Every process's value, by rank."""
@@ -40,16 +40,26 @@ class Alone:
 
 
 class Together(Alone):
-    """One of several processes that `accelerate launch` started; each draws its own patches and noise."""
+    """One of several processes that torchrun or `accelerate launch` started; each draws its own patches and noise.
+
+    Raises:
+        InputError: accelerate is missing, or sees another number of processes than the launcher started.
+    """
 
     def __init__(self) -> None:
         try:
             from accelerate import Accelerator
         except ImportError as error:
             raise InputError("several processes need accelerate, which is not installed: pip install 'invsolve[train]'") from error
-        self.accelerator = Accelerator()
+        # Without a GPU accelerate must be told: it would take each process for one that is alone.
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.device = self.accelerator.device
         self.rank, self.count = self.accelerator.process_index, self.accelerator.num_processes
+        if self.count != launched():
+            raise InputError(
+                f"the launcher started {launched()} processes, accelerate sees {self.count}: they would train independently into one "
+                "folder; start them with torchrun --nproc_per_node N -m invsolve train ..."
+            )
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """DistributedDataParallel."""
@@ -59,11 +69,11 @@ class Together(Alone):
         """Gradients, averaged over the processes."""
         self.accelerator.backward(loss)
 
-    def shared(self, value: float) -> float:
+    def shared(self, values: list[float]) -> list[float]:
         """Broadcast from the first process."""
         from accelerate.utils import broadcast
 
-        return float(broadcast(torch.tensor(value, dtype=torch.float64, device=self.device)))  # pyright: ignore[reportArgumentType]
+        return broadcast(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()  # pyright: ignore
 
     def gathered(self, value: Any) -> list[Any]:
         """All gather."""
@@ -76,6 +86,20 @@ class Together(Alone):
         self.accelerator.wait_for_everyone()
 
 
+def launched() -> int:
+    """How many processes the launcher says it started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def these_processes() -> Alone:
-    """Together where a launcher started more than one, else Alone."""
-    return Together() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else Alone()
+    """Together where a launcher started more than one, else Alone.
+
+    Raises:
+        InputError: see `Together`; `accelerate launch` was asked for several processes on CPUs, of which it starts one.
+    """
+    # accelerate sets an address to meet at where several processes are wanted, but on CPUs it leaves their start to MPI.
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
+        raise InputError(
+            "accelerate launch does not start several processes on CPUs; take torchrun --nproc_per_node N -m invsolve train ..."
+        )
+    return Together() if launched() > 1 else Alone()

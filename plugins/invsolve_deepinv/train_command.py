@@ -51,7 +51,9 @@ def train(config: Path | None, resume: Path | None, out: Path | None, data: Path
         run.run(lambda text: bar.write(line(text)) if first else None, bar.tick)
     except KeyboardInterrupt:
         bar.close()
-        click.echo(f"Stopped at step {run.step}; go on with: invsolve train --resume {line(folder)}", err=True)
+        if first:
+            saved = "nothing was saved yet" if run.kept is None else f"saved at step {run.kept}"
+            click.echo(f"Stopped at step {run.step}, {saved}; go on with: invsolve train --resume {line(folder)}", err=True)
         raise click.Abort from None
     finally:
         bar.close()
