@@ -24,7 +24,7 @@ import pluggy
 
 from invsolve import hookspecs
 from invsolve.arguments import bind
-from invsolve.errors import InputError, PluginError, RegistrationError, UnknownNameError, did_you_mean
+from invsolve.errors import ArgumentError, InputError, PluginError, RegistrationError, UnknownNameError, did_you_mean
 
 KINDS = ("operator", "prior", "solver", "noise", "metric", "dataset", "suite")
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".pkl")
@@ -191,20 +191,23 @@ class Registry:
             broken = [record.name for record in self.plugins if record.error]
             hint = f" (broken plug-ins: {', '.join(broken)}; see invsolve plugins list)" if broken else ""
             near = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
-            raise UnknownNameError(f"no {kind} '{name}'{near}{hint}")
+            if kind == "prior" and os.path.exists(name):
+                near = f"; there is a {'folder' if os.path.isdir(name) else 'file'} of that name: say './{name}'"
+            raise UnknownNameError(f"no {kind} '{name!s:.200}'{near}{hint}")
         return self.entries[kind, name]
 
     def load(self, kind: str, name: str) -> Any:
         """The class or function of an entry."""
         return self.entry(kind, name).load()
 
-    def build(self, kind: str, name: str, /, **parameters: Any) -> Any:
-        """Make an object: arguments are checked against the signature first.
+    def build(self, kind: str, name: Any, /, **parameters: Any) -> Any:
+        """Make an object: arguments are checked against the signature first; a prior's name may be a path, as text or not.
 
         Raises:
             ArgumentError: an unknown or missing parameter; the signature and near names are given.
             InputError: a prior's path that no plug-in reads.
         """
+        name = path_or_name(name) if kind == "prior" else name
         if kind == "prior" and is_path(name):
             prior = self.manager.hook.invsolve_load_prior(path=name, options=parameters)
             if prior is None:
@@ -254,7 +257,19 @@ class Registry:
 
 def is_path(name: str) -> bool:
     """Whether a prior's name is a path: registered names have neither separators nor dots."""
-    return "/" in name or "\\" in name or Path(name).suffix in WEIGHT_FILES
+    return "/" in name or "\\" in name or Path(name).suffix.lower() in WEIGHT_FILES
+
+
+def path_or_name(given: Any) -> str:
+    """A prior's name, or the path of a weight file or folder as text that `is_path` tells from a name.
+
+    Raises:
+        ArgumentError: neither text nor a path.
+    """
+    text = os.fspath(given) if isinstance(given, str | os.PathLike) else given
+    if not isinstance(text, str):
+        raise ArgumentError(f"a prior's name or path must be text or a path; given {type(given).__name__} ({given!r:.80})")
+    return text if isinstance(given, str) or is_path(text) else os.path.join(".", text)
 
 
 def no_kind(kind: object) -> str:
@@ -268,10 +283,10 @@ def registry() -> Registry:
     return Registry()
 
 
-def load_prior(name: str, /, **options: Any) -> Any:
+def load_prior(name: str | os.PathLike[str], /, **options: Any) -> Any:
     """A prior by its registered name, e.g. load_prior("natural") or load_prior("tv", weight=0.02), or from a weight file or folder.
 
-    A path has a separator or the suffix of a weight file: load_prior("weights/mine.safetensors", range=(-1, 1)).
+    A path has a separator or the suffix of a weight file, or is a pathlib.Path: load_prior("weights/mine.safetensors", range=(-1, 1)).
 
     Raises:
         InputError: a file that cannot be read, is not recognised, or does not do what is said of it.

@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from invsolve_deepinv.places import FOLDER
 from invsolve_deepinv.priors import DnCNNPrior
 from invsolve_deepinv.weights import HEADER_LIMIT, Card, load_network, read_card
 
+from invsolve import load_prior
 from invsolve.errors import InputError
 from invsolve.training.config import TrainConfig
 
@@ -120,8 +122,11 @@ def test_offsets_outside_the_file_are_refused(tmp_path, state):
     ("text", "message"),
     [
         ("", "no readable model card"),
-        ("[1]", "not a model card"),
+        ("[1]", "a JSON object is needed"),
         ('{"name": "x"}', "not a model card"),
+        ("[" * 100_000, "no readable model card"),
+        ('{"a": ' * 50 + "1" + "}" * 50, "nested deeper"),
+        (" " * 2_000_000, "more than"),
         (json.dumps({"surprise": 1}), "surprise"),
     ],
 )
@@ -133,11 +138,71 @@ def test_bad_cards_are_refused(tmp_path, state, text, message):
 
 
 @pytest.mark.parametrize(
-    "change", [{"network": "other"}, {"dtype": "I8"}, {"sigma_range": (0.2, 0.1)}, {"clip": (1, 1)}, {"arguments": {"depht": 3}}]
+    ("change", "message"),
+    [
+        ({"network": "other"}, "need network in"),
+        ({"network": []}, "network must be text"),
+        ({"dtype": "I8"}, "dtype in"),
+        ({"dtype": {}}, "dtype must be text"),
+        ({"sigma_range": (0.2, 0.1)}, "sigma_range must be"),
+        ({"sigma_range": "ab"}, "sigma_range must be"),
+        ({"sigma_range": (float("nan"), 1)}, "sigma_range must be"),
+        ({"clip": (1, 1)}, "clip must be"),
+        ({"clip": None}, "clip must be"),
+        ({"s0": "a"}, "s0 > 0; given .*'a'"),
+        ({"s0": float("nan")}, "s0 > 0"),
+        ({"size": "many"}, "size and parameters"),
+        ({"promise": [1]}, "promise must be"),
+        ({"promise": [(0.1, "a")]}, "promise must be"),
+        ({"arguments": {"depht": 3}}, "cannot be built"),
+        ({"arguments": {"depth": 3.5}}, "cannot be built"),
+        ({"arguments": {"depth": "3"}}, "numbers or lists"),
+        ({"arguments": {"depth": 10**400}}, "numbers or lists"),
+    ],
+    ids=str,
 )
-def test_cards_with_impossible_values_are_refused(tmp_path, state, change):
-    with pytest.raises(InputError, match=r"need network in|cannot be built"):
-        load_network(put(tmp_path, state, **change))
+def test_cards_with_impossible_values_are_refused(tmp_path, state, change, message):
+    path = put(tmp_path, state, **change)
+    for load in (load_network, load_prior):
+        with pytest.raises(InputError, match=message):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments"),
+    [("dncnn", {"depth": 10**9}), ("edm-drunet", {"nb": 10**8}), ("edm-drunet", {"nc": [10**4] * 4, "nb": 10**8})],
+)
+def test_sizes_beyond_the_file_are_given_up_early(tmp_path, state, network, arguments):
+    start = time.monotonic()
+    with pytest.raises(InputError, match=f"more layers than the {len(state)} tensors"):
+        load_network(put(tmp_path, state, network=network, arguments=arguments))
+    assert time.monotonic() - start < 5  # milliseconds; hours without a bound
+
+
+def test_a_large_network_loads(tmp_path):
+    """16.8 M weights in float32 take 67 MB."""
+    arguments = {"channels": 3, "depth": 4, "nf": 966}
+    with torch.device("meta"):
+        shapes = NETWORKS["dncnn"](**arguments).state_dict()
+    path = put(tmp_path, {key: torch.zeros(value.shape) for key, value in shapes.items()}, arguments=arguments)
+    assert path.stat().st_size > 64 << 20
+    assert sum(value.numel() for value in load_network(path)[0].parameters()) > 16_000_000
+    path.unlink()
+
+
+def test_pipes_and_devices_in_place_of_files(tmp_path, state):
+    path = put(tmp_path, state)
+    content = path.with_suffix(".json").read_bytes()
+    for target in (path, path.with_suffix(".json")):
+        for make in (os.mkfifo, lambda place: place.symlink_to("/dev/zero")):
+            target.unlink()
+            make(target)
+            for load in (load_network, load_prior):
+                with pytest.raises(InputError, match=r"not a (regular )?file"):
+                    load(path)
+        target.unlink()
+        put(tmp_path, state)
+    assert content == path.with_suffix(".json").read_bytes()
 
 
 def test_missing_files_are_named(tmp_path, state):

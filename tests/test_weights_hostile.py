@@ -162,6 +162,45 @@ def test_two_hundred_hostile_files(tmp_path):
         path.unlink()
 
 
+def legacy(pickled):
+    """A file of torch's old format whose fourth pickle, the content, is given."""
+    first = [pickle.dumps(one, protocol=2) for one in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True, "type_sizes": {}})]
+    return b"".join(first) + pickled
+
+
+def zipped(pickled):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+    return buffer.getvalue()
+
+
+def slow_files():
+    """(name, content): small files that keep a reader busy."""
+    busy = b"\x80\x02]" + b"K\x01" * 4_000_000
+    yield "zip.pt", zipped(busy + b"0" * 4_000_000 + b".")
+    yield "legacy.pt", legacy(busy + b".")
+    yield "first.pt", busy
+    yield "none.pt", legacy(b"\x80\x02(" + b"N" * 4_000_000 + b"l.")
+    empty = {"dtype": "F32", "data_offsets": [0, 0]}
+    for count in (2900, 90_000):
+        header = {f"conv_list.{n}.weight": {**empty, "shape": [0]} for n in range(count)}
+        header |= {"in_conv.weight": {**empty, "shape": [0, 3, 3, 3]}, "out_conv.weight": {**empty, "shape": [3, 0, 3, 3]}}
+        yield f"layers{count}.safetensors", with_header(header)
+        yield f"chain{count}.safetensors", with_header({f"model.{2 * n}.weight": {**empty, "shape": [3, 3, 0, 0]} for n in range(count)})
+
+
+def test_files_that_keep_a_reader_busy(tmp_path):
+    for name, content in slow_files():
+        path = tmp_path / name
+        path.write_bytes(content)
+        start = time.monotonic()
+        with pytest.raises(InputError, match=name):
+            load_prior(path, check=False)
+        assert time.monotonic() - start < 2 * LIMIT, name  # a second or two; half a minute or more without bounds
+        path.unlink()
+
+
 def test_the_marker_does_appear_where_code_is_allowed(tmp_path):
     """The pickles above are live."""
     marker = tmp_path / "code-ran"

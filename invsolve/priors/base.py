@@ -3,17 +3,37 @@ with a noise schedule of its own)."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from bisect import bisect
 from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from invsolve.arguments import Remembering
-from invsolve.errors import CapabilityError
+from invsolve.errors import CapabilityError, InputError
 from invsolve.schedule import DiscreteVP, Schedule, sigma_grid, vp_indices
+
+
+def interval(name: str, value: Any, above: float = -math.inf) -> tuple[float, float]:
+    """(low, high) as two floats with above < low < high, both finite.
+
+    Raises:
+        InputError: anything else; `name` says what it is.
+    """
+    pair = value if isinstance(value, tuple | list) and len(value) == 2 else ()
+    numbers = pair and all(isinstance(end, Real) and not isinstance(end, bool) for end in pair)
+    try:
+        low, high = (float(end) for end in pair) if numbers else (math.nan, math.nan)
+    except OverflowError:  # an integer beyond the floats
+        low = high = math.nan
+    if not above < low < high < math.inf:
+        least = "" if above == -math.inf else f"{above:g} < "
+        raise InputError(f"{name} must be two finite numbers (low, high) with {least}low < high; given {value!r:.100}")
+    return low, high
 
 
 class Prior(nn.Module, metaclass=Remembering):
@@ -104,10 +124,15 @@ class DiffusionPrior(Denoiser):
 
         x_t = scale x0 + std n   ->   denoiser(x_t / scale, std / scale)
 
+    Its levels are those of the schedule that lie in the denoiser's sigma_range.
+
     Args:
         denoiser: D(x, sigma) in data units.
         schedule: the network's schedule.
         unit: one network unit of sigma in data units: 0.5 for a network in [-1, 1], 1 for one in [0, 1].
+
+    Raises:
+        InputError: fewer than two of the schedule's levels lie in the denoiser's sigma_range.
     """
 
     def __init__(self, denoiser: Denoiser, schedule: Schedule, unit: float = 0.5) -> None:
@@ -115,6 +140,8 @@ class DiffusionPrior(Denoiser):
         self.denoiser, self.schedule, self.unit = denoiser, schedule, unit
         self.take_after(denoiser)
         ends = self._table()
+        if len(ends) < 2:
+            raise InputError(f"sigma_range {denoiser.sigma_range} in data units leaves {len(ends)} levels of {schedule}; 2 are needed")
         self.sigma_range = (ends[0], ends[-1])
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -129,9 +156,13 @@ class DiffusionPrior(Denoiser):
 
     def _table(self, count: int = 1000) -> list[float]:
         if isinstance(self.schedule, DiscreteVP):
-            return [self.unit * sigma for sigma in self.schedule.sigmas]
-        times = torch.linspace(1e-3, 1, count, dtype=torch.float64)
-        return [self.unit * float(sigma) for sigma in self.schedule.sigma(times)]
+            sigmas = [self.unit * sigma for sigma in self.schedule.sigmas]
+        else:
+            times = torch.linspace(1e-3, 1, count, dtype=torch.float64)
+            sigmas = [self.unit * float(sigma) for sigma in self.schedule.sigma(times)]
+        low, high = self.denoiser.sigma_range
+        # the ends were multiplied and divided by the width on their way here, which may round them inwards
+        return [sigma for sigma in sigmas if low * (1 - 1e-9) <= sigma <= high * (1 + 1e-9)]
 
     def sigmas(self, steps: int, grid: str = "karras", sigma_max: float | None = None) -> list[float]:
         """Levels of the schedule itself: the vp rules pick indices, `karras` is snapped to the nearest level."""

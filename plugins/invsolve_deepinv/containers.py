@@ -6,15 +6,17 @@ No file can run code: pickles are read by torch.load(weights_only=True) alone, n
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import math
+import pickletools
 import struct
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -26,6 +28,10 @@ from invsolve_deepinv.score_sde import averaged
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz")
 HEADER_LIMIT = 8 << 20
 FILE_LIMIT = 8 << 30
+# The largest published networks of these formats have less than 2000 tensors, which take 30 pickle operations each; averages and an
+# optimiser's two states saved beside them make that four times as many.
+TENSOR_LIMIT = 3000
+OPERATION_LIMIT = 500_000
 PICKLE_LIMIT = 16 << 20
 SAFE = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32}
 SAFE |= {"U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "BOOL": torch.bool}
@@ -57,6 +63,14 @@ class Stored:
     within: str = ""
     note: str = ""
 
+    def without_prefix(self) -> Stored | None:
+        """The same with the first part taken off its keys, where all share it ("model." of Lightning, "_orig_mod." of torch.compile)."""
+        prefix = next(iter(self.shapes)).partition(".")[0] + "."
+        if not all(key.startswith(prefix) and len(key) > len(prefix) for key in self.shapes):
+            return None
+        shapes, dtypes = ({key[len(prefix) :]: value for key, value in table.items()} for table in (self.shapes, self.dtypes))
+        return replace(self, shapes=shapes, dtypes=dtypes, load=lambda: {key[len(prefix) :]: value for key, value in self.load().items()})
+
     def sha256(self) -> str:
         """Of the whole file."""
         with self.path.open("rb") as file:
@@ -70,24 +84,28 @@ def open_weights(path: str | Path) -> Stored:
         InputError: no such file, another suffix, damaged, with code in it, or with more in it than its size allows.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: weights come as {', '.join(SUFFIXES)}; EDM's .pkl files hold code and are not read: {CONVERT}")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        pickled = f"; EDM's .pkl files hold code and are not read: {CONVERT}" if suffix in (".pkl", ".pickle") else ""
+        raise InputError(f"{path}: weights come as {', '.join(SUFFIXES)}, or as the folder of a diffusers network{pickled}")
     try:
         size = path.stat().st_size
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not path.is_file() or size > FILE_LIMIT:
         raise InputError(f"{path}: not a file of at most {FILE_LIMIT >> 30} GiB")
-    opener = {".safetensors": open_safetensors, ".npz": open_npz}.get(path.suffix, open_torch)
+    opener = {".safetensors": open_safetensors, ".npz": open_npz}.get(suffix, open_torch)
     try:
         found = opener(path, size)
     except InputError:
         raise
     except Exception as error:  # whatever a hostile file brings about, it ends here
         text = str(error).splitlines()[0][:200] if str(error) else ""
-        raise InputError(f"{path}: not a readable {path.suffix} file ({type(error).__name__}: {text})") from error
+        raise InputError(f"{path}: not a readable {suffix} file ({type(error).__name__}: {text})") from error
     if not found.shapes:
         raise InputError(f"{path}: holds no tensors")
+    if len(found.shapes) > TENSOR_LIMIT:
+        raise InputError(f"{path}: {len(found.shapes)} tensors; no network that is read here has more than {TENSOR_LIMIT}")
     return found
 
 
@@ -138,10 +156,16 @@ def open_torch(path: Path, size: int) -> Stored:
     if zipped:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-        packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-        pickled = max((entry.file_size for entry in entries if entry.filename.endswith("data.pkl")), default=0)
-        if packed or sum(entry.file_size for entry in entries) > size or pickled > PICKLE_LIMIT:
-            raise InputError(f"{path}: a zip file with compressed or oversized parts; torch writes none: save it again with torch.save")
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+            pickled = [entry for entry in entries if entry.filename.endswith(".pkl")]
+            large = any(entry.file_size > PICKLE_LIMIT for entry in pickled)
+            if packed or large or sum(entry.file_size for entry in entries) > size:
+                raise InputError(f"{path}: a zip file with compressed or oversized parts; torch writes none: save it again with torch.save")
+            for entry in pickled:
+                check_operations(path, io.BytesIO(archive.read(entry)), pickles=1)
+    else:
+        with path.open("rb") as stream:
+            check_operations(path, stream, pickles=5)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True if zipped else None)
     except Exception as error:
@@ -160,6 +184,23 @@ def open_torch(path: Path, size: int) -> Stored:
     return Stored(path, "torch", shapes, {key: value.dtype for key, value in table.items()}, lambda: dict(table), size, within, note)
 
 
+def check_operations(path: Path, stream: IO[bytes], pickles: int) -> None:
+    """Refuse pickles of too many operations: torch runs them one by one, and a byte is enough for one.
+
+    Args:
+        path: of the file.
+        stream: where they begin.
+        pickles: how many follow each other; torch's old format has five before its data.
+    """
+    operations = itertools.chain.from_iterable(pickletools.genops(stream) for _ in range(pickles))
+    try:
+        count = sum(1 for _ in itertools.islice(operations, OPERATION_LIMIT + 1))
+    except Exception as error:
+        raise InputError(f"{path}: not a whole file of torch.save ({error!s:.160}); {CONVERT}") from error
+    if count > OPERATION_LIMIT:
+        raise InputError(f"{path}: more than {OPERATION_LIMIT} operations to unpickle; {CONVERT}")
+
+
 def tensors_of(content: Any) -> tuple[dict[str, Tensor], str]:
     """The table of tensors in what was saved, and where it was; other entries (steps, rates) are left out."""
     if not isinstance(content, dict):
@@ -172,11 +213,14 @@ def tensors_of(content: Any) -> tuple[dict[str, Tensor], str]:
 
 
 def plain(table: dict[Any, Any]) -> dict[str, Tensor]:
-    """Dense tensors on the CPU under string keys, without DataParallel's prefix."""
+    """Dense real tensors on the CPU under string keys, without DataParallel's prefix."""
     found = {key: value for key, value in table.items() if isinstance(key, str) and isinstance(value, Tensor)}
     odd = [key for key, value in found.items() if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu"]
     if odd:
         raise InputError(f"{odd[0][:80]!r} is sparse, quantised or without data; dense weights are needed")
+    complex_ones = [key for key, value in found.items() if value.is_complex()]
+    if complex_ones:
+        raise InputError(f"{complex_ones[0][:80]!r} is complex; networks of real weights are read")
     if found and all(key.startswith("module.") for key in found):
         found = {key.removeprefix("module."): value for key, value in found.items()}
     return {key: value.detach() for key, value in found.items()}

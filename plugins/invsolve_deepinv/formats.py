@@ -126,6 +126,19 @@ class FirstChannels(nn.Module):
         return self.net.forward_diffusion(x, t)[:, : self.channels]  # pyright: ignore[reportCallIssue]
 
 
+def following(network: nn.Module) -> nn.Module:
+    """The network with layers that take any floating type: for those that turn images and embeddings into float32 inside."""
+    for module in network.modules():
+        if isinstance(module._parameters.get("weight"), Tensor):
+            module.register_forward_pre_hook(in_own_type)
+    return network
+
+
+def in_own_type(layer: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A layer's floating arguments in the type of its weights."""
+    return tuple(one.to(layer.weight.dtype) if isinstance(one, Tensor) and one.is_floating_point() else one for one in given)
+
+
 class Named(nn.Module):
     """A chain of 3 x 3 convolutions with ReLU between, its modules numbered as in the file."""
 
@@ -225,7 +238,7 @@ def adm(shapes: Shapes) -> Recognised | None:
         convention,
         inside,
         lambda: DiffUNet(inside, 3, large_model=width == 256, pretrained=None),  # pyright: ignore[reportArgumentType]
-        lambda net: Padded(FirstChannels(net, inside), 32),
+        lambda net: Padded(FirstChannels(following(net), inside), 32),
         notes,
         labels or other,
     )
@@ -251,6 +264,7 @@ def edm(shapes: Shapes) -> Recognised | None:
         Convention(sigma_range=(0.002, 80.0)),
         inside,
         lambda: build(pretrained=None),
+        following,
         notes=(note,),
         extra={"model": name},
     )

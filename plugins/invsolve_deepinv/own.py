@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 from invsolve.priors.base import Denoiser
 from invsolve.priors.convert import as_denoiser
-from invsolve.schedule import LAWS, DiscreteVP
+from invsolve.schedule import DiscreteVP
 from invsolve_deepinv.containers import Stored, open_weights
+from invsolve_deepinv.conventions import overruled
 from invsolve_deepinv.formats import Convention, Recognised, recognise, reorder_qkv
 from invsolve_deepinv.selftest import SelfTest, self_test
-
-CARD_LIMIT = 1 << 20
-SCHEDULES = ("none", *LAWS)
+from invsolve_deepinv.skeletons import skeleton
+from invsolve_deepinv.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -58,30 +58,43 @@ def inspect_weights(
     Raises:
         InputError: see `open_weights` and `recognise`; a convention that does not exist.
     """
+    if arguments is not None and not isinstance(arguments, dict):
+        raise InputError(f'arguments must be a table such as {{"img_resolution": 64}}; given {arguments!r:.100}')
     stored = open_weights(path)
     said, known = card_of(stored)
-    try:
-        found = recognise(stored.shapes)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: some keys of a known format ({type(error).__name__}: {error}); the file is not whole") from error
+    stored, found = recognised(stored)
     known |= arguments or {}
     if known or arguments is not None:
         found = with_arguments(found, known)
     if stored.note:
         found = replace(found, notes=(stored.note, *found.notes))
     given = {"kind": kind, "range": range, "schedule": schedule, "sigma_range": sigma_range}
-    said = {**said, **{key: value for key, value in given.items() if value is not None}}
-    pairs = {
-        key: tuple(float(end) for end in value)
-        for key, value in said.items()
-        if (key.endswith("range") or key == "betas") and value is not None
-    }
-    convention = replace(found.convention, **{**said, **pairs})
-    if convention.kind not in ("x0", "eps", "v") or convention.schedule not in SCHEDULES or len(convention.range) != 2:
-        raise InputError(f"kind is x0, eps or v, schedule none, linear, scaled-linear or cosine, range (low, high); given {convention}")
-    return Inspected(stored, found, convention, known)
+    try:
+        told = overruled(found.convention, said)
+    except InputError as error:
+        raise InputError(f"{stored.path.with_suffix('.json')}: {error}") from None
+    return Inspected(stored, found, overruled(told, {key: value for key, value in given.items() if value is not None}), known)
+
+
+def recognised(stored: Stored) -> tuple[Stored, Recognised]:
+    """The format of a file; prefixes that all its keys share (of wrappers around the network) are taken off until one is known.
+
+    Raises:
+        InputError: of no known format, or with some keys of one only.
+    """
+    first: InputError | None = None
+    while True:
+        try:
+            return stored, recognise(stored.shapes)
+        except InputError as error:
+            first = first or InputError(f"{stored.path}: {error}")
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            text = f"{stored.path}: some keys of a known format ({type(error).__name__}: {error}); the file is not whole"
+            raise InputError(text) from error
+        shorter = stored.without_prefix()
+        if shorter is None:
+            raise first
+        stored = shorter
 
 
 def with_arguments(found: Recognised, arguments: dict[str, Any]) -> Recognised:
@@ -90,7 +103,7 @@ def with_arguments(found: Recognised, arguments: dict[str, Any]) -> Recognised:
         try:
             return found.extra["again"](**arguments)
         except TypeError as error:
-            raise InputError(f"{found.format}: {error}; its arguments are {', '.join(found.extra['arguments'])}") from None
+            raise InputError(f"{found.format}: {error!s:.200}; its arguments are {', '.join(found.extra['arguments'])}") from None
     model = found.extra.get("model")
     if model is None:
         raise InputError(f"{found.format}: its sizes are in the file; arguments are for ADMUNet, NCSN++ and score_sde's networks")
@@ -106,27 +119,27 @@ def card_of(stored: Stored) -> tuple[dict[str, Any], dict[str, Any]]:
         InputError: a damaged card, or one of another file.
     """
     path = stored.path.with_suffix(".json")
-    if not path.is_file() or path.stat().st_size > CARD_LIMIT:
+    if not path.exists():
         return {}, {}
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: no readable card ({error}); remove it, or convert the weights again") from error
-    if not isinstance(card, dict) or "convention" not in card:
+        card = read_table(path)
+    except InputError as error:
+        raise InputError(f"{error}; as {stored.path.name}'s card it must be readable: remove it, or convert the weights again") from error
+    if "convention" not in card:
         return {}, {}
     if card.get("sha256") != stored.sha256():
         raise InputError(
             f"{stored.path}: not the file its card {path.name} describes (sha256 differs); convert it again, or remove the card"
         )
-    known = set(Convention.__dataclass_fields__)
-    if not isinstance(card["convention"], dict) or set(card["convention"]) - known:
-        raise InputError(f"{path}: its convention must have the fields {', '.join(sorted(known))} only")
+    if not isinstance(card["convention"], dict):
+        raise InputError(f"{path}: its convention must be a table; given {card['convention']!r:.100}")
     arguments = card.get("arguments", {})
     if not isinstance(arguments, dict):
         raise InputError(f"{path}: its arguments must be a table")
     return dict(card["convention"]), arguments
 
 
+@torch.inference_mode(False)  # weights that were read in inference mode could never take part in autograd
 def network_of(one: Inspected, qkv: str = "old") -> nn.Module:
     """The network with the file's weights: shapes are compared on the meta device before data are read.
 
@@ -137,10 +150,9 @@ def network_of(one: Inspected, qkv: str = "old") -> nn.Module:
     if found.missing:
         raise InputError(f"{stored.path}: recognised as {found.format}, but {found.missing}")
     try:
-        with torch.device("meta"):
-            network = found.build()
+        network = skeleton(found.build, len(stored.shapes))
     except Exception as error:
-        raise InputError(f"{stored.path}: {found.format} cannot be built ({error}); {'; '.join(found.notes)}") from error
+        raise InputError(f"{stored.path}: {found.format} cannot be built ({error!s:.300}); {'; '.join(found.notes)}") from error
     wanted = {key: tuple(value.shape) for key, value in network.named_parameters()}
     shapes = {key: tuple(value.shape) for key, value in found.rename(outline(stored)).items()}
     missing = sorted(wanted.keys() - shapes.keys())

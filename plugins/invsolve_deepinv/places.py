@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from invsolve.errors import InputError
+
 FOLDER = Path(__file__).parent / "weights"
 CHECKOUT = Path(__file__).parents[2] / "benchmarks" / "weights"
 
@@ -28,3 +30,13 @@ def file_of(name: str) -> Path:
 def names() -> list[str]:
     """All weight files that are there, by name."""
     return sorted({path.stem for folder in folders() for path in folder.glob("*.json") if path.with_suffix(".safetensors").is_file()})
+
+
+def check_path(path: str) -> None:
+    """Raise InputError for what no file can be called: too long, or with a NUL in it. That there is none is for others to say."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path[:80]!r} ({len(path)} characters): no path to weights ({error!s:.100})".replace(path, path[:80])) from error

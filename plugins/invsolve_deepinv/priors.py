@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -11,9 +12,14 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.priors.convert import NetworkDenoiser
+from invsolve_deepinv.formats import Convention
 from invsolve_deepinv.hub import PREFIX, fetched
 from invsolve_deepinv.own import load_weights
+from invsolve_deepinv.places import check_path
+from invsolve_deepinv.selftest import card_test
 from invsolve_deepinv.weights import Card, is_shipped, load_network
+
+log = logging.getLogger("invsolve")
 
 
 class GreyThroughColour(nn.Module):
@@ -40,8 +46,9 @@ class GreyThroughColour(nn.Module):
         held = self._pattern
         if held is None or held.shape[-2:] != x.shape[-2:] or held.device != x.device or held.dtype != x.dtype:
             size = (1, 3, *x.shape[-2:])
-            draw = torch.randn(size, generator=torch.Generator().manual_seed(0))
-            self._pattern = held = (draw - draw.mean(1, keepdim=True)).to(x.device, x.dtype)
+            with torch.inference_mode(False):  # what is kept must serve a later call that autograd goes through
+                draw = torch.randn(size, generator=torch.Generator().manual_seed(0))
+                self._pattern = held = (draw - draw.mean(1, keepdim=True)).to(x.device, x.dtype)
         return held
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -225,18 +232,26 @@ class DnCNNGray(OneChannel):
 
 
 class OwnNetwork(Shipped):
-    """A weight file made by `invsolve_deepinv.export`, with its card beside it.
+    """A weight file made by `invsolve_deepinv.export`, with its card beside it; one that does not denoise is loaded with a warning.
 
     Args:
         path: NAME.safetensors.
         precision, channels_last, channels: see Natural; channels None: as the network has them.
+        check: whether the network is put to the test on a smooth picture (five calls).
 
     Raises:
         InputError: see Shipped.
     """
 
-    def __init__(self, path: str, precision: str = "float32", channels_last: bool = True, channels: int | None = None) -> None:
+    def __init__(
+        self, path: str, precision: str = "float32", channels_last: bool = True, channels: int | None = None, check: bool = True
+    ) -> None:
         super().__init__(path, channels, precision, channels_last)
+        if check:
+            inner = self.net.net if isinstance(self.net, GreyThroughColour) else self.net
+            result = card_test(inner, self.card)  # pyright: ignore[reportArgumentType]
+            if not result.passed:
+                log.warning("%s %s", path, result.text(Convention(sigma_range=self.card.sigma_range)))
 
 
 def from_path(path: str, **options: Any) -> Denoiser:
@@ -248,6 +263,7 @@ def from_path(path: str, **options: Any) -> Denoiser:
 
     if path.startswith(PREFIX):
         path = str(fetched(path, options.pop("sha256", None)))
+    check_path(path)
     target = OwnNetwork if is_shipped(path) else load_weights
     bind(target, f"weights '{path}'", (path,), options)
     return target(path, **options)

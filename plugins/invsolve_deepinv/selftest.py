@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from invsolve.priors.base import Denoiser
+from invsolve.priors.convert import NetworkDenoiser
 from invsolve.rng import Rng
 from invsolve_deepinv.formats import Convention
+
+if TYPE_CHECKING:
+    from invsolve_deepinv.weights import Card
 
 SIDE = 64
 RANGES = ((0.0, 1.0), (-1.0, 1.0))
 # A denoiser leaves less than this much of the noise in a picture without detail; one of another convention leaves more.
 GOOD = 0.6
 CLEARLY = 0.7
+# What a network foreign to that picture may leave at every level and still be one that was trained: the digits' leaves 0.43 to 0.85.
+# An untrained one adds noise, or leaves nearly all of it at low levels, whatever its preconditioning takes out at high ones.
+PROMISED = 0.9
 # float32 kernels of other processors and orders of summation: far below; another weight file: far above.
 KEPT = 0.02
 
@@ -110,6 +118,38 @@ def self_test(make: Callable[[Convention], Denoiser], stated: Convention, channe
     rivals = [(other, mean_left(measured(make(other), channels, levels))) for other in others(stated)]
     best = min(rivals, key=lambda pair: pair[1])
     return SelfTest(found, left, best if best[1] < min(CLEARLY * left, GOOD) else None)
+
+
+def promise_of(network: nn.Module, card: Card) -> list[tuple[float, float]]:
+    """What a network leaves of the smooth picture's noise, to be kept on its card: (sigma, part) by level.
+
+    Empty for one that denoises the picture as any denoiser of photographs would, and for one that does not denoise at all.
+    """
+    denoiser = NetworkDenoiser(network, "x0", sigma_range=card.sigma_range)
+    found = measured(denoiser, channels_of(card), [float(f"{level:.4g}") for level in levels_of(denoiser)])
+    return [(sigma, round(left, 4)) for sigma, _, left in found] if mean_left(found) >= GOOD and is_promise(found) else []
+
+
+def is_promise(levels: Sequence[Sequence[float]]) -> bool:
+    """Whether clearly less than all noise is left (the last entry) at every level."""
+    return bool(levels) and all(level[-1] < PROMISED for level in levels)
+
+
+def channels_of(card: Card) -> int:
+    """Image channels of a card's network."""
+    return int(card.arguments.get("channels", 3))
+
+
+def card_test(network: nn.Module, card: Card) -> SelfTest:
+    """Measure a network of ours against its card's promise, else against what a denoiser of photographs does."""
+
+    def make(one: Convention) -> Denoiser:
+        return NetworkDenoiser(network, one.kind, sigma_range=card.sigma_range)
+
+    stated = Convention(sigma_range=card.sigma_range)
+    if is_promise(card.promise):
+        return promised_test(make(stated), channels_of(card), card.promise)
+    return self_test(make, stated, channels_of(card))
 
 
 def promised_test(denoiser: Denoiser, channels: int, promise: list[tuple[float, float]]) -> SelfTest:

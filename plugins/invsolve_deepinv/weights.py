@@ -1,7 +1,7 @@
 """Weight files: `NAME.safetensors` beside its model card `NAME.json`, read offline and checked before they are used.
 
-Order of the checks: the header's size (capped), the file's size and sha256 against the card, then the keys, shapes and dtypes
-in the header against a freshly built network; only then are tensors made. safetensors holds no code; no pickle is read here.
+Order of the checks: the card's values, the file's size and sha256 against the card, the header's size (capped), then the keys, shapes
+and dtypes in the header against a freshly built network; only then are tensors made. safetensors holds no code; no pickle is read here.
 """
 
 from __future__ import annotations
@@ -9,21 +9,32 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from invsolve.errors import InputError
+from invsolve.plugins import is_path
+from invsolve.priors.base import interval
 from invsolve_deepinv.networks import NETWORKS
 from invsolve_deepinv.places import file_of
+from invsolve_deepinv.skeletons import skeleton as bounded
+from invsolve_deepinv.tables import is_count, is_number, read_table
 
 HEADER_LIMIT = 1 << 20
-FILE_LIMIT = 64 << 20
+FILE_LIMIT = 1 << 30
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# Fields of a card by the kind of their value.
+KINDS: dict[type, tuple[str, ...]] = {
+    str: ("name", "network", "dtype", "sha256", "data", "licence", "reproduce"),
+    dict: ("arguments", "training", "storage", "psnr", "tiles", "samples"),
+    list: ("tried", "promise", "weaknesses"),
+}
+WORDS = {str: "text", dict: "a table", list: "a list"}
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,8 @@ class Card:
         storage: what rounding to `dtype` costs.
         psnr, tiles, samples: measured accuracy, what cutting images into tiles costs, and statistics of samples; see `evaluate.py`.
         tried: what else was trained, and how it compared.
-        promise: (sigma, part of the noise that is left) on the smooth picture of `selftest.py`, measured when the file was made;
-            empty where the network denoises that picture as any denoiser would.
+        promise: (sigma, part of the noise that is left) on the smooth picture of `selftest.py`, measured when the file was made, of a
+            network whose data are unlike it; empty where it denoises that picture as any denoiser would, or does not denoise.
         weaknesses: what it is known to do badly.
     """
 
@@ -85,48 +96,63 @@ def read_card(path: Path) -> Card:
     """
     path = path.with_suffix(".json")
     try:
-        if path.stat().st_size > HEADER_LIMIT:
-            raise InputError(f"{path}: a model card of more than {HEADER_LIMIT} bytes is refused")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: no readable model card ({error}); weights come as NAME.safetensors with NAME.json beside it") from error
+        content = read_table(path)
+    except InputError as error:
+        raise InputError(f"{error}; no readable model card: weights come as NAME.safetensors with NAME.json beside it") from error
     known = {one.name for one in fields(Card)}
-    given = set(content) if isinstance(content, dict) else set()
     try:
-        card = Card(**content)
-        low, high = (float(end) for end in card.sigma_range)
-        below, above = (float(end) for end in card.clip)
-        card = Card(**{**content, "sigma_range": (low, high), "clip": (below, above)})
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a model card ({error}); unknown fields: {sorted(given - known) or 'none'}") from error
-    if card.network not in NETWORKS or card.dtype not in DTYPES or not 0 < low < high or not below < above or not card.s0 > 0:
+        return checked(Card(**content))
+    except TypeError as error:
+        unknown = f"{sorted(content.keys() - known) or 'none'!s:.200}"
+        raise InputError(f"{path}: not a model card ({error!s:.200}); unknown fields: {unknown}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def checked(card: Card) -> Card:
+    """A card with its pairs as floats.
+
+    Raises:
+        InputError: a value of another kind than the field's, or out of range.
+    """
+    for kind, names in KINDS.items():
+        wrong = next((name for name in names if not isinstance(getattr(card, name), kind)), None)
+        if wrong is not None:
+            raise InputError(f"{wrong} must be {WORDS[kind]}; given {getattr(card, wrong)!r:.100}")
+    if card.network not in NETWORKS or card.dtype not in DTYPES or not is_number(card.s0) or not card.s0 > 0:
         raise InputError(
-            f"{path}: need network in {sorted(NETWORKS)}, dtype in {sorted(DTYPES)}, 0 < sigma_range[0] < sigma_range[1], "
-            f"clip[0] < clip[1], s0 > 0; given {card.network!r}, {card.dtype!r}, {card.sigma_range}, {card.clip}, {card.s0}"
+            f"need network in {sorted(NETWORKS)}, dtype in {sorted(DTYPES)}, a number s0 > 0; "
+            f"given {card.network!r:.80}, {card.dtype!r:.80}, {card.s0!r:.80}"
         )
-    return card
+    if not all(is_count(value, 0, 1 << 62) for value in (card.size, card.parameters)):
+        raise InputError(f"size and parameters must be whole numbers; given {card.size!r:.80} and {card.parameters!r:.80}")
+    for key, value in card.arguments.items():
+        if not is_number(value) and not (isinstance(value, list) and all(map(is_number, value))):
+            raise InputError(f"arguments of networks are numbers or lists of them; given {key:.80}={value!r:.100}")
+    pairs = [pair for pair in card.promise if isinstance(pair, list | tuple) and len(pair) == 2]
+    if len(pairs) < len(card.promise) or not all(is_number(one) and one > 0 for pair in pairs for one in pair):
+        raise InputError(f"promise must be a list of (sigma, part that is left); given {card.promise!r:.100}")
+    sigma_range, clip = interval("sigma_range", card.sigma_range, above=0.0), interval("clip", card.clip)
+    return replace(card, sigma_range=sigma_range, clip=clip)
 
 
 def is_shipped(name: str | Path) -> bool:
     """Whether a name is a shipped prior's, or a path that of a file with a card of ours beside it."""
-    if not str(name).endswith(".safetensors"):
+    if not is_path(str(name)):
         return file_of(str(name)).with_suffix(".json").is_file()
-    card = Path(name).with_suffix(".json")
-    try:
-        return card.stat().st_size <= HEADER_LIMIT and "network" in json.loads(card.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+    path = Path(name)
+    if path.suffix.lower() != ".safetensors" or not path.with_suffix(".json").exists():
         return False
+    return "network" in read_table(path.with_suffix(".json"))
 
 
-def skeleton(card: Card) -> nn.Module:
-    """The card's network on the meta device: shapes without memory, and without a draw from any random generator."""
+def skeleton(card: Card, tensors: int) -> nn.Module:
+    """The card's network on the meta device; see `skeletons.skeleton`."""
     try:
-        with torch.device("meta"):
-            return NETWORKS[card.network](**card.arguments)
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
-        raise InputError(f"model card '{card.name}': network '{card.network}' cannot be built with {card.arguments}: {error}") from error
+        return bounded(lambda: NETWORKS[card.network](**card.arguments), tensors)
+    except Exception as error:  # whatever arguments bring about in a constructor
+        given = f"{card.arguments!s:.200}"
+        raise InputError(f"model card '{card.name}': network '{card.network}' cannot be built with {given}: {error!s:.200}") from error
 
 
 def read_header(data: bytes, path: Path) -> dict[str, Any]:
@@ -161,43 +187,47 @@ def check_header(header: dict[str, Any], network: nn.Module, dtype: str, path: P
             raise InputError(f"{path}: {key} is {found.get('dtype')} {found.get('shape')}, the network needs {dtype} {shape}")
 
 
-def read_tensors(path: Path, card: Card, network: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a weight file as float32, after all checks.
+def read_file(path: Path, card: Card) -> bytes:
+    """What is in a weight file.
 
     Raises:
-        InputError: the file is missing, is not the one the card describes, or does not fit the network.
+        InputError: the file is missing, is no regular one, or is not the one the card describes.
     """
+    advice = "the file was changed or damaged: install it again, or export it anew with its card"
     try:
-        if path.stat().st_size > FILE_LIMIT:
-            raise InputError(f"{path}: {path.stat().st_size} bytes, more than the {FILE_LIMIT} that are read")
+        size = path.stat().st_size
+        if not path.is_file() or size > FILE_LIMIT:
+            raise InputError(f"{path}: not a file of at most {FILE_LIMIT >> 20} MiB")
+        if size != card.size:
+            raise InputError(f"{path}: {size} bytes, its card says {card.size}; {advice}")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
     found = hashlib.sha256(data).hexdigest()
-    header = read_header(data, path)
-    if len(data) != card.size or found != card.sha256:
-        raise InputError(
-            f"{path}: {len(data)} bytes with sha256 {found}, its card says {card.size} bytes with {card.sha256}; "
-            "the file was changed or damaged: install it again, or export it anew with its card"
-        )
-    check_header(header, network, card.dtype, path)
-    try:
-        return {key: value.float() for key, value in safetensors.torch.load(data).items()}
-    except Exception as error:
-        raise InputError(f"{path}: safetensors refuses it: {error}") from error
+    if found != card.sha256:
+        raise InputError(f"{path}: its sha256 is {found}, its card says {card.sha256:.80}; {advice}")
+    return data
 
 
+@torch.inference_mode(False)  # weights that were read in inference mode could never take part in autograd
 def load_network(name: str | Path) -> tuple[nn.Module, Card]:
-    """A network in eval mode with frozen weights, and its card.
+    """A network in eval mode with frozen weights, and its card; the tensors as float32.
 
     Args:
         name: a shipped prior's name, or the path of a .safetensors file that has its card beside it.
 
     Raises:
-        InputError: see `read_card` and `read_tensors`.
+        InputError: see `read_card` and `read_file`; a file that does not fit the network.
     """
-    path = Path(name) if str(name).endswith(".safetensors") else file_of(str(name))
+    path = Path(name) if is_path(str(name)) else file_of(str(name))
     card = read_card(path)
-    network = skeleton(card)
-    network.load_state_dict(read_tensors(path, card, network), assign=True)
+    data = read_file(path, card)
+    header = read_header(data, path)
+    network = skeleton(card, len(header))
+    check_header(header, network, card.dtype, path)
+    try:
+        state = {key: value.float() for key, value in safetensors.torch.load(data).items()}
+    except Exception as error:
+        raise InputError(f"{path}: safetensors refuses it: {error}") from error
+    network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False), card
