@@ -11,55 +11,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from invsolve_deepinv.train import fitted, network_of
 from invsolve_deepinv.weights import read_card
 from PIL import Image
+from train_cases import TOY, run, toy_folder, weights
 
 from invsolve import InputError, load_prior
-from invsolve.cli import main
 from invsolve.training.config import TrainConfig
 from invsolve.training.data import Crops, validation_images
 from invsolve.training.objectives import loss_weight
 
-TOY = """
-name = "toy"
-[network]
-class = "invsolve_deepinv.networks:EDMDRUNet"
-arguments = { channels = 3, nc = [4, 4, 8, 8], nb = 1 }
-[data]
-side = 16
-[[data.source]]
-path = "photographs"
-[validation]
-path = "photographs"
-count = 2
-side = 16
-[objective]
-sigmas = { kind = "uniform", low = 0.05, high = 0.3 }
-[run]
-steps = 30
-batch = 2
-save_minutes = 0.001
-"""
-
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "photographs").mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(3):
-        Image.fromarray(rng.integers(0, 255, (24, 20, 3), dtype=np.uint8)).save(tmp_path / "photographs" / f"{index}.png")
-    (tmp_path / "toy.toml").write_text(TOY)
-    return tmp_path
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, ["train", *map(str, arguments), "--threads", "1"])
-
-
-def weights(run):
-    return torch.load(run / "checkpoint.pt", weights_only=True)
+    return toy_folder(tmp_path)
 
 
 def command(*arguments):
@@ -135,6 +100,22 @@ def test_diffusion_networks_draw_samples_while_they_train(folder):
         ('name = "toy"', 'name = "toy"\nstart = "nothing"', "no prior of that name"),
         ('name = "toy"', 'name = "toy"\nstart = "dncnn"', "another network"),
         ("[run]", "[run", "not a readable TOML"),
+        ("batch = 2", "batch = 100000000", "run.batch"),
+        ("batch = 2", "batch = 2\nseed = 9223372036854775807", "run.seed"),
+        ("batch = 2", "batch = 2\nlr = " + "9" * 5000, "not a readable TOML"),
+        ("steps = 30", "steps = true", "run.steps"),
+        ("steps = 30", 'steps = "5"', "run.steps"),
+        ("[objective]", "levels = [1e300]\n[objective]", "validation.levels.0"),
+        ("[objective]", "[objective]\ns0 = 1e300", "objective.s0"),
+        ("high = 0.3", "high = 1e300", "objective.sigmas.uniform.high"),
+        ('"uniform"', '"log-normal", mean = nan, std = 1.0', "objective.sigmas.log-normal.mean"),
+        ("channels = 3", "channels = 0", "must be 1 or 3"),
+        ("nb = 1", "nb = 1, mean = nan", "network.arguments"),
+        ("[[data", "pad = 1000000\n[[data", "data.pad"),
+        ("[validation]", "scales = [1000]\n[validation]", "data.source.0.scales.0"),
+        ("[validation]", "scales = [1e300]\n[validation]", "data.source.0.scales.0"),
+        ('"photographs"\ncount', '"\\u0000"\ncount', "validation.path"),
+        ("invsolve_deepinv.networks:EDMDRUNet", "builtins:dict", "must make a torch.nn.Module"),
     ],
 )
 def test_bad_configs_end_in_a_clear_line(folder, old, new, message):

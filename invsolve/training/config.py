@@ -20,74 +20,91 @@ Unknown keys and impossible values are refused before anything is read.
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from invsolve.errors import InputError, did_you_mean
 from invsolve.training.loop import Recipe
 from invsolve.training.objectives import LogSigma, UniformSigma
 
 MAX_BYTES = 100_000
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Title = Annotated[StrictStr, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=80)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
+# Generous ends: beyond them numbers overflow, or the memory of any machine does.
+Pixels = Annotated[int, Field(ge=0, le=4096)]
+Level = Annotated[float, Field(ge=1e-6, le=1e6)]
+Place = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]*$")]
+Title = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=80)]
 
 
 class Table(BaseModel):
-    """A table of the file: its keys only."""
+    """A table of the file: its keys only, and values of their types only ("5" and true are no numbers)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True, allow_inf_nan=False)
 
 
 class Network(Table):
     """The network's class and what it is made with."""
 
-    path: Annotated[StrictStr, StringConstraints(pattern=r"^[\w.]+:\w+$")] = Field(alias="class")
+    path: Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+$")] = Field(alias="class")
     arguments: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def channels(self) -> int:
         """Of its images."""
-        return int(self.arguments.get("channels", 3))
+        return self.arguments.get("channels", 3)
+
+    @field_validator("arguments")
+    @classmethod
+    def _check_arguments(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        channels = arguments.get("channels", 3)
+        if type(channels) is not int or channels not in (1, 3):
+            raise ValueError("channels, the number of the images' channels, must be 1 or 3")
+        try:  # the card is JSON
+            json.dumps(arguments, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"only finite numbers, strings, true, false, lists and tables ({error})") from None
+        return arguments
 
 
 class Source(Table):
     """A folder, zip or npz of images, drawn in proportion to its weight, at every one of the scales."""
 
-    path: StrictStr
-    weight: Positive = 1.0
-    scales: Annotated[list[Positive], Field(min_length=1)] = [1.0]
+    path: Place
+    weight: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
+    scales: Annotated[list[Annotated[float, Field(gt=0, le=16)]], Field(min_length=1, max_length=100)] = [1.0]
 
 
 class Data(Table):
     """Where patches come from: see `data.Crops`."""
 
-    side: Annotated[int, Field(ge=0)]
+    side: Pixels
     flips: Literal["all", "horizontal", "none"] = "all"
-    pad: Annotated[int, Field(ge=0)] = 0
+    pad: Pixels = 0
     source: Annotated[list[Source], Field(min_length=1)]
 
 
 class Validation(Table):
     """Images never trained on, of which the centres are denoised at every checkpoint; levels in 1/255."""
 
-    path: StrictStr
+    path: Place
     count: Count = 8
-    side: Annotated[int, Field(ge=0)] = 128
-    levels: Annotated[list[Positive], Field(min_length=1)] = [15, 25, 50]
+    side: Pixels = 128
+    levels: Annotated[list[Annotated[float, Field(ge=0.01, le=1e6)]], Field(min_length=1, max_length=100)] = [15, 25, 50]
 
 
 class LogNormal(Table):
     """See `objectives.LogSigma`."""
 
     kind: Literal["log-normal"]
-    mean: float
-    std: Positive
-    low: Positive
-    high: Positive
+    mean: Annotated[float, Field(ge=-20, le=20)]
+    std: Annotated[float, Field(gt=0, le=100)]
+    low: Level
+    high: Level
     flat: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
@@ -95,16 +112,16 @@ class Uniform(Table):
     """See `objectives.UniformSigma`."""
 
     kind: Literal["uniform"]
-    low: Positive
-    high: Positive
+    low: Level
+    high: Level
 
 
 class Objective(Table):
     """Where the error is measured, and at which noise levels."""
 
     target: Literal["x0", "eps", "v"] = "v"
-    s0: Positive = 0.25
-    balance: StrictBool = False
+    s0: Annotated[float, Field(ge=1e-4, le=1e4)] = 0.25
+    balance: bool = False
     sigmas: Annotated[LogNormal | Uniform, Field(discriminator="kind")]
 
     @model_validator(mode="after")
@@ -119,16 +136,16 @@ class Run(Table):
 
     hours: Positive | None = None
     steps: Count | None = None
-    batch: Count = 12
+    batch: Annotated[int, Field(ge=1, le=65_536)] = 12
     lr: Positive = 1e-3
     warmup: Count = 200
     ema_images: Positive = 20_000
     clip: Positive = 1.0
-    bf16: StrictBool | Literal["auto"] = "auto"
+    bf16: bool | Literal["auto"] = "auto"
     channels_last: bool = True
     save_minutes: Positive = 3.0
     picture_minutes: Positive = 10.0
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**62)] = 0
 
     @model_validator(mode="after")
     def _check_length(self) -> Run:
@@ -140,18 +157,18 @@ class Run(Table):
 class Words(Table):
     """What the card says of the weights."""
 
-    data: StrictStr = ""
-    licence: StrictStr = ""
-    weaknesses: list[StrictStr] = []
-    tried: list[StrictStr] = []
-    reproduce: StrictStr = ""
+    data: str = ""
+    licence: str = ""
+    weaknesses: list[str] = []
+    tried: list[str] = []
+    reproduce: str = ""
 
 
 class TrainConfig(Table):
     """A training: network, data, objective and length."""
 
     name: Title
-    start: StrictStr = ""
+    start: Place = ""
     network: Network
     data: Data
     validation: Validation | None = None
@@ -171,7 +188,9 @@ class TrainConfig(Table):
             if path.stat().st_size > MAX_BYTES:
                 raise InputError(f"{path} has more than {MAX_BYTES} bytes; no training config is that large")
             values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except InputError:
+            raise
+        except (OSError, ValueError, RecursionError) as error:  # numbers and nestings beyond all measure, too
             raise InputError(f"{path}: not a readable TOML file ({error})") from None
         try:
             return cls.model_validate({"name": path.stem.lower(), **values})

@@ -21,8 +21,9 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.training.config import TrainConfig
 from invsolve.training.data import validation_images
-from invsolve.training.loop import psnr_at
+from invsolve.training.loop import first_line, psnr_at
 from invsolve_deepinv.networks import NETWORKS
+from invsolve_deepinv.runs import kept
 from invsolve_deepinv.selftest import promise_of
 from invsolve_deepinv.weights import Card, load_network, read_card
 
@@ -31,17 +32,29 @@ SIZE_LIMIT = 10_000_000
 
 def storage(state: dict[str, Tensor]) -> tuple[torch.dtype, str]:
     """Type of storage: float32 for small networks; above 2.5 M weights float16, or bfloat16 where float16 would overflow."""
-    count = sum(value.numel() for value in state.values())
-    if count <= 2_500_000:
+    values = [value for value in state.values() if value.is_floating_point() and value.numel()]
+    if sum(value.numel() for value in values) <= 2_500_000:
         return torch.float32, "F32"
-    largest = max(float(value.abs().max()) for value in state.values())
+    largest = max(float(value.abs().max()) for value in values)
     return (torch.float16, "F16") if largest < 6e4 else (torch.bfloat16, "BF16")
+
+
+def as_type(state: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights in a type, each in memory of its own, as a file wants it of tied ones too; counters and masks keep theirs."""
+    return {key: value.to(dtype if value.is_floating_point() else value.dtype).contiguous().clone() for key, value in state.items()}
+
+
+def stored_bytes(state: dict[str, Tensor]) -> int:
+    """What the weights take in a file, its header left out."""
+    dtype, _ = storage(state)
+    return sum(value.numel() * (dtype.itemsize if value.is_floating_point() else value.itemsize) for value in state.values())
 
 
 def write(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one."""
     partial = path.with_suffix(path.suffix + ".tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(data)
         os.replace(partial, path)
     except OSError as error:
@@ -126,16 +139,18 @@ def export_run(run: Path, config: TrainConfig, folder: Path | None = None, image
     folder = folder or run
     try:
         state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
-        full = {key: value.float().contiguous() for key, value in state["ema"].items()}
+        full = as_type(state["ema"], torch.float32)
     except Exception as error:
         raise InputError(f"{run}: no readable checkpoint ({error})") from error
     if not all(bool(torch.isfinite(value).all()) for value in full.values()):
         raise InputError(f"{run}: its averaged weights are not finite; train again from an earlier checkpoint")
     dtype, short = storage(full)
-    stored = {key: value.to(dtype) for key, value in full.items()}
-    content = safetensors.torch.save(stored)
+    stored = as_type(full, dtype)
+    try:
+        content = safetensors.torch.save(stored)
+    except Exception as error:  # such as for a type that the format does not have
+        raise InputError(f"{run}: safetensors cannot hold its weights ({first_line(error)})") from error
     file = folder / f"{config.name}.safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
     write(file, content)
     name = network_name(config)
     if not name:
@@ -169,18 +184,21 @@ def export_run(run: Path, config: TrainConfig, folder: Path | None = None, image
 def main() -> None:
     """Read the arguments, write and print the card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="training folder with config.toml and checkpoint.pt")
+    parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--folder", type=Path, help="where the two files go (default: RUN)")
     parser.add_argument("--data", type=Path, help="folder of the data: measures what rounding costs")
     arguments = parser.parse_args()
-    config = TrainConfig.load(arguments.run / "config.toml")
-    images = None
-    if arguments.data is not None and config.validation is not None:
-        chosen = config.validation
-        source, channels = arguments.data / chosen.path, config.network.channels
-        images = validation_images(source, chosen.count, chosen.side or None, channels, config.data.pad)
-    file = export_run(arguments.run, config, arguments.folder, images)[0]
-    print(read_card(file).text())
+    try:
+        config, _ = kept(arguments.run)
+        images = None
+        if arguments.data is not None and config.validation is not None:
+            chosen = config.validation
+            source, channels = arguments.data / chosen.path, config.network.channels
+            images = validation_images(source, chosen.count, chosen.side or None, channels, config.data.pad)
+        file, *cards = export_run(arguments.run, config, arguments.folder, images)
+        print(read_card(file).text() if cards else f"{file} (a class of one's own: no card)")
+    except InputError as error:
+        parser.exit(2, f"Error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ it by its path. Started with --resume RUN, a run goes on where it stopped.
 
 from __future__ import annotations
 
-import json
 import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,38 +21,65 @@ from invsolve.training.config import TrainConfig
 from invsolve.training.data import Crops, validation_images
 from invsolve.training.loop import Training, first_line
 from invsolve.training.pictures import write_pictures
-from invsolve_deepinv.weights import is_shipped, load_network
+from invsolve_deepinv.export import network_name, stored_bytes
+from invsolve_deepinv.runs import Places
+from invsolve_deepinv.weights import FILE_LIMIT, is_shipped, load_network
 
 
-def network_of(config: TrainConfig) -> nn.Module:
+@contextmanager
+def importable(*folders: Path) -> Iterator[None]:
+    """Modules in these folders can be imported too; what is installed goes first."""
+    before = list(sys.path)
+    sys.path.extend(str(folder) for folder in folders)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def network_of(config: TrainConfig, folder: Path | None = None, *, started: bool = False) -> nn.Module:
     """The config's network, its first weights drawn from the config's seed or taken from `start`.
 
+    Args:
+        config: names the class, a start, the seed.
+        folder: of the config file; with the working directory what a module and a start are looked for in.
+        started: whether there is a checkpoint already, whose weights take the place of the first ones.
+
     Raises:
-        InputError: no such class, arguments that it does not take, or a start that does not fit.
+        InputError: no such class, arguments that it does not take, no network, or a start that does not fit.
     """
     module, _, name = config.network.path.partition(":")
+    folders = [one for one in (folder, Path.cwd()) if one is not None]
     torch.manual_seed(config.run.seed)  # a training is a process of its own
     try:
-        network = getattr(import_module(module), name)(**config.network.arguments)
+        with importable(*folders):
+            network = getattr(import_module(module), name)(**config.network.arguments)
     except Exception as error:
         raise InputError(
             f"network.class {config.network.path} cannot be made with {config.network.arguments} ({type(error).__name__}: "
             f"{first_line(error)}); class is module:Class of a map (x, sigma) -> x0_hat, arguments are its constructor's"
         ) from error
-    if config.start:
-        network.load_state_dict(fitted(start_state(config.start), network.state_dict(), config.start))
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network.class {config.network.path} makes a {type(network).__name__}; it must make a torch.nn.Module")
+    if config.start and not started:
+        network.load_state_dict(fitted(start_state(config.start, folders), network.state_dict(), config.start))
     return network
 
 
-def start_state(start: str) -> dict[str, Tensor]:
-    """Weights of a shipped prior, a weight file with its card, or a run folder (its average)."""
-    if is_shipped(start):
+def start_state(start: str, folders: list[Path]) -> dict[str, Tensor]:
+    """Weights of a shipped prior, or of a weight file with its card or a run folder (its average) below one of the folders."""
+    if not start.endswith(".safetensors") and is_shipped(start):
         return load_network(start)[0].state_dict()
-    path = Path(start) / "checkpoint.pt"
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")["ema"]
-    except Exception as error:
-        raise InputError(f"start = '{start}': no prior of that name, no weight file and no run folder ({first_line(error)})") from error
+    for path in (folder / start for folder in folders):
+        if start.endswith(".safetensors") and is_shipped(path):
+            return load_network(path)[0].state_dict()
+        if (path / "checkpoint.pt").is_file():
+            try:
+                return torch.load(path / "checkpoint.pt", weights_only=True, map_location="cpu")["ema"]
+            except Exception as error:
+                raise InputError(f"start = '{start}': {path / 'checkpoint.pt'} cannot be read ({first_line(error)})") from error
+    places = " or ".join(dict.fromkeys(map(str, folders)))
+    raise InputError(f"start = '{start}': no prior of that name, and no weight file with its card and no run folder below {places}")
 
 
 def fitted(state: dict[str, Tensor], wanted: dict[str, Tensor], start: str) -> dict[str, Tensor]:
@@ -76,13 +104,14 @@ def fitted(state: dict[str, Tensor], wanted: dict[str, Tensor], start: str) -> d
     return made
 
 
-def prepared(config: TrainConfig, root: Path, out: Path) -> Training:
+def prepared(config: TrainConfig, places: Places, out: Path) -> Training:
     """The run, its images read and the validation images denoised once: whatever is wrong shows now.
 
     Raises:
-        InputError: see `Crops`, `network_of` and `Training`; a network that is no map (x, sigma) -> x0_hat.
+        InputError: see `Crops`, `network_of`, `check_network` and `Training`.
     """
-    network, channels, data = network_of(config), config.network.channels, config.data
+    network = network_of(config, places.config, started=(out / "checkpoint.pt").exists())
+    root, channels, data = places.data, config.network.channels, config.data
     sources = [(root / source.path, source.weight, tuple(source.scales)) for source in data.source]
     crops = Crops(sources, data.side or None, channels=channels, flips=data.flips, pad=data.pad)
     validation = None
@@ -91,14 +120,7 @@ def prepared(config: TrainConfig, root: Path, out: Path) -> Training:
         validation = validation_images(root / chosen.path, chosen.count, chosen.side or None, channels, data.pad)
     sigmas = config.objective.sigmas
     side = data.side or crops.pools[0][0].shape[0]
-    trial = torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(0))
-    try:
-        with torch.no_grad():
-            shape = network(trial, torch.full((1,), math.sqrt(sigmas.low * sigmas.high))).shape
-    except Exception as error:
-        raise InputError(f"{config.network.path} fails on (x, sigma) with x {tuple(trial.shape)}: {first_line(error)}") from error
-    if shape != trial.shape:
-        raise InputError(f"{config.network.path} must give x0_hat of x's shape {tuple(trial.shape)}; it gives {tuple(shape)}")
+    check_network(network, config, (channels, side, side))
 
     def pictures(average: nn.Module) -> None:
         device = next(average.parameters()).device
@@ -108,56 +130,29 @@ def prepared(config: TrainConfig, root: Path, out: Path) -> Training:
     return Training(network, crops, config.recipe(), out, validation, pictures)
 
 
-def begin(config_path: Path, out: Path, data: Path | None) -> tuple[TrainConfig, Path]:
-    """A new run's folder with its config; returns the config and the folder that data paths are below.
+def check_network(network: nn.Module, config: TrainConfig, shape: tuple[int, int, int]) -> None:
+    """Whether a network can be trained, and its weights be stored.
 
     Raises:
-        InputError: a config that cannot be used, or a folder that holds a run already.
+        InputError: no map (x, sigma) -> x0_hat, nothing to train, values that are not finite, or too many weights for a weight file.
     """
-    config = TrainConfig.load(config_path)
-    if (out / "checkpoint.pt").exists():
-        raise InputError(f"{out} holds a run already: go on with --resume {out}, or give another --out")
-    root = (data or config_path.parent).resolve()
+    name, sigmas = config.network.path, config.objective.sigmas
+    size = stored_bytes(network.state_dict())
+    if network_name(config) and size > FILE_LIMIT:
+        raise InputError(f"{name} with {config.network.arguments}: a weight file of {size} bytes, more than the {FILE_LIMIT} that are read")
+    trial = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    modes = [(module, module.training) for module in network.modules()]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "config.toml").write_bytes(config_path.read_bytes())
-        (out / "run.json").write_text(json.dumps({"name": config.name, "data": str(root)}) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{out}: no folder for a run ({error}); give another --out") from error
-    return config, root
-
-
-def begun(out: Path, data: Path | None, config_path: Path | None) -> tuple[TrainConfig, Path]:
-    """The config and the data folder of a run that is to go on.
-
-    Raises:
-        InputError: no run there, or a config that is not the run's.
-    """
-    try:
-        kept = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        config = TrainConfig.load(out / "config.toml").model_copy(update={"name": str(kept["name"])})
-        root = data or Path(str(kept["data"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{out}: no run to go on with ({first_line(error)}); start one with invsolve train CONFIG.toml --out {out}"
-        ) from None
-    if config_path is not None:
-        given = TrainConfig.load(config_path)
-        changed = differences(config.model_dump(by_alias=True), given.model_dump(by_alias=True))
-        if changed:
-            raise InputError(
-                f"{out} was started with another config; it differs in {', '.join(changed)}. Leave the config out to go on as it was, or "
-                f'start a new run with start = "{out}"'
-            )
-    return config, root
-
-
-def differences(one: dict[str, Any], other: dict[str, Any], place: str = "") -> list[str]:
-    """Names of the settings in which two configs differ."""
-    found = []
-    for key in one:
-        if isinstance(one[key], dict) and isinstance(other[key], dict):
-            found += differences(one[key], {**dict.fromkeys(one[key]), **other[key]}, f"{place}{key}.")
-        elif one[key] != other[key]:
-            found.append(f"{place}{key}")
-    return found
+        with torch.no_grad():  # in eval mode the trial leaves running statistics alone
+            found = network.eval()(trial, torch.full((1,), math.sqrt(sigmas.low * sigmas.high))).shape
+        for module, mode in modes:  # train() would undo what the class has frozen
+            module.training = mode
+    except Exception as error:
+        raise InputError(f"{name} fails on (x, sigma) with x {tuple(trial.shape)}: {first_line(error)}") from error
+    if found != trial.shape:
+        raise InputError(f"{name} must give x0_hat of x's shape {tuple(trial.shape)}; it gives {tuple(found)}")
+    if not any(value.requires_grad for value in network.parameters()):
+        raise InputError(f"{name} has no parameters to train")
+    bad = [key for key, value in network.state_dict().items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise InputError(f"{name}: {bad[0]} is not finite, which no weight file may hold; a constant is a buffer with persistent=False")

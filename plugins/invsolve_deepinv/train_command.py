@@ -33,18 +33,19 @@ def train(config: Path | None, resume: Path | None, out: Path | None, data: Path
 
     from invsolve.training.config import TrainConfig
     from invsolve_deepinv.export import export_run
-    from invsolve_deepinv.train import begin, begun, prepared
+    from invsolve_deepinv.runs import begin, begun
+    from invsolve_deepinv.train import prepared
 
     if threads:
         torch.set_num_threads(threads)
     if resume is not None:
         folder = resume
-        chosen, root = begun(resume, data, config)
+        chosen, places = begun(resume, data, config)
     else:
         assert config is not None
         folder = out or Path("runs") / TrainConfig.load(config).name
-        chosen, root = begin(config, folder, data)
-    run = prepared(chosen, root, folder)
+        chosen, places = begin(config, folder, data)
+    run = prepared(chosen, places, folder)
     first = run.processes.rank == 0
     bar = progress_bar(run, hidden=not first)
     try:
