@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from invsolve_deepinv.runs import Places
 from invsolve_deepinv.train import prepared
 
 from invsolve.training.config import TrainConfig
@@ -67,13 +68,14 @@ def seconds_of(network: torch.nn.Module) -> float:
 
 def one(changes: dict[str, Any], minutes: float, data: Path, out: Path) -> dict[str, Any]:
     """Train one row and measure it."""
-    trial = prepared(changed(changes, 6), data, out / "timed")
+    places = Places(data, BASE.parent)
+    trial = prepared(changed(changes, 6), places, out / "timed")
     times = []
     for _ in range(6):
         start = time.process_time()
         trial._train_step()
         times.append(time.process_time() - start)
-    run = prepared(changed(changes, round(60 * minutes / min(times[1:]))), data, out)
+    run = prepared(changed(changes, round(60 * minutes / min(times[1:]))), places, out)
     average = run.run(lambda text: print(f"  {text}", flush=True))
     row = run.rows[-1]
     parameters = sum(value.numel() for value in average.parameters())

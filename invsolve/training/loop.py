@@ -41,7 +41,7 @@ class Recipe:
         clip: largest norm of the gradient.
         bf16: autocast to bfloat16; "auto": where the device multiplies it natively.
         save_seconds: seconds between checkpoints.
-        seed: of crops, noise levels and noise.
+        seed: of crops, noise levels, noise and what the network itself draws.
         steps: number of steps instead of hours: the run is then reproducible to the bit, interrupted or not.
         target: "x0", "eps" or "v", see `objectives.loss_weight`.
         levels: noise levels of the validation PSNR, in 1/255.

@@ -23,7 +23,8 @@ def train(config: Path | None, resume: Path | None, out: Path | None, data: Path
 
     The folder of the run gets checkpoint.pt, log.csv, denoised.png, samples.png and, at the end, NAME.safetensors with its card
     NAME.json: load_prior("runs/NAME/NAME.safetensors"). A run that was stopped or killed goes on with --resume and ends as one that
-    was not (with `steps`, on the CPU, to the bit). Several GPUs or machines: accelerate launch -m invsolve train ...
+    was not (with `steps`, on the CPU, to the bit). Several GPUs or machines: accelerate launch -m invsolve train ..., or, also for
+    CPUs, torchrun --nproc_per_node N -m invsolve train ... A config names code that is run: use those you trust only.
     """
     if config is None and resume is None:
         raise click.UsageError("give a CONFIG.toml for a new run, or --resume with the folder of one")
