@@ -37,14 +37,13 @@ def list_weights(as_json: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME or FILE]...")
 def verify(names: tuple[str, ...]) -> None:
     """Check the shipped files (or those named): size, sha256, header, shapes, and that the network denoises. Exit code 1 if one fails."""
-    from invsolve.errors import InputError
     from invsolve_deepinv.places import names as all_names
 
     failed = 0
     for name in names or all_names():
         try:
             click.echo(f"ok    {line(name)}  {line(verified(name))}")
-        except InputError as error:
+        except Exception as error:  # whatever is wrong with one file, the next ones are looked at too
             failed += 1
             click.echo(f"FAIL  {line(name)}  {line(error)}")
     if failed:
@@ -54,21 +53,21 @@ def verify(names: tuple[str, ...]) -> None:
 def verified(name: str) -> str:
     """What holds of a file; raises InputError where something does not."""
     from invsolve.errors import InputError
-    from invsolve.priors.convert import NetworkDenoiser
+    from invsolve.plugins import is_path
     from invsolve_deepinv.formats import Convention
     from invsolve_deepinv.own import inspect_weights, try_weights
-    from invsolve_deepinv.selftest import promised_test, self_test
+    from invsolve_deepinv.places import check_path
+    from invsolve_deepinv.places import names as all_names
+    from invsolve_deepinv.selftest import card_test
     from invsolve_deepinv.weights import is_shipped, load_network
 
+    check_path(name)
+    if not is_path(name) and not is_shipped(name):
+        hint = f"; there is a file or folder of that name: say './{name}'" if Path(name).exists() else ""
+        raise InputError(f"no weight file of that name; there are {', '.join(all_names())}, or the path of a file or folder{hint}")
     if is_shipped(name):
         network, card = load_network(name)
-        stated = Convention(sigma_range=card.sigma_range)
-        channels = int(card.arguments.get("channels", 3))
-
-        def make(one: Convention) -> NetworkDenoiser:
-            return NetworkDenoiser(network, one.kind, sigma_range=card.sigma_range)
-
-        result = promised_test(make(stated), channels, card.promise) if card.promise else self_test(make, stated, channels)
+        stated, result = Convention(sigma_range=card.sigma_range), card_test(network, card)
         text = f"{card.size} bytes, sha256 {card.sha256[:12]}, {card.parameters:,} parameters"
     else:
         one = inspect_weights(name)
@@ -83,12 +82,30 @@ def verified(name: str) -> str:
 @click.argument("file", type=click.Path(exists=True))
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def inspect(file: str, as_json: bool) -> None:
-    """What FILE is, by its keys and shapes: format, parameters, and the convention it is taken for. Reads no data but the sha256's."""
+    """What FILE (or the folder of a diffusers network) is: format, parameters, and the convention it is taken for.
+
+    By its card where one of ours is beside it, else by its keys and shapes. Reads no data but for the sha256.
+    """
+    from invsolve_deepinv.places import check_path
+    from invsolve_deepinv.weights import has_card
+
+    check_path(file)
+    facts = facts_of_card(Path(file)) if has_card(Path(file)) else facts_of(Path(file))
+    if as_json:
+        print_json(facts)
+        return
+    for key, value in facts.items():
+        for text in value if key == "notes" else [value]:
+            click.echo(f"{key:<12}{line(text)}")
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """Of a file or folder that is recognised."""
     from invsolve_deepinv.own import inspect_weights
 
-    one = inspect_weights(file)
-    facts: dict[str, Any] = {
-        "file": str(file),
+    one = inspect_weights(path)
+    return {
+        "file": str(path),
         "container": one.stored.container + (f", table '{one.stored.within}'" if one.stored.within else ""),
         "format": one.found.format,
         "loads": one.found.missing or "yes",
@@ -104,12 +121,38 @@ def inspect(file: str, as_json: bool) -> None:
         "sha256": one.stored.sha256(),
         "notes": list(one.found.notes),
     }
-    if as_json:
-        print_json(facts)
-        return
-    for key, value in facts.items():
-        for text in value if key == "notes" else [value]:
-            click.echo(f"{key:<12}{line(text)}")
+
+
+def facts_of_card(path: Path) -> dict[str, Any]:
+    """Of a file with a card of ours beside it.
+
+    Raises:
+        InputError: a card that cannot be read, or one of another file.
+    """
+    from invsolve_deepinv.containers import open_weights
+    from invsolve_deepinv.selftest import channels_of
+    from invsolve_deepinv.weights import read_card, read_file
+
+    card, stored = read_card(path), open_weights(path)
+    read_file(path, card)
+    said = {"data": card.data, "terms": card.licence, "made by": card.reproduce}
+    return {
+        "file": str(path),
+        "container": stored.container,
+        "format": f"{card.network} {json.dumps(card.arguments)}, by its card",
+        "loads": "yes",
+        "tensors": len(stored.shapes),
+        "parameters": card.parameters,
+        "types": sorted({str(dtype).removeprefix("torch.") for dtype in stored.dtypes.values()}),
+        "channels": channels_of(card),
+        "kind": "x0",
+        "range": [0.0, 1.0],
+        "schedule": "none",
+        "sigma_range": list(card.sigma_range),
+        "size": card.size,
+        "sha256": card.sha256,
+        "notes": [f"{name}: {value}" for name, value in said.items() if value] + [f"weakness: {one}" for one in card.weaknesses],
+    }
 
 
 def table(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from invsolve.errors import InputError
 from invsolve.priors.base import interval
 from invsolve.schedule import LAWS
 from invsolve_deepinv.formats import Convention
-from invsolve_deepinv.tables import is_count
+from invsolve_deepinv.tables import is_count, is_number
 
 KINDS = ("x0", "eps", "v")
 SCHEDULES = ("none", *LAWS)
@@ -46,8 +46,9 @@ def checked(one: Convention) -> Convention:
         raise InputError(f"kind is {', '.join(KINDS)}, schedule {', '.join(SCHEDULES)}; given {one.kind!r:.80} and {one.schedule!r:.80}")
     if not is_count(one.steps, 2, STEPS_LIMIT) or not isinstance(one.blind, bool):
         raise InputError(f"steps is a number from 2 to {STEPS_LIMIT}, blind true or false; given {one.steps!r:.80} and {one.blind!r:.80}")
-    betas = interval("betas", one.betas, above=0.0)
-    if betas[1] >= 1:
-        raise InputError(f"betas must lie between 0 and 1; given {betas}")
+    betas = one.betas
+    numbers = isinstance(betas, list | tuple) and len(betas) == 2 and all(map(is_number, betas))
+    if not numbers or not 0 < betas[0] <= betas[1] < 1:
+        raise InputError(f"betas must be two numbers with 0 < first <= last < 1; given {betas!r:.100}")
     levels = None if one.sigma_range is None else interval("sigma_range", one.sigma_range, above=0.0)
-    return replace(one, range=interval("range", one.range), sigma_range=levels, betas=betas)
+    return replace(one, range=interval("range", one.range), sigma_range=levels, betas=(float(betas[0]), float(betas[1])))

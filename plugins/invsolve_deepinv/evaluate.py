@@ -13,6 +13,7 @@ too (see invsolve.bench.prior_measures and prior_samples), and all three tables 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,8 +27,8 @@ from torch.nn import functional
 
 from invsolve.bench.prior_measures import MARGIN, measure_tiles
 from invsolve.bench.prior_samples import draw_samples, gradient_kurtosis, patches, spectrum_slope
-from invsolve.errors import InputError
-from invsolve.plugins import load_prior
+from invsolve.errors import InputError, InvsolveError
+from invsolve.plugins import is_path, load_prior
 from invsolve.priors.base import Denoiser
 from invsolve.training.data import pixels, read_images
 from invsolve_deepinv.places import file_of
@@ -41,7 +42,13 @@ Denoise = Callable[[Tensor, float], Tensor]
 
 
 def convolutions(path: Path) -> nn.Sequential:
-    """A chain of 3x3 convolutions with ReLU between, its widths read from the file: keys model.0.weight, model.2.weight, ..."""
+    """A chain of 3x3 convolutions with ReLU between, its widths read from the file: keys model.0.weight, model.2.weight, ...
+
+    Raises:
+        InputError: no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; the published networks of --peers lie in weights/ of the data folder")
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as content:
             state = {key: torch.from_numpy(content[key]) for key in content.files}
@@ -91,9 +98,30 @@ def place_of(name: str, grey: bool) -> str:
 
 
 def pictures(source: Path, count: int | None, grey: bool, side: int = 0) -> list[Tensor]:
-    """(1, C, H, W) float32 in [0, 1]; smaller ones get black around them up to `side`."""
-    found = (pixels(image, side) for _, image in zip(range(count or 10**9), read_images(source, "L" if grey else "RGB"), strict=False))
-    return [torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255 for array in found]
+    """(1, C, H, W) float32 in [0, 1]; smaller ones get black around them up to `side`.
+
+    Raises:
+        InputError: a count below 1, or no images there.
+    """
+    if count is not None and count < 1:
+        raise InputError(f"the number of images must be at least 1; given {count}")
+    found = (pixels(image, side) for image in itertools.islice(read_images(source, "L" if grey else "RGB"), count))
+    chosen = [torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255 for array in found]
+    if not chosen:
+        raise InputError(f"{source}: no images there")
+    return chosen
+
+
+def denoiser_of(name: str, **options: Any) -> Denoiser:
+    """A prior by its name or file.
+
+    Raises:
+        InputError: see load_prior; one that does not denoise.
+    """
+    prior = load_prior(name, **options)
+    if not isinstance(prior, Denoiser):
+        raise InputError(f"prior '{name}' is no denoiser (a {type(prior).__name__}); what is measured here is how well noise is taken out")
+    return prior
 
 
 @torch.no_grad()
@@ -113,8 +141,13 @@ def table(methods: dict[str, Denoise], images: list[Tensor]) -> dict[str, dict[s
 
 
 def evaluate(name: str, data: Path, *, images: int | None = None, peers: bool = False, place: str = "", **options: Any) -> dict[str, Any]:
-    """The PSNR table and what it was measured on and with; `place` is another folder of pictures below the data folder."""
-    prior, name = load_prior(name, **options), Path(name).stem
+    """The PSNR table and what it was measured on and with; `place` is another folder of pictures below the data folder.
+
+    Raises:
+        InputError: see `denoiser_of`, `pictures` and `convolutions`.
+    """
+    asked = {key: value for key, value in options.items() if (key, value) != ("precision", "float32")}  # closed forms take none
+    prior, name = denoiser_of(name, **asked), Path(name).stem if is_path(name) else name
     grey = prior.channels == 1
     methods: dict[str, Denoise] = {name: prior}
     if peers and grey:
@@ -154,7 +187,7 @@ def sample_table(prior: Denoiser, images: list[Tensor], side: int, count: int = 
 
 def card_file(name: str) -> Path:
     """Where a prior's card is: that of a weight file beside it, that of a shipped prior in the package."""
-    return (Path(name) if name.endswith(".safetensors") else file_of(name)).with_suffix(".json")
+    return (Path(name) if is_path(name) else file_of(name)).with_suffix(".json")
 
 
 def add_tables(
@@ -175,7 +208,7 @@ def add_tables(
 
 def fill_card(name: str, data: Path, result: dict[str, Any], images: int | None) -> Card:
     """Measure tiles and samples beside the PSNR table and put all three into the card."""
-    prior = load_prior(name)
+    prior = denoiser_of(name)
     grey, stem = prior.channels == 1, Path(name).stem
     chosen = pictures(data / place_of(stem, grey), images, grey, 32 if stem == "mnist" else 0)
     large = min(min(image.shape[-2:]) for image in chosen) > 64
@@ -192,25 +225,45 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def positive(text: str) -> int:
+    """A whole number of at least 1 of the command line."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
 def main() -> None:
-    """Read the arguments, measure and print."""
+    """Read the arguments, measure and print; a user's error is one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prior")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--set", default="", help="another folder of images below --data, such as dev/set14")
-    parser.add_argument("--images", type=int, help="only the first of them")
+    parser.add_argument("--images", type=positive, help="only the first of them")
     parser.add_argument("--peers", action="store_true", help="the published networks beside it")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16", "auto"])
     parser.add_argument("--channels", type=int, choices=[1, 3], help="1: grey images through a colour network")
     parser.add_argument("--json", type=Path, help="write the table here")
     parser.add_argument("--card", action="store_true", help="measure tiles and samples too, and write all tables into the card (minutes)")
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--threads", type=positive)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.card and (arguments.channels is not None or arguments.precision != "float32" or arguments.set):
         parser.error("--card writes what the weights do by themselves, in float32, on their set; leave --precision, --channels, --set out")
     options = {"precision": arguments.precision, **({} if arguments.channels is None else {"channels": arguments.channels})}
+    try:
+        report(arguments, options)
+    except (InvsolveError, OSError) as error:
+        parser.exit(2, f"Error: {error}\n")
+
+
+def report(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
+    """Measure, print and write; what can be wrong with the card is looked at before minutes are spent."""
+    if arguments.card:
+        read_card(card_file(arguments.prior))
+    if arguments.json and not arguments.json.parent.is_dir():
+        raise InputError(f"{arguments.json}: there is no folder {arguments.json.parent}")
     result = evaluate(arguments.prior, arguments.data, images=arguments.images, peers=arguments.peers, place=arguments.set, **options)
     print(text(result))
     if arguments.json:

@@ -22,6 +22,7 @@ from invsolve_deepinv.formats import Convention, Recognised, recognise, reorder_
 from invsolve_deepinv.selftest import SelfTest, self_test
 from invsolve_deepinv.skeletons import skeleton
 from invsolve_deepinv.tables import read_table
+from invsolve_deepinv.weights import has_card
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,18 @@ def inspect_weights(
     """Recognise a file without making a network: its format by keys and shapes, its convention from its card or the format's usual one.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a diffusers network.
         kind, range, schedule, sigma_range: what overrules the format's usual convention; see Convention.
         arguments: of the network's class, where the file cannot tell its sizes; of `score_sde`.
 
     Raises:
         InputError: see `open_weights` and `recognise`; a convention that does not exist.
     """
+    given = {"kind": kind, "range": range, "schedule": schedule, "sigma_range": sigma_range}
+    if Path(path).is_dir():
+        from invsolve_deepinv.folders import inspect_folder
+
+        return inspect_folder(Path(path), given, arguments)
     if arguments is not None and not isinstance(arguments, dict):
         raise InputError(f'arguments must be a table such as {{"img_resolution": 64}}; given {arguments!r:.100}')
     stored = open_weights(path)
@@ -68,7 +74,6 @@ def inspect_weights(
         found = with_arguments(found, known)
     if stored.note:
         found = replace(found, notes=(stored.note, *found.notes))
-    given = {"kind": kind, "range": range, "schedule": schedule, "sigma_range": sigma_range}
     try:
         told = overruled(found.convention, said)
     except InputError as error:
@@ -238,14 +243,8 @@ def load_weights(
     """
     if qkv not in ("old", "new"):
         raise InputError(f'qkv must be "old" or "new"; given {qkv!r}')
-    given = {"kind": kind, "range": range, "schedule": schedule, "sigma_range": sigma_range, "arguments": arguments}
-    if Path(path).is_dir():
-        from invsolve_deepinv.folders import open_folder
-
-        one, net, digest = open_folder(Path(path), **given)
-    else:
-        one = inspect_weights(path, **given)
-        net, digest = network_of(one, qkv), one.stored.sha256()
+    one = inspect_weights(path, kind=kind, range=range, schedule=schedule, sigma_range=sigma_range, arguments=arguments)
+    net, digest = network_of(one, qkv), one.stored.sha256()
     make = maker(net, one.found.channels, precision=precision, channels_last=channels_last)
     if check:
         result = self_test(make, one.convention, one.found.channels)
@@ -278,17 +277,19 @@ def convert(path: str | Path, out: str | Path, *, dtype: str = "float32", **opti
     import safetensors.torch
 
     out = Path(out)
-    if out.suffix != ".safetensors" or out.exists():
-        raise InputError(f"{out}: give a new name that ends in .safetensors")
+    taken = next((str(place) for place in (out, out.with_suffix(".json")) if os.path.lexists(place)), None)
+    if out.suffix != ".safetensors" or taken or not out.parent.is_dir():
+        why = f"{taken} is there already" if taken else f"folder {out.parent}, suffix {out.suffix!r}"
+        raise InputError(f"{out}: give a new name that ends in .safetensors, in a folder that exists ({why})")
     if dtype not in ("float32", "float16", "bfloat16"):
         raise InputError(f"dtype must be float32, float16 or bfloat16; given {dtype!r}")
+    if Path(path).is_dir() or has_card(Path(path)):
+        raise InputError(f"{path}: says itself what it is, in the JSON with it, and is loaded as it is; nothing is to be converted")
     one = inspect_weights(path, **options)
     kept: dict[str, Tensor] = {key: value.to(getattr(torch, dtype)).clone().contiguous() for key, value in one.stored.load().items()}
     if not all(bool(torch.isfinite(value).all()) for value in kept.values()):
         raise InputError(f"{path}: weights that are not finite in {dtype}; take bfloat16 or float32")
-    partial = out.with_suffix(".partial")
-    safetensors.torch.save_file(kept, partial)
-    os.replace(partial, out)
+    write(out, safetensors.torch.save(kept))
     card = {
         "format": one.found.format,
         "convention": asdict(one.convention),
@@ -296,5 +297,20 @@ def convert(path: str | Path, out: str | Path, *, dtype: str = "float32", **opti
         "sha256": open_weights(out).sha256(),
         "source": {"file": Path(path).name, "sha256": one.stored.sha256()},
     }
-    out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write(out.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
     return out
+
+
+def write(path: Path, data: bytes) -> None:
+    """A new file, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from invsolve_deepinv.hub import PREFIX, fetched
 from invsolve_deepinv.own import load_weights
 from invsolve_deepinv.places import check_path
 from invsolve_deepinv.selftest import card_test
-from invsolve_deepinv.weights import Card, is_shipped, load_network
+from invsolve_deepinv.weights import Card, has_card, load_network
 
 log = logging.getLogger("invsolve")
 
@@ -63,7 +64,7 @@ class Shipped(NetworkDenoiser):
     Args:
         weights: name of a shipped file, or the path of a .safetensors file with its card beside it.
         channels: 3, or 1 for grey images through the colour network (see GreyThroughColour); None: as the network has them.
-        precision: "float32", "bfloat16" for autocast inside the network, or "auto": the faster one on the device.
+        precision: "float32", "float64", "bfloat16" for autocast inside the network, or "auto": the faster one on the device.
         channels_last: the networks' fastest memory format on CPUs.
 
     Raises:
@@ -103,7 +104,7 @@ class Natural(Shipped):
     """A diffusion prior on natural images: deepinv's DRUNet in EDM preconditioning, D(x, sigma) for sigma from 0.002 to 80.
 
     Args:
-        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
+        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         channels: 3, or 1 for grey images (sigma up to 46 then).
         weights: another weight file of the same form.
@@ -124,7 +125,7 @@ class DnCNNPrior(Shipped):
     """deepinv's DnCNN with a noise map, for sigma from 0.002 to 0.24: the denoiser of plug-and-play methods.
 
     Args:
-        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
+        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         channels: 3, or 1 for grey images (sigma up to 0.138 then).
         weights: another weight file of the same form.
@@ -154,7 +155,7 @@ class Mnist(OneChannel):
     """A diffusion prior on handwritten digits, (1, 32, 32): 28 x 28 pixels with two of black around; a toy for tests and tutorials.
 
     Args:
-        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
+        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         weights: another weight file of the same form.
 
@@ -173,7 +174,7 @@ class Faces64(Shipped):
     """A diffusion prior on faces, (3, 64, 64): its weights lie outside the package (INVSOLVE_WEIGHTS names their folder).
 
     Args:
-        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
+        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         weights: another weight file of the same form.
 
@@ -197,7 +198,7 @@ class NaturalGray(OneChannel):
     """Natural's grey sibling, for images of one channel.
 
     Args:
-        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
+        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         weights: another weight file of the same form.
 
@@ -216,7 +217,7 @@ class DnCNNGray(OneChannel):
     """DnCNNPrior's grey sibling: sigma from 0.002 to 0.24, images of one channel.
 
     Args:
-        precision: "float32", "bfloat16" or "auto"; see NetworkDenoiser.
+        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         weights: another weight file of the same form.
 
@@ -264,6 +265,6 @@ def from_path(path: str, **options: Any) -> Denoiser:
     if path.startswith(PREFIX):
         path = str(fetched(path, options.pop("sha256", None)))
     check_path(path)
-    target = OwnNetwork if is_shipped(path) else load_weights
+    target = OwnNetwork if has_card(Path(path)) else load_weights
     bind(target, f"weights '{path}'", (path,), options)
     return target(path, **options)

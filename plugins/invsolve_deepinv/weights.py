@@ -137,13 +137,18 @@ def checked(card: Card) -> Card:
 
 
 def is_shipped(name: str | Path) -> bool:
-    """Whether a name is a shipped prior's, or a path that of a file with a card of ours beside it."""
-    if not is_path(str(name)):
-        return file_of(str(name)).with_suffix(".json").is_file()
-    path = Path(name)
-    if path.suffix.lower() != ".safetensors" or not path.with_suffix(".json").exists():
-        return False
-    return "network" in read_table(path.with_suffix(".json"))
+    """Whether a name is that of a weight file of ours, in the package or outside it, or a path that of a file with a card of ours."""
+    return has_card(Path(name)) if is_path(str(name)) else file_of(str(name)).with_suffix(".json").is_file()
+
+
+def has_card(path: Path) -> bool:
+    """Whether there is a card of ours beside a weight file.
+
+    Raises:
+        InputError: JSON of its name that cannot be read.
+    """
+    card = path.with_suffix(".json") if path.suffix.lower() == ".safetensors" else None
+    return card is not None and card.exists() and "network" in read_table(card)
 
 
 def skeleton(card: Card, tensors: int) -> nn.Module:
