@@ -8,7 +8,7 @@ from invsolve_operators import Identity, Mask
 
 from invsolve import Capability, GaussianNoise, IterativeProx, NoNoise, Operator, PoissonNoise, Problem, Rng, Stack, load_prior, registry
 from invsolve.errors import ArgumentError, CompatibilityError, InputError
-from invsolve.priors import Denoiser, DiffusionPrior, GaussianPrior
+from invsolve.priors import Denoiser, DiffusionPrior, GaussianPrior, as_denoiser
 from invsolve.schedule import DiscreteVP
 from invsolve.solvers import ADMM, DDRM, DPS, HQS, AdamTV, DiffPIR, Heun, ScoreALD
 from invsolve.testing.settings import Coupled, Kept, truth
@@ -384,9 +384,13 @@ class TestInferenceMode:
         assert torch.equal(solver.solve(problem, load_prior(prior), generator=0).x, wanted)
 
     def test_weights_made_in_it_are_refused_where_a_gradient_is_needed(self):
+        """A module of one's own keeps what it was made in; what load_prior reads is made outside."""
         with torch.inference_mode():
-            prior = load_prior("natural")
+            layer, shipped = torch.nn.Conv2d(3, 3, 1), load_prior("natural")
+            prior = as_denoiser(lambda x, sigma: layer(x), channels=3)
+            prior.layer = layer
         problem = Problem(Kept(SHAPE), measurement(), NOISE)
         with pytest.raises(CompatibilityError, match=r"made under torch\.inference_mode\(\)"):
             DPS(steps=2).solve(problem, prior)
         assert DiffPIR(steps=2).solve(problem, prior, generator=0).steps == 2
+        assert DPS(steps=2).solve(problem, shipped, generator=0).steps == 2

@@ -5,6 +5,7 @@ import copy
 import deepinv
 import pytest
 import torch
+from invsolve_deepinv.denoisers import DeepinvDenoiser
 from invsolve_deepinv.own import load_weights
 from weight_cases import X, drunet, network, weight_file
 
@@ -92,6 +93,7 @@ def test_sigma_range_is_checked_wherever_it_is_taken(tmp_path, given):
     for build in (
         lambda: NetworkDenoiser(Convolution(), sigma_range=given),
         lambda: as_denoiser(Convolution(), sigma_range=given),
+        lambda: DeepinvDenoiser(drunet(), given),
         lambda: as_denoiser(Convolution(), "eps", schedule=DiscreteVP(), sigma_range=given),
         lambda: load_weights(path, sigma_range=given, check=False),
         lambda: load_weights(path, sigma_range=given, schedule="linear", check=False),

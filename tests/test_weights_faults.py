@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import deepinv
 import pytest
 import torch
 from click.testing import CliRunner
@@ -264,6 +265,14 @@ def test_complex_weights_are_refused(tmp_path):
     torch.save({key: value.to(torch.complex64) for key, value in drunet().state_dict().items()}, tmp_path / "a.pt")
     with pytest.raises(InputError, match="complex"):
         load_prior(tmp_path / "a.pt", check=False)
+
+
+def test_arguments_beyond_the_file_are_given_up_early(tmp_path):
+    """Milliseconds; without a bound the blocks would be made one by one until memory ends."""
+    sizes = {"img_resolution": 16, "model_channels": 32, "channel_mult": (1, 2), "num_blocks": 1, "attn_resolutions": (8,)}
+    path = weight_file(tmp_path / "a.safetensors", lambda: deepinv.models.ADMUNet(pretrained=None, **sizes))
+    with pytest.raises(InputError, match="more layers than"):
+        load_weights(path, arguments={**sizes, "num_blocks": 10**9}, check=False)
 
 
 @pytest.mark.parametrize("given", ["x", 5, [1]], ids=str)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import ArgumentError, InputError, did_you_mean
-from invsolve.priors.base import Prior
+from invsolve.priors.base import Prior, interval
 from invsolve.priors.convert import NetworkDenoiser
 from invsolve_deepinv.networks import pad_to_multiple
 from invsolve_deepinv.physics import construct
@@ -100,9 +100,7 @@ class DeepinvDenoiser(NetworkDenoiser):
     ) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch.nn.Module such as deepinv.models.DRUNet(); given {type(model).__name__}")
-        low, high = (float(end) for end in sigma_range)
-        if not 0 < low < high:
-            raise InputError(f"sigma_range must be (low, high) with 0 < low < high, in [0, 1] units; given {sigma_range}")
+        low, high = interval("sigma_range", sigma_range, above=0.0)
         model = model.eval()
         if alone is None:
             alone = couples(model, channels, (low * high) ** 0.5)

@@ -33,7 +33,7 @@ def fetched(address: str, sha256: str | None) -> Path:
     found = ADDRESS.fullmatch(address)
     if found is None or ".." in address:
         raise InputError(f"'{address}': an address on the hub is hub:OWNER/NAME/FILE@REVISION, REVISION the 40 digits of a commit")
-    if sha256 is None or not SHA256.fullmatch(sha256):
+    if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
         raise InputError(
             f"{address}: give sha256= of the file, 64 hexadecimal digits (the file's page on the hub shows it); given {sha256!r}"
         )
