@@ -96,6 +96,8 @@ def divide(kind: str, spectrum: Tensor, weight: Tensor, r: Tensor) -> Tensor:
         weight: 1 / tau, a scalar or (B, 1, 1, 1), positive.
         r: (B, C, H, W).
     """
+    if not len(r):  # torch 2.14's transforms raise an error for an empty batch
+        return r
     height, width = r.shape[-2:]
     if kind != "circular":
         for dim in (-2, -1):

@@ -21,9 +21,11 @@ from invsolve_operators.fourier import (
     both_kernels,
     checked_kernel,
     image,
+    irfft2,
     mirrored,
     on_torus,
     pairs,
+    rfft2,
     spectrum,
     to_half,
     to_real,
@@ -85,28 +87,28 @@ class KernelBlur(Operator):
         return torch.view_as_complex(self.like(name, x))
 
     def _inverse(self, half: Tensor) -> Tensor:
-        return torch.fft.irfft2(half, s=self.in_shape[1:])
+        return irfft2(half, s=self.in_shape[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         """F^* h F x."""
         expect(self, x)
-        return self._inverse(self._complex("transfer", x) * torch.fft.rfft2(x))
+        return self._inverse(self._complex("transfer", x) * rfft2(x))
 
     def adjoint(self, y: Tensor) -> Tensor:
         """F^* conj(h) F y."""
-        return self._inverse(self._complex("transfer", y).conj() * torch.fft.rfft2(y))
+        return self._inverse(self._complex("transfer", y).conj() * rfft2(y))
 
     def pinv(self, y: Tensor) -> Tensor:
         """F^* (1 / h) F y, and 0 where h = 0."""
         h = self._complex("transfer", y)
-        return self._inverse(over(torch.fft.rfft2(y), h))
+        return self._inverse(over(rfft2(y), h))
 
     def prox(self, z: Tensor, y: Tensor, tau: float | Tensor) -> Tensor:
         """z + F^* conj(h) (F y - h F z) / (|h|^2 + 1 / tau)."""
         h = self._complex("transfer", z)
         power = h.real.square() + h.imag.square()
         gain = torch.where(power > 0, h.conj() / (power + damping(tau, z)), 0)
-        return z + self._inverse(gain * (torch.fft.rfft2(y) - h * torch.fft.rfft2(z)))
+        return z + self._inverse(gain * (rfft2(y) - h * rfft2(z)))
 
     def svd(self) -> SVD:
         """s = |h| on the real spectrum (C, H, W), V the real Fourier basis, U = V after the phase of h."""

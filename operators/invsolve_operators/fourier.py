@@ -7,12 +7,29 @@ white noise and |c| = |x|.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
 
 SIDES = (-2, -1)
+
+
+def any_batch(transform: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A transform of torch.fft that takes an empty batch: with oneMKL, torch 2.14's raise an error for one."""
+
+    def called(x: Tensor, **options: Any) -> Tensor:
+        if len(x):
+            return transform(x, **options)
+        return transform(torch.cat([x, x.new_zeros(1, *x.shape[1:])]), **options)[:0]
+
+    return called
+
+
+rfft2, irfft2, fft2, ifft2 = (any_batch(one) for one in (torch.fft.rfft2, torch.fft.irfft2, torch.fft.fft2, torch.fft.ifft2))
 
 
 def turned(columns: Tensor) -> Tensor:
@@ -46,12 +63,12 @@ def to_half(coefficients: Tensor) -> Tensor:
 
 def spectrum(x: Tensor) -> Tensor:
     """Orthonormal half spectrum of a real image."""
-    return torch.fft.rfft2(x, norm="ortho")
+    return rfft2(x, norm="ortho")
 
 
 def image(half: Tensor, width: int) -> Tensor:
     """The inverse of `spectrum`."""
-    return torch.fft.irfft2(half, s=(half.shape[-2], width), norm="ortho")
+    return irfft2(half, s=(half.shape[-2], width), norm="ortho")
 
 
 def on_torus(kernel: Tensor, height: int, width: int) -> Tensor:
@@ -65,8 +82,8 @@ def on_torus(kernel: Tensor, height: int, width: int) -> Tensor:
 
 def both_kernels(outer: Tensor, inner: Tensor, height: int, width: int) -> Tensor:
     """The kernel (..., H, W) of one circular convolution after another, centre at (H // 2, W // 2)."""
-    half = torch.fft.rfft2(on_torus(outer, height, width)) * torch.fft.rfft2(on_torus(inner, height, width))
-    kernel = torch.fft.irfft2(half, s=(height, width)).roll((height // 2, width // 2), SIDES)
+    half = rfft2(on_torus(outer, height, width)) * rfft2(on_torus(inner, height, width))
+    kernel = irfft2(half, s=(height, width)).roll((height // 2, width // 2), SIDES)
     # Of kernels that are nowhere negative the sums are not either, but for rounding.
     return kernel.clamp_min(0) if bool((outer >= 0).all()) and bool((inner >= 0).all()) else kernel
 
@@ -85,7 +102,7 @@ def hermitian(half: Tensor, width: int) -> Tensor:
 
 def transfer_function(torus: Tensor) -> Tensor:
     """Half spectrum h (..., H, W // 2 + 1) of a real kernel on the torus: convolution is multiplication by h."""
-    return hermitian(torch.fft.rfft2(torus), torus.shape[-1])
+    return hermitian(rfft2(torus), torus.shape[-1])
 
 
 def pairs(value: Tensor) -> Tensor:

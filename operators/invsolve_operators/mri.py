@@ -19,6 +19,7 @@ from invsolve.errors import InputError
 from invsolve.operator import Capability, Operator, Shape, image_shape
 from invsolve.svd import SVD
 from invsolve_operators.common import damping, expect, over, select_arguments
+from invsolve_operators.fourier import fft2, ifft2
 from invsolve_operators.mask import checked_mask
 from invsolve_operators.sampling import sampling_mask
 
@@ -166,12 +167,12 @@ def paired(c: Tensor) -> Tensor:
 
 def fourier(image: Tensor) -> Tensor:
     """Centred orthonormal transform over the last two sides."""
-    return torch.fft.fftshift(torch.fft.fft2(torch.fft.ifftshift(image, dim=SIDES), norm="ortho"), dim=SIDES)
+    return torch.fft.fftshift(fft2(torch.fft.ifftshift(image, dim=SIDES), norm="ortho"), dim=SIDES)
 
 
 def inverse_fourier(kspace: Tensor) -> Tensor:
     """Its inverse."""
-    return torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(kspace, dim=SIDES), norm="ortho"), dim=SIDES)
+    return torch.fft.fftshift(ifft2(torch.fft.ifftshift(kspace, dim=SIDES), norm="ortho"), dim=SIDES)
 
 
 def hartley(x: Tensor) -> Tensor:

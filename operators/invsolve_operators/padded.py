@@ -15,7 +15,7 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator import Capability, Operator, image_shape
 from invsolve_operators.common import expect, select_arguments
-from invsolve_operators.fourier import averages, checked_kernel, pairs
+from invsolve_operators.fourier import averages, checked_kernel, irfft2, pairs, rfft2
 from invsolve_operators.masks import one_of
 from invsolve_operators.separable import fold
 
@@ -66,7 +66,7 @@ class PaddedBlur(Operator):
         canvas = torch.zeros(*value.shape[:-2], *self.grid, dtype=torch.float64)
         canvas[..., : size[0], : size[1]] = value
         self.register_buffer("kernel", value)
-        self.register_buffer("transfer", pairs(torch.fft.rfft2(canvas).unsqueeze(-3)))
+        self.register_buffer("transfer", pairs(rfft2(canvas).unsqueeze(-3)))
         self.first = (size[0] - 1, size[1] - 1)
         self.output_range = (0.0, 1.0) if averages(value) else None
 
@@ -92,14 +92,14 @@ class PaddedBlur(Operator):
         """K P x: on the padded grid a circular convolution, of which the places whose sum does not wrap are kept."""
         expect(self, x)
         transfer = torch.view_as_complex(self.like("transfer", x))
-        wide = torch.fft.irfft2(transfer * torch.fft.rfft2(self._pad(x)), s=self.grid)
+        wide = irfft2(transfer * rfft2(self._pad(x)), s=self.grid)
         return wide[..., self.first[0] :, self.first[1] :].contiguous()
 
     def adjoint(self, y: Tensor) -> Tensor:
         """P^T K^T y."""
         transfer = torch.view_as_complex(self.like("transfer", y))
         wide = torch.nn.functional.pad(y, (self.first[1], 0, self.first[0], 0))
-        return self._pad_transposed(torch.fft.irfft2(transfer.conj() * torch.fft.rfft2(wide), s=self.grid))
+        return self._pad_transposed(irfft2(transfer.conj() * rfft2(wide), s=self.grid))
 
     def extra_repr(self) -> str:
         """The kernel's size and the boundary."""
