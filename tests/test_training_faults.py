@@ -63,6 +63,14 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(state(one), state(other), strict=True))
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Ctrl-C as at a terminal: a test run in the background of a shell script begins with SIGINT ignored, and would keep it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def signal_at(run, count, number, monkeypatch):
     """Sends a signal in the middle of a step: after its patches were drawn, before the rest."""
     sample, calls = run.crops.sample, []
