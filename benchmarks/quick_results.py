@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from invsolve.bench.cells import Store
 from invsolve.bench.export import lines, read_rows, read_run
 from invsolve.bench.table import format_plain
+from invsolve.precision import resolved
 
 RESULTS = Path(__file__).parent / "results"
 TILE, GAP, HEAD = 128, 4, 16
@@ -109,6 +110,8 @@ def main() -> None:
     run, rows = read_run(arguments.run), read_rows(arguments.run)
     found = comparisons(rows)
     text = ["# The quick benchmark", "", "`invsolve bench run quick`, then `python benchmarks/quick_results.py runs/quick`.", ""]
+    computed = resolved("auto", run["device"].partition(":")[0])
+    text += [f'Networks computed in {computed} (`precision = "auto"`); {run["seconds"] / 60:.1f} minutes in all.', ""]
     text += ["```text", format_plain(run, rows).strip(), "```", "", "## What was expected, and seen", "", *found, ""]
     kept = RESULTS / "quick.json"
     if kept.exists():
