@@ -50,8 +50,8 @@ def listing() -> list[str]:
         "# Trainings of the shipped priors",
         "",
         "Curves by `python benchmarks/training_curves.py RUN...` (those of natural's first stage and of dncnn were not kept), tables by",
-        "`python -m invsolve_deepinv.evaluate NAME --data DATA --peers --card` (mnist with `--images 500` and faces64, both without `--peers`), pictures by",
-        "`python benchmarks/samples.py NAME...`; other networks and recipes at equal cost: [trials.md](trials.md).",
+        "`python -m invsolve_deepinv.evaluate NAME --data DATA --peers --card` (mnist with `--images 500` and faces64, both without",
+        "`--peers`), pictures by `python benchmarks/samples.py NAME...`; other networks and recipes at equal cost: [trials.md](trials.md).",
         "",
     ]
     lines += ["| prior | config | steps | hours | parameters | curve |", "|---|---|---|---|---|---|"]
