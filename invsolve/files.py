@@ -37,6 +37,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """A file with this content, whole or not at all; see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
 @contextmanager
 def replacing_folder(path: str | Path, marker: str) -> Iterator[Path]:
     """A temporary folder to fill; it takes the place of the folder `path` when the block ends without an error.

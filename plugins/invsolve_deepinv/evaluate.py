@@ -28,6 +28,7 @@ from torch.nn import functional
 from invsolve.bench.prior_measures import MARGIN, measure_tiles
 from invsolve.bench.prior_samples import draw_samples, gradient_kurtosis, patches, spectrum_slope
 from invsolve.errors import InputError, InvsolveError
+from invsolve.files import write_bytes
 from invsolve.plugins import is_path, load_prior
 from invsolve.priors.base import Denoiser
 from invsolve.training.data import pixels, read_images
@@ -202,7 +203,7 @@ def add_tables(
     if weights_sha256 != card.sha256:
         raise InputError(f"{file}: the tables were measured on weights with sha256 {weights_sha256}; run evaluate again")
     card = replace(card, psnr=psnr, tiles=tiles or {}, samples=samples or {})
-    file.with_suffix(".json").write_text(card.text(), encoding="utf-8")
+    write_bytes(file.with_suffix(".json"), card.text().encode())
     return card
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
+from invsolve.files import write_bytes
 from invsolve.training.config import TrainConfig
 from invsolve.training.data import validation_images
 from invsolve.training.loop import first_line, psnr_at
@@ -48,18 +48,6 @@ def stored_bytes(state: dict[str, Tensor]) -> int:
     """What the weights take in a file, its header left out."""
     dtype, _ = storage(state)
     return sum(value.numel() * (dtype.itemsize if value.is_floating_point() else value.itemsize) for value in state.values())
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one."""
-    partial = path.with_suffix(path.suffix + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error})") from error
 
 
 def training_of(state: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
@@ -151,7 +139,7 @@ def export_run(run: Path, config: TrainConfig, folder: Path | None = None, image
     except Exception as error:  # such as for a type that the format does not have
         raise InputError(f"{run}: safetensors cannot hold its weights ({first_line(error)})") from error
     file = folder / f"{config.name}.safetensors"
-    write(file, content)
+    write_bytes(file, content)
     name = network_name(config)
     if not name:
         return [file]
@@ -175,9 +163,9 @@ def export_run(run: Path, config: TrainConfig, folder: Path | None = None, image
         tried=list(config.card.tried),
         weaknesses=list(config.card.weaknesses),
     )
-    write(file.with_suffix(".json"), card.text().encode())
+    write_bytes(file.with_suffix(".json"), card.text().encode())
     kept = replace(card, promise=promise_of(*load_network(file)))
-    write(file.with_suffix(".json"), kept.text().encode())
+    write_bytes(file.with_suffix(".json"), kept.text().encode())
     return [file, file.with_suffix(".json")]
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import InputError
+from invsolve.files import write_bytes
 from invsolve.priors.base import Denoiser
 from invsolve.priors.convert import as_denoiser
 from invsolve.schedule import DiscreteVP
@@ -289,7 +290,7 @@ def convert(path: str | Path, out: str | Path, *, dtype: str = "float32", **opti
     kept: dict[str, Tensor] = {key: value.to(getattr(torch, dtype)).clone().contiguous() for key, value in one.stored.load().items()}
     if not all(bool(torch.isfinite(value).all()) for value in kept.values()):
         raise InputError(f"{path}: weights that are not finite in {dtype}; take bfloat16 or float32")
-    write(out, safetensors.torch.save(kept))
+    write_bytes(out, safetensors.torch.save(kept))
     card = {
         "format": one.found.format,
         "convention": asdict(one.convention),
@@ -297,20 +298,5 @@ def convert(path: str | Path, out: str | Path, *, dtype: str = "float32", **opti
         "sha256": open_weights(out).sha256(),
         "source": {"file": Path(path).name, "sha256": one.stored.sha256()},
     }
-    write(out.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    write_bytes(out.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
     return out
-
-
-def write(path: Path, data: bytes) -> None:
-    """A new file, whole or not at all.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error

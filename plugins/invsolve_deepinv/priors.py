@@ -141,8 +141,8 @@ class DnCNNPrior(Shipped):
         super().__init__(weights, channels, precision, channels_last)
 
 
-class OneChannel(Shipped):
-    """A shipped prior whose network has one channel."""
+class OwnChannels(Shipped):
+    """A shipped prior that serves images of its network's channels only."""
 
     @classmethod
     def examples(cls) -> list[Prior]:
@@ -151,7 +151,7 @@ class OneChannel(Shipped):
         return [build()]
 
 
-class Mnist(OneChannel):
+class Mnist(OwnChannels):
     """A diffusion prior on handwritten digits, (1, 32, 32): 28 x 28 pixels with two of black around; a toy for tests and tutorials.
 
     Args:
@@ -170,7 +170,7 @@ class Mnist(OneChannel):
         super().__init__(weights, 1, precision, channels_last)
 
 
-class Faces64(Shipped):
+class Faces64(OwnChannels):
     """A diffusion prior on faces, (3, 64, 64): its weights lie outside the package (INVSOLVE_WEIGHTS names their folder).
 
     Args:
@@ -188,13 +188,8 @@ class Faces64(Shipped):
     def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "faces64") -> None:
         super().__init__(weights, 3, precision, channels_last)
 
-    @classmethod
-    def examples(cls) -> list[Prior]:
-        """As it is."""
-        return [cls()]
 
-
-class NaturalGray(OneChannel):
+class NaturalGray(OwnChannels):
     """Natural's grey sibling, for images of one channel.
 
     Args:
@@ -213,7 +208,7 @@ class NaturalGray(OneChannel):
         super().__init__(weights, 1, precision, channels_last)
 
 
-class DnCNNGray(OneChannel):
+class DnCNNGray(OwnChannels):
     """DnCNNPrior's grey sibling: sigma from 0.002 to 0.24, images of one channel.
 
     Args:
