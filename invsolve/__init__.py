@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from invsolve.hookspecs import hookimpl
     from invsolve.krylov import KrylovSVD
     from invsolve.linalg import IterativePinv, IterativeProx
-    from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
+    from invsolve.noise import Ability, GaussianNoise, NoiseModel, NoNoise, PoissonNoise
     from invsolve.operator import Capability, Operator
     from invsolve.plugins import load_prior, registry
     from invsolve.problem import Problem
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from invsolve.which import which_solvers
 
 _HOME = {
+    "Ability": "noise",
     "Capability": "operator",
     "CapabilityError": "errors",
     "CompatibilityError": "errors",
@@ -55,6 +56,7 @@ _HOME = {
 
 __all__ = [
     "SVD",
+    "Ability",
     "Capability",
     "CapabilityError",
     "CompatibilityError",

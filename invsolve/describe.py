@@ -126,8 +126,15 @@ def requirements(solver: type[Any]) -> dict[str, str]:
     return {
         "operator": ", ".join(sorted(capability.value for capability in requires.operator)) or "any",
         "prior": joined(requires.prior) + (f" ({', '.join(extra)})" if extra else ""),
-        "noise": joined(requires.noise),
+        "noise": asked_noise(requires.noise),
     }
+
+
+def asked_noise(noise: frozenset[Any] | tuple[type, ...]) -> str:
+    """Abilities by name, or classes as plug-ins named them before there were abilities."""
+    if isinstance(noise, frozenset):
+        return f"any with {' and '.join(sorted(ability.value for ability in noise))}" if noise else "any"
+    return joined(noise)
 
 
 def joined(kinds: tuple[type, ...]) -> str:

@@ -67,8 +67,11 @@ class FunctionOperator(Operator):
     A function that is an nn.Module is part of the operator: it moves with `.to()`, and is in the state_dict. Pickling works where f
     can be pickled: a module, or a function at the top level of a file; not a lambda.
 
+    Images are real. f may return complex numbers (`complex_output`); what adjoint, pinv and prox then return is taken as its real part,
+    which is right for an adjoint y -> f^H y, and is tried for the other two. Complex images: `H @ AsComplex((2 C, H, W))`.
+
     Args:
-        function: (B, *in_shape) -> (B, *out_shape), float32 to float32 and float64 to float64, item by item.
+        function: (B, *in_shape) -> (B, *out_shape), float32 to float32 and float64 to float64 (or complex), item by item.
         in_shape: (C, H, W), or the out_shape of an operator that comes before it.
         linear: whether f is linear; False makes it DIFFERENTIABLE where autograd goes through it.
         adjoint: y -> f^T y where you know it, or where autograd does not go through f.
@@ -117,7 +120,7 @@ class FunctionOperator(Operator):
         for what, (own, arguments) in given.items():
             if own is None:
                 continue
-            back = probe.call(own, what, *arguments)
+            back = real_part(probe.call(own, what, *arguments))
             if not isinstance(back, Tensor) or back.shape != x.shape or back.dtype != x.dtype:
                 returned = f"{tuple(back.shape)} and {back.dtype}" if isinstance(back, Tensor) else type(back).__name__
                 raise InputError(f"{what} must return images of shape {tuple(x.shape)} and {x.dtype}; it returned {returned}")
@@ -145,9 +148,10 @@ class FunctionOperator(Operator):
     def forward(self, x: Tensor) -> Tensor:
         """f(x)."""
         check_shape(self, "x", x, self.in_shape)
-        check_kind("x", x, complex_too=True, halves=True)
+        check_kind("x", x, halves=True)
         if not len(x):
-            return self._nothing(x, self.out_shape, complex_too=self.complex_output)
+            dtype = torch.promote_types(x.dtype, torch.complex64) if self.complex_output else x.dtype
+            return x.new_zeros((0, *self.out_shape), dtype=dtype)
         if self.followed or not self.linear:
             return self._evaluate(x)
         return linear_map(x, self._evaluate, self._back)
@@ -165,32 +169,27 @@ class FunctionOperator(Operator):
 
     def _back(self, y: Tensor) -> Tensor:
         assert self.own_adjoint is not None
-        return self.own_adjoint(y.clone())
-
-    @staticmethod
-    def _nothing(like: Tensor, shape: Shape, *, complex_too: bool) -> Tensor:
-        dtype = torch.promote_types(like.dtype, torch.complex64) if complex_too else like.dtype
-        return torch.zeros((0, *shape), dtype=dtype, device=like.device)
+        return real_part(self.own_adjoint(y.clone()))
 
     def adjoint(self, y: Measurement) -> Tensor:
         """f^T y: the one that was given, else by vector-Jacobian product."""
         self.need(Capability.ADJOINT)
         assert isinstance(y, Tensor)
         if not len(y):
-            return self._nothing(y, self.in_shape, complex_too=False)
+            return y.new_zeros((0, *self.in_shape), dtype=y.real.dtype)
         return super().adjoint(y) if self.own_adjoint is None else linear_map(y, self._back, self._evaluate)
 
     def pinv(self, y: Measurement) -> Tensor:
         """The one that was given."""
         self.need(Capability.PINV)
         assert self.own_pinv is not None
-        return self.own_pinv(mapped(torch.clone, y))
+        return real_part(self.own_pinv(mapped(torch.clone, y)))
 
     def prox(self, z: Tensor, y: Measurement, tau: float | Tensor) -> Tensor:
         """The one that was given."""
         self.need(Capability.PROX)
         assert self.own_prox is not None
-        return self.own_prox(z.clone(), mapped(torch.clone, y), tau.clone() if isinstance(tau, Tensor) else tau)
+        return real_part(self.own_prox(z.clone(), mapped(torch.clone, y), tau.clone() if isinstance(tau, Tensor) else tau))
 
     def extra_repr(self) -> str:
         """The function, shapes and abilities."""
@@ -201,6 +200,11 @@ class FunctionOperator(Operator):
     def examples(cls) -> list[Operator]:
         """A mirror image."""
         return [cls(mirrored, (3, 4, 5))]
+
+
+def real_part(x: Any) -> Any:
+    """The real part of a complex tensor, anything else as it is."""
+    return x.real if isinstance(x, Tensor) and x.is_complex() else x
 
 
 def mirrored(x: Tensor) -> Tensor:

@@ -24,29 +24,20 @@ if TYPE_CHECKING:
 ORDINARY = (torch.float32, torch.float64)
 
 
-def check_y(operator: Operator, y: Any, *, complex_too: bool) -> None:
-    """Raise InputError unless y is what H gives: floating, (B, *out_shape), with the operator's own B if it has one."""
+def check_y(operator: Operator, y: Any) -> None:
+    """Raise InputError unless y is what H gives: floating, complex only where H's is, (B, *out_shape), with the operator's own B."""
     check_parts(operator, y)
-    for part in parts(y):
-        check_kind("y", part, complex_too=complex_too, halves=True)
+    for part, kind in zip(parts(y), operator.complex_outputs, strict=True):
+        check_kind("y", part, complex_too=kind, halves=True)
     check_batch(y, {"operator": own_batch(operator)})
-
-
-def check_back(operator: Operator, y: Any) -> None:
-    """For adjoint. A complex y is taken by a real operator too: the map is linear, and a complex one may stand before it in a chain."""
-    check_y(operator, y, complex_too=True)
-
-
-def check_inverse(operator: Operator, y: Any) -> None:
-    """For pinv."""
-    check_y(operator, y, complex_too=operator.complex_output)
 
 
 def check_prox(operator: Operator, z: Any, y: Any, tau: Any) -> None:
     """For prox: z (B, *in_shape), y, and tau a number or one for each item, not negative."""
     check_shape(operator, "z", z, operator.in_shape)
-    check_kind("z", z, complex_too=operator.complex_output, halves=True)
-    check_y(operator, y, complex_too=operator.complex_output)
+    check_real(operator, "z", z)
+    check_kind("z", z, complex_too=operator.complex_input, halves=True)
+    check_y(operator, y)
     if len(z) != len(parts(y)[0]):
         raise InputError(f"batch sizes differ: z {len(z)}, y {len(parts(y)[0])}")
     check_tau(tau, len(z))
@@ -74,8 +65,25 @@ def check_tau(tau: Any, batch: int) -> None:
         raise InputError(f"tau must not be negative or NaN; given {tau.tolist()}")
 
 
-def check_items(operator: Operator, x: Any) -> None:
-    """For forward: as many images as the operator has parameters for. Shapes and dtypes are the operator's own to check."""
+def check_real(operator: Operator, name: str, x: Any) -> None:
+    """Raise InputError for a complex image where images are real, with the way to give it."""
+    if not isinstance(x, Tensor) or not x.is_complex() or operator.complex_input:
+        return
+    given = f"{operator.label} takes real images; given {name} of {x.dtype}, {tuple(x.shape)}."
+    pairs = tuple(operator.in_shape)
+    if x.ndim == len(pairs) + 1 and tuple(x.shape[1:]) == pairs:
+        doubled = (2 * pairs[0], *pairs[1:])
+        raise InputError(
+            f"{given} A complex image is a real one of twice the channels, torch.cat([{name}.real, {name}.imag], dim=1), "
+            f"for H @ AsComplex({doubled}); of one with imaginary part 0 pass {name}.real"
+        )
+    how = f"torch.stack([{name}.real, {name}.imag], dim=1)" if x.ndim == len(pairs) else f"torch.cat([{name}.real, {name}.imag], dim=1)"
+    raise InputError(f"{given} A complex image goes in as its real parts, then its imaginary parts: {how}, of shape (B, {pairs})")
+
+
+def check_image(operator: Operator, x: Any) -> None:
+    """For forward: real, and as many images as the operator has parameters for. Shapes and dtypes are the operator's own to check."""
+    check_real(operator, "x", x)
     if isinstance(x, Tensor) and x.ndim and own_batch(operator) not in (None, len(x)):
         wanted = ", ".join(map(str, (operator.batch, *operator.in_shape)))
         raise InputError(
@@ -90,9 +98,9 @@ def own_batch(operator: Operator) -> int | None:
 
 
 CHECKS: dict[str, Callable[..., None]] = {
-    "forward": check_items,
-    "adjoint": check_back,
-    "pinv": check_inverse,
+    "forward": check_image,
+    "adjoint": check_y,
+    "pinv": check_y,
     "prox": check_prox,
 }
 
@@ -117,12 +125,29 @@ def guarded(method: Callable[..., Any], name: str = "") -> Callable[..., Any]:
                     self.need(Capability(name))
                 raise
         try:
-            return method(self, *args, **options)
+            made = method(self, *args, **options)
         except (TypeError, RuntimeError) as error:
             kinds = {part.dtype for value in given[:2] for part in parts(value) if isinstance(part, Tensor)}
             if isinstance(error, InvsolveError) or self.complex_output or kinds <= set(ORDINARY):
                 raise
             wanted = f"{self.label}.{name} computes with real numbers in float32 or float64"
             raise InputError(f"{wanted}; given {', '.join(sorted(map(str, kinds)))}: {error}") from error
+        return made if name == "forward" or self.complex_input else real_image(self, name, made)
 
     return call
+
+
+def real_image(operator: Operator, name: str, made: Any) -> Any:
+    """What a way back gives, as the real image it must be: of H^* y the real part is the adjoint on real images.
+
+    Raises:
+        InputError: a complex image by pinv or prox, whose real part would be something else.
+    """
+    if not isinstance(made, Tensor) or not made.is_complex():
+        return made
+    if name == "adjoint":
+        return made.real
+    raise InputError(
+        f"{operator.label}.{name} gave a complex image, and images are real: it must solve the problem over real images, where the "
+        "normal matrix is Re H^* H; complex ones are real pairs, see AsComplex"
+    )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import parts
+from invsolve.measurement import Measurement, parts
 from invsolve.operator import Capability, Operator
 from invsolve.rng import Rng
 from invsolve.svd import SVD, rank_rule
@@ -24,6 +24,7 @@ class KrylovSVD(Operator):
     An approximation of H that must be asked for. By block subspace iteration in float64 on a random start; V is completed to an
     orthonormal basis of the whole image space by k Householder reflections, so memory is k (n + m) numbers, for each item where
     the parameters differ per item. `residual` bounds |H - H_k| (spectral norm, the largest item's) but with probability 1e-10.
+    A complex measurement counts as two real ones.
 
     Args:
         operator: linear, with an adjoint.
@@ -32,7 +33,7 @@ class KrylovSVD(Operator):
         seed: of the random start.
 
     Raises:
-        InputError: rank out of range or larger than 2 GiB allow, complex measurements, a Stack.
+        InputError: rank out of range or larger than 2 GiB allow, complex images, a Stack.
         CapabilityError: no adjoint.
 
     References:
@@ -53,9 +54,9 @@ class KrylovSVD(Operator):
             raise InputError(f"KrylovSVD takes an operator; given {type(operator).__name__}")
         operator.need(Capability.LINEAR)
         operator.need(Capability.ADJOINT)
-        if operator.stacked or operator.complex_output:
-            raise InputError(f"KrylovSVD takes an operator with one real measurement; take the parts of {operator.label} one by one")
-        n, m = math.prod(operator.in_shape), math.prod(operator.out_shapes[0])
+        if operator.stacked or operator.complex_input:
+            raise InputError(f"KrylovSVD takes real images and gives one measurement; take the parts of {operator.label} one by one")
+        n, m = math.prod(operator.in_shape), math.prod(operator.out_shapes[0]) * (2 if operator.complex_output else 1)
         if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= min(n, m):
             raise InputError(f"rank must be a whole number from 1 to {min(n, m)} for {n} pixels and {m} measurements; given {rank!r}")
         if not isinstance(iterations, int) or iterations < 0:
@@ -67,8 +68,7 @@ class KrylovSVD(Operator):
             each = "" if operator.batch is None else f" for {count} items"
             raise InputError(f"rank {rank} of {n} x {m}{each} takes {size / 2**30:.1f} GiB; {max(most, 0)} fits into {LIMIT >> 30} GiB")
         self.batch = operator.batch
-        self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
-        self.output_range = None
+        self.in_shape, self.out_shape, self.complex_output = operator.in_shape, operator.out_shape, operator.complex_output
         support = operator.supports[0]
         self.register_buffer("support", None if support is None else support.clone())
         left, values, right = subspace(operator, rank, iterations, seed)
@@ -116,12 +116,12 @@ class KrylovSVD(Operator):
             return c[:, :rank] * (self.like("values", c) > 0)
 
         def left_transposed(y: Tensor) -> Tensor:
-            first = known(rows_times(y.flatten(1), self.like("left", y)))
+            first = known(rows_times(rows_of(y), self.like("left", y)))
             return torch.nn.functional.pad(first, (0, size - rank))
 
         return SVD(
             torch.nn.functional.pad(self.values, (0, size - rank)),
-            lambda c: rows_times(known(c), self.like("left", c).mT).reshape(len(c), *self.out_shapes[0]),
+            lambda c: from_rows(rows_times(known(c), self.like("left", c).mT), self),
             left_transposed,
             lambda c: self._turn(signed(c), transpose=False).reshape(len(c), *self.in_shape),
             lambda x: signed(self._turn(x.flatten(1), transpose=True)),
@@ -139,23 +139,38 @@ def rows_times(c: Tensor, matrix: Tensor) -> Tensor:
     return c @ matrix if matrix.ndim == 2 else (c.unsqueeze(-2) @ matrix).squeeze(-2)
 
 
+def rows_of(y: Measurement) -> Tensor:
+    """A measurement as real rows (B, m), a complex number as two of its entries."""
+    part = parts(y)[0]
+    return (torch.view_as_real(part.resolve_conj()) if part.is_complex() else part).flatten(1)
+
+
+def from_rows(rows: Tensor, operator: Operator) -> Tensor:
+    """The inverse of `rows_of`, (B, *out_shape) as the operator gives it."""
+    shape = operator.out_shapes[0]
+    if not operator.complex_output:
+        return rows.reshape(len(rows), *shape)
+    return torch.view_as_complex(rows.reshape(len(rows), *shape, 2).contiguous())
+
+
 def products(operator: Operator, columns: Tensor, *, adjoint: bool = False) -> Tensor:
     """H (or H^T) on the columns of matrices (B, n, k), B = 1 for an operator that serves all items; (B, m, k)."""
-    shape = operator.out_shapes[0] if adjoint else operator.in_shape
+
+    def product(rows: Tensor) -> Tensor:
+        if adjoint:
+            return operator.adjoint(from_rows(rows, operator)).flatten(1)
+        return rows_of(operator(rows.reshape(len(rows), *operator.in_shape)))
+
     if operator.batch is not None:  # one column of every item at a time
-        calls = [one.reshape(len(one), *shape) for one in columns.unbind(-1)]
-        return torch.stack([parts(operator.adjoint(one) if adjoint else operator(one))[0].flatten(1) for one in calls], dim=-1)
-    stack = columns[0].mT.reshape(-1, *shape)
-    out = []
-    for chunk in stack.split(max(1, (1 << 22) // max(1, stack[0].numel()))):
-        out.append(parts(operator.adjoint(chunk) if adjoint else operator(chunk))[0].flatten(1))
-    return torch.cat(out).mT[None]
+        return torch.stack([product(one) for one in columns.unbind(-1)], dim=-1)
+    rows = columns[0].mT
+    return torch.cat([product(chunk) for chunk in rows.split(max(1, (1 << 22) // max(1, rows.shape[1])))]).mT[None]
 
 
 @torch.no_grad()
 def subspace(operator: Operator, rank: int, iterations: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """U (B, m, k), s (B, k) and V (B, n, k) of H's largest singular values, float64; B = 1 for one operator."""
-    n, m = math.prod(operator.in_shape), math.prod(operator.out_shapes[0])
+    n, m = math.prod(operator.in_shape), math.prod(operator.out_shapes[0]) * (2 if operator.complex_output else 1)
     width = min(rank + 10, n, m)
     like = torch.empty(0, dtype=torch.float64, device=operator.device)
     start = Rng(seed, (0,), purpose="krylov").normal((n, width), like)

@@ -169,7 +169,8 @@ class Wrapped(Combined):
             raise InputError(f"need 0 < tol < 1 and max_iter > 0; given tol={tol}, max_iter={max_iter}")
         self.tol, self.max_iter, self.strict = tol, max_iter, strict
         self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
-        self.complex_output, self.output_range = operator.complex_output, operator.output_range
+        self.complex_input, self.complex_output = operator.complex_input, operator.complex_output
+        self.output_range = operator.output_range
 
     @property
     def capabilities(self) -> frozenset[Capability]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invsolve.complex_data import AsComplex
 from invsolve.errors import InputError
 from invsolve.foreign import checked_shape, linear_map
 from invsolve.measurement import Measurement, check_kind
@@ -37,7 +38,7 @@ class MatrixOperator(Operator):
         out_shape: prod(out_shape) = m; default (m,).
 
     Raises:
-        InputError: another rank, a size that does not fit, complex or not finite entries.
+        InputError: another rank, a size that does not fit, not finite entries, complex ones (`Operator.from_matrix` takes them).
     """
 
     out_shape: Shape
@@ -219,8 +220,34 @@ class SparseMatrixOperator(Operator):
 
 
 def matrix_operator(matrix: Any, in_shape: Sequence[int], out_shape: Sequence[int] | None = None) -> Operator:
-    """The operator of a matrix: sparse stays sparse."""
-    return (SparseMatrixOperator if is_sparse(matrix) else MatrixOperator)(matrix, in_shape, out_shape)
+    """The operator of a matrix: sparse stays sparse, A + iB is [A; B] with a complex y put together."""
+    kind = SparseMatrixOperator if is_sparse(matrix) else MatrixOperator
+    if not has_complex(matrix):
+        return kind(matrix, in_shape, out_shape)
+    shape = checked_shape(matrix.shape[-2:-1] if out_shape is None else out_shape, "out_shape")
+    doubled = (2 * shape[0], *shape[1:])
+    return AsComplex(doubled) @ kind(both_parts(matrix), in_shape, doubled)
+
+
+def has_complex(matrix: Any) -> bool:
+    """Whether it holds complex numbers."""
+    if isinstance(matrix, Tensor):
+        return matrix.is_complex()
+    return bool(np.iscomplexobj(matrix)) if not is_sparse(matrix) else np.dtype(matrix.dtype).kind == "c"
+
+
+def both_parts(matrix: Any) -> Any:
+    """[A; B] of A + iB: (2m, n), of a batch (B, 2m, n)."""
+    if not is_sparse(matrix):
+        dense = matrix.detach() if isinstance(matrix, Tensor) else torch.as_tensor(np.asarray(matrix))
+        return torch.cat([dense.real, dense.imag], dim=-2)
+    if isinstance(matrix, Tensor):
+        entries = matrix.detach().to_sparse_coo().coalesce()
+        halves = [torch.sparse_coo_tensor(entries.indices(), values, entries.shape) for values in (entries.values().real, entries.values().imag)]
+        return torch.cat(halves)
+    from scipy.sparse import vstack
+
+    return vstack([matrix.real, matrix.imag])
 
 
 def is_sparse(matrix: Any) -> bool:
@@ -243,7 +270,10 @@ def numbers(values: Any) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"a matrix is a tensor, an array or something of scipy.sparse; given {type(values).__name__}") from error
     if tensor.is_complex():
-        raise InputError("a complex matrix A + iB goes in as the real [[A, -B], [B, A]], on data with real and imaginary parts")
+        raise InputError(
+            "the matrix is complex: Operator.from_matrix(A + iB, ...) gives complex y of real images; of complex images, as pairs of real "
+            "ones, it is from_matrix(A + iB, ...) @ AsComplex(...), or the real matrix [[A, -B], [B, A]]"
+        )
     dtype = tensor.dtype if tensor.dtype in FLOATS else torch.float32 if tensor.is_floating_point() else torch.float64
     tensor = tensor.to(dtype, copy=True).contiguous()
     if not bool(torch.isfinite(tensor).all()):

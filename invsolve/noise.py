@@ -1,31 +1,78 @@
-"""Noise models: how y scatters about H(x), and the negative log-likelihood a solver may use."""
+"""Noise models: how y scatters about H(x), and what a solver may use of it. Abilities are found, as an operator's capabilities are."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from enum import StrEnum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from invsolve.arguments import Remembering
-from invsolve.errors import InputError
+from invsolve.errors import CapabilityError, InputError
 from invsolve.measurement import Measurement, column, flat, mapped, minus, parts
 from invsolve.rng import Rng
 
 
+class Ability(StrEnum):
+    """What a solver may ask of a noise model."""
+
+    NLL = "nll"
+    SIGMA = "sigma"
+    VARIANCE = "variance"
+
+
 class NoiseModel(nn.Module, metaclass=Remembering):
-    """p(y | clean)."""
+    """p(y | clean).
+
+    A subclass writes `sample` and what else it knows; each is an ability, which a solver may require:
+
+        nll:       the method `nll`, differentiable in clean
+        sigma:     an attribute, buffer or property `sigma`, a scalar or (B,): the noise is Gaussian of that width, or may be treated so
+        variance:  the method `variance`, Var[y | clean] entry by entry; follows from sigma
+    """
 
     arguments: dict[str, Any]
+    sigma: Tensor
 
     @abstractmethod
     def sample(self, clean: Measurement, rng: Rng) -> Measurement:
         """A draw of y given the clean measurement (B, ...)."""
 
-    @abstractmethod
     def nll(self, y: Measurement, clean: Measurement) -> Tensor:
-        """-log p(y | clean) up to a constant, (B,), differentiable in `clean`."""
+        """-log p(y | clean) up to a constant, (B,), differentiable in `clean`.
+
+        Raises:
+            CapabilityError: the model has none.
+        """
+        raise CapabilityError(f"{type(self).__name__} has no nll; it provides: {self.listed}")
+
+    def variance(self, clean: Measurement) -> Measurement:
+        """Var[y | clean], of clean's shape, in squared units of y; sigma^2 where there is a sigma.
+
+        Raises:
+            CapabilityError: the model has none.
+        """
+        if not hasattr(self, "sigma"):
+            raise CapabilityError(f"{type(self).__name__} has no variance; it provides: {self.listed}")
+        return mapped(lambda part: (column(self.sigma, part) ** 2).expand_as(part.real), clean)
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """What the model offers: methods that its class overrides, a sigma, and what follows."""
+        found = {Ability(name) for name in ("nll", "variance") if getattr(type(self), name) is not getattr(NoiseModel, name)}
+        return frozenset(found | {Ability.SIGMA, Ability.VARIANCE} if hasattr(self, "sigma") else found)
+
+    @property
+    def listed(self) -> str:
+        """The abilities by name, sorted."""
+        return ", ".join(sorted(ability.value for ability in self.abilities)) or "nothing"
+
+    @classmethod
+    def examples(cls) -> list[NoiseModel]:
+        """Instances that the conformance checks run on, noise of about a tenth of the [0, 1] range."""
+        return [cls()]
 
     def spread(self) -> float:
         """About one standard deviation of the noise on [0, 1] data: for the range check of a Problem."""
@@ -94,6 +141,11 @@ class GaussianNoise(NoiseModel):
         """sigma (the largest)."""
         return float(self.sigma.max()) if self.sigma.numel() else 0.0
 
+    @classmethod
+    def examples(cls) -> list[NoiseModel]:
+        """sigma = .1."""
+        return [cls(0.1)]
+
 
 class NoNoise(NoiseModel):
     """y = clean: the limit of GaussianNoise at sigma = 0; variational solvers refuse it, since nll is 0 or infinite."""
@@ -103,6 +155,11 @@ class NoNoise(NoiseModel):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("sigma", torch.zeros((), dtype=torch.float64))
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """sigma = 0 and variance 0; its nll is no function that could be minimised."""
+        return frozenset({Ability.SIGMA, Ability.VARIANCE})
 
     def sample(self, clean: Measurement, rng: Rng) -> Measurement:
         """clean, unchanged."""
@@ -151,6 +208,15 @@ class PoissonNoise(NoiseModel):
         """(clean - y log clean) / gain, summed; clean is floored at 1e-8 (data units) so that the logarithm stays finite."""
         mean = flat(clean).clamp_min(1e-8)
         return ((mean - flat(y) * mean.log()) / self.gain).sum(1)
+
+    def variance(self, clean: Measurement) -> Measurement:
+        """gain clean, clean floored at 0."""
+        return mapped(lambda part: self.gain * part.clamp_min(0), clean)
+
+    @classmethod
+    def examples(cls) -> list[NoiseModel]:
+        """A hundred counts at clean = 1."""
+        return [cls(0.01)]
 
     def spread(self) -> float:
         """sqrt(gain): the noise at clean = 1."""

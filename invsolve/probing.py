@@ -41,9 +41,6 @@ class Probe:
         self.name = getattr(function, "__name__", type(function).__name__)
         self.x, self.y = self._first()
         self.out_shape, self.complex_output = tuple(self.y.shape[1:]), self.y.is_complex()
-        if self.complex_output:  # such an operator maps complex images
-            self.x = self._draw(self.x.dtype)
-            self.y = self._returned(self.x).clone()
         with torch.no_grad():
             self.reuses = self._check_repeated()
             self._check_items()
@@ -53,10 +50,8 @@ class Probe:
     def _draw(self, dtype: torch.dtype, seed: int = 0) -> Tensor:
         tensors = [*self.function.parameters(), *self.function.buffers()] if isinstance(self.function, nn.Module) else []
         rng, device = Rng(seed, range(2), purpose="probe"), tensors[0].device if tensors else torch.device("cpu")
-        if getattr(self, "complex_output", False):
-            dtype = torch.promote_types(dtype, torch.complex64)
         like = torch.empty(0, dtype=dtype, device=device)
-        return rng.normal(self.in_shape, like) if self.linear or like.is_complex() else rng.uniform(self.in_shape, like)
+        return rng.normal(self.in_shape, like) if self.linear else rng.uniform(self.in_shape, like)
 
     def _precisions(self) -> tuple[torch.dtype, ...]:
         """A module's own precision, else both."""
@@ -166,7 +161,7 @@ class Probe:
             raise InputError(f"{self.name} is not linear: {found}; pass linear=False")
 
     def check_adjoint(self, y: Tensor, back: Tensor) -> None:
-        """<f(x), y> = <x, f^T y> for every item."""
+        """<f(x), y> = <x, f^T y> for every item, the real part where f gives complex numbers."""
         pairs = ((self.y, y), (self.x, back))
         left, right = (products(a, b) for a, b in pairs)
         scale = sum(a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1) for a, b in pairs)
@@ -177,7 +172,7 @@ class Probe:
     def check_pinv(self, pinv: Callable[..., Any]) -> None:
         """The four conditions of Penrose: A P A = A, P A P = P, and A P and P A symmetric; nothing else than A^+ meets them."""
         other, (y, w) = self._draw(self.x.dtype, seed=1), (self.white_output(), self.white_output(seed=3))
-        ahead, back = (lambda x: self._returned(x).clone()), (lambda y: self.call(pinv, "pinv", y).clone())
+        ahead, back = (lambda x: self._returned(x).clone()), (lambda y: self.call(pinv, "pinv", y).real.clone())
         once, seen = back(y), back(self.y)
         meets = (
             ("f(pinv(f(x))) = f(x)", ahead(seen), self.y, self.y.norm()),
@@ -194,7 +189,7 @@ class Probe:
         """No step from x, in a few random directions, makes 1/2 |f(x) - y|^2 + 1/(2 tau) |x - z|^2 smaller."""
 
         def value(x: Tensor) -> Tensor:
-            misfit, distance = (products(one, one).real for one in (self._returned(x) - y, x - z))
+            misfit, distance = (products(one, one) for one in (self._returned(x) - y, x - z))
             return misfit / 2 + distance / (2 * tau)
 
         least, step = value(x), half_the_digits(self.x) ** 0.5
@@ -226,8 +221,8 @@ class Probe:
 
 
 def products(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> of every item."""
-    return (a.conj() * b).flatten(1).sum(1)
+    """Re <a, b> of every item."""
+    return (a.conj() * b).real.flatten(1).sum(1)
 
 
 def _whole(value: Tensor) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from invsolve.arguments import Remembering, checked
 from invsolve.errors import InputError
 from invsolve.measurement import Measurement, check_batch, check_kind, check_parts, check_shape, mapped, parts
-from invsolve.noise import GaussianNoise, NoiseModel, NoNoise
+from invsolve.noise import Ability, NoiseModel, NoNoise
 from invsolve.operator import Capability, Operator, image_shape
 from invsolve.rng import Rng
 
@@ -42,6 +43,8 @@ class Problem(metaclass=Remembering):
         noise: the noise model, its sigma in the units of y.
         items: ids of the items, one per batch entry: they key the random streams (default 0, 1, ...).
         check_range: refuse y far outside the operator's output range (0..255 data); False for data in other units.
+        context: what else is known of each item, tensors (B, ...) by name (labels, embeddings, guides), for priors that look at it:
+            see `Denoiser.given`.
 
     Raises:
         InputError: wrong shape, rank, dtype, device, NaN or Inf, values far out of range or impossible under the noise model, batch sizes
@@ -53,6 +56,7 @@ class Problem(metaclass=Remembering):
     noise: NoiseModel
     items: tuple[int, ...] = ()
     check_range: bool = True
+    context: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for value, kind in ((self.operator, Operator), (self.noise, NoiseModel)):
@@ -67,6 +71,7 @@ class Problem(metaclass=Remembering):
             raise InputError(f"items has {len(self.items)} ids, y has {self.batch} items")
         if len(set(self.items)) != len(self.items):
             raise InputError(f"items must differ, since each keys a random stream of its own; given {self.items}")
+        object.__setattr__(self, "context", checked_context(self.context, self.batch))
 
     @property
     def batch(self) -> int:
@@ -79,10 +84,24 @@ class Problem(metaclass=Remembering):
         first = parts(self.y)[0]
         return torch.zeros(self.batch, *self.operator.in_shape, dtype=first.real.dtype, device=first.device)
 
+    @cached_property
+    def gain(self) -> Tensor:
+        """|H| per item, (B,): its largest singular value, or that of its Jacobian; see `invsolve.gain`."""
+        from invsolve.gain import operator_gain
+
+        return operator_gain(self.operator, self.image)
+
+    @property
+    def sigma_x(self) -> Tensor:
+        """The noise level in units of the image, (B,): that of y divided by |H|. The same for (cH, cy, c sigma), whatever c."""
+        from invsolve.gain import noise_level
+
+        return noise_level(self.noise, self.y) / self.gain
+
     @property
     def sigma(self) -> Tensor:
-        """The noise level, a scalar or (B,), in y's real dtype and device; only for GaussianNoise and NoNoise."""
-        if not isinstance(self.noise, GaussianNoise | NoNoise):
+        """The noise level, a scalar or (B,), in y's real dtype and device; only for noise models that have a sigma."""
+        if Ability.SIGMA not in self.noise.abilities:
             raise InputError(f"{self.noise} has no sigma")
         first = parts(self.y)[0]
         return self.noise.sigma.to(first.device, first.real.dtype)
@@ -97,6 +116,7 @@ class Problem(metaclass=Remembering):
         *,
         generator: int | torch.Generator | Rng | None = None,
         check_range: bool = True,
+        context: Mapping[str, Tensor] | None = None,
     ) -> Problem:
         """The problem whose measurement is drawn from the truth x, (B, *in_shape) in [0, 1].
 
@@ -111,31 +131,53 @@ class Problem(metaclass=Remembering):
         rng = Rng.make(generator, range(len(x)), purpose="simulate")
         with torch.no_grad():
             y = noise.sample(operator(x), rng)
-        return cls(operator, y, noise, tuple(rng.items), check_range)
+        return cls(operator, y, noise, tuple(rng.items), check_range, context or {})
 
     @classmethod
     def unconditional(
-        cls, shape: Sequence[int], batch: int = 1, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        cls,
+        shape: Sequence[int],
+        batch: int = 1,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        context: Mapping[str, Tensor] | None = None,
     ) -> Problem:
         """No measurement at all: the samplers ddpm, ddim and heun then draw from the prior."""
         if batch < 1:
             raise InputError(f"batch must be at least 1; given {batch}")
-        return cls(NoMeasurement(image_shape(shape, "shape")), torch.zeros(batch, 0, dtype=dtype, device=device), NoNoise())
+        y = torch.zeros(batch, 0, dtype=dtype, device=device)
+        return cls(NoMeasurement(image_shape(shape, "shape")), y, NoNoise(), context=context or {})
 
     def __getitem__(self, index: int | slice) -> Problem:
         """The problem of one item (as a batch of one) or of a slice; items keep their ids and so their random streams."""
         chosen = range(self.batch)[index]
         chosen = range(chosen, chosen + 1) if isinstance(chosen, int) else chosen
-        rows = list(chosen)
-        y = mapped(lambda part: part[rows], self.y)
-        operator = self.operator if self.operator.batch is None else self.operator.select(chosen)
-        items = tuple(self.items[row] for row in rows)
-        return Problem(operator, y, self.noise.select(chosen), items, self.check_range)
+        return self.rows(chosen, [self.items[row] for row in chosen])
+
+    def rows(self, rows: Sequence[int], ids: Sequence[int] = ()) -> Problem:
+        """Some of the items, in any order and any number of times, with new ids (default 0, 1, ...)."""
+        index = list(rows)
+        operator = self.operator if self.operator.batch is None else self.operator.select(rows)  # pyright: ignore[reportArgumentType]
+        noise = self.noise.select(rows)  # pyright: ignore[reportArgumentType]
+        context = {name: value[index] for name, value in self.context.items()}
+        return Problem(operator, mapped(lambda part: part[index], self.y), noise, tuple(ids), self.check_range, context)
+
+    def repeat(self, count: int) -> Problem:
+        """Every item `count` times, the whole batch after the other, with ids 0, 1, ...: for several samples in one run."""
+        return self.rows([*range(self.batch)] * count)
+
+    def through(self, decoder: Operator) -> Problem:
+        """The problem of a code z whose image is decoder(z): y = H(D(z)) + n."""
+        if isinstance(self.operator, NoMeasurement):
+            return replace(self, operator=NoMeasurement(decoder.in_shape))
+        return replace(self, operator=self.operator @ decoder)
 
     def to(self, device: torch.device | str) -> Problem:
         """The problem on another device; operator and noise move in place, as nn.Module does."""
         y = mapped(lambda part: part.to(device), self.y)
-        return replace(self, operator=self.operator.to(device), y=y, noise=self.noise.to(device))
+        context = {name: value.to(device) for name, value in self.context.items()}
+        return replace(self, operator=self.operator.to(device), y=y, noise=self.noise.to(device), context=context)
 
     def save(self, path: str | Path) -> None:
         """Write a folder with tensors (safetensors) and configuration (JSON); see `invsolve.storage`."""
@@ -149,6 +191,21 @@ class Problem(metaclass=Remembering):
         from invsolve.storage import load_problem
 
         return load_problem(path, operator=operator)
+
+
+def checked_context(context: Mapping[str, Tensor], batch: int) -> dict[str, Tensor]:
+    """A plain dict of the context.
+
+    Raises:
+        InputError: a name that is no string, or a value that is no tensor with a row per item.
+    """
+    if not isinstance(context, Mapping):
+        raise InputError(f"context must be a dict of tensors by name, such as {{'label': labels}}; given {type(context).__name__}")
+    for name, value in context.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.ndim < 1 or len(value) != batch:
+            given = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(f"context[{name!r}] must be a tensor with a row for each of {batch} items; given {given}")
+    return dict(context)
 
 
 def supported(operator: Operator, y: Measurement) -> Measurement:

@@ -53,6 +53,16 @@ class Rng:
             raise InputError(f"generator must be an int, a torch.Generator, an Rng or None, not {type(generator).__name__}")
         return cls(seed, items, sample, purpose)
 
+    def chosen(self, pairs: Sequence[tuple[int, int]]) -> "Rng":
+        """The streams of some (sample, place in the batch) pairs; those of sample 0 are this Rng's own, and move with it."""
+        chosen = Rng(self.seed, (), self.sample, self.purpose)
+        chosen.items = tuple(self.items[place] for _, place in pairs)
+        chosen.streams = [
+            self.streams[place] if sample == 0 else torch.Generator().manual_seed(derive(self.seed, "solve", sample, self.items[place]))
+            for sample, place in pairs
+        ]
+        return chosen
+
     def normal(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """(B, *shape) standard normal numbers in like's dtype and device; complex: real and imaginary part have variance 1/2 each."""
         draws = [torch.randn(tuple(shape), generator=stream, dtype=like.dtype) for stream in self.streams]

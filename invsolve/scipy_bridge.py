@@ -15,6 +15,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from invsolve.complex_data import continued, continued_adjoint
 from invsolve.errors import CapabilityError, InputError
 from invsolve.foreign import linear_map
 from invsolve.matrix import expected, fitted_shapes, is_sparse
@@ -28,8 +29,8 @@ Product = Callable[[np.ndarray], Any]
 class ScipyOperator(Operator):
     """y = L x for a linear operator of numpy vectors, item by item; made by `Operator.from_scipy`.
 
-    Data go to the CPU and back, in their own precision. A complex L gives complex y and takes complex images; on real images its
-    gradient is the real part of L^H y. Pickling works where L can be pickled.
+    Data go to the CPU and back, in their own precision. A complex L gives complex y; the adjoint on real images is the real part of
+    L^H y, and `H @ AsComplex((2 C, H, W))` measures complex ones. Pickling works where L can be pickled.
 
     Args:
         foreign: has `shape` (m, n), and matvec and rmatvec (or _matvec and _rmatvec, or `@` and `.H`).
@@ -66,15 +67,15 @@ class ScipyOperator(Operator):
         first = np.asarray(self._call("matvec", x.numpy().reshape(-1).copy()))
         declared = getattr(self.foreign, "dtype", None)
         self.complex_output = bool(np.iscomplexobj(first) or (declared is not None and np.dtype(declared).kind == "c"))
-        image = self._through("matvec", x, self.out_shape)
+        image = self._ahead(x)
         y = Rng(2, (0,), purpose="probe").normal_like(image)
         back = self._through("rmatvec", y, self.in_shape)
         # L may compute in single precision whatever it is given: half of those digits then.
         slack = torch.finfo(torch.float32).eps ** 0.5
-        if not torch.equal(image, self._through("matvec", x, self.out_shape)):
+        if not torch.equal(image, self._ahead(x)):
             raise InputError(f"{self.label} gives another result for the same vector")
         size = float(image.norm())
-        combined = self._through("matvec", 2 * x - 3 * z, self.out_shape) - 2 * image + 3 * self._through("matvec", z, self.out_shape)
+        combined = self._ahead(2 * x - 3 * z) - 2 * image + 3 * self._ahead(z)
         if float(combined.norm()) > slack * max(size, float(x.norm()) * 1e-6) * 5:
             raise InputError(f"{self.label} is not linear: L(2x - 3z) differs from 2 Lx - 3 Lz by {float(combined.norm()):.3g}")
         left, right = (image.conj() * y).sum(), (x.conj() * back).sum()
@@ -118,7 +119,7 @@ class ScipyOperator(Operator):
         return self._through("matvec", x, self.out_shape)
 
     def _back(self, y: Tensor) -> Tensor:
-        return self._through("rmatvec", y, self.in_shape)
+        return self._through("rmatvec", y, self.in_shape).real
 
     def forward(self, x: Tensor) -> Tensor:
         """L x."""
@@ -126,7 +127,7 @@ class ScipyOperator(Operator):
         return linear_map(x, self._ahead, self._back)
 
     def adjoint(self, y: Measurement) -> Tensor:
-        """L^H y."""
+        """Re L^H y."""
         assert isinstance(y, Tensor)
         expected(self, y, self.out_shape, "y")
         return linear_map(y, self._back, self._ahead)
@@ -146,6 +147,8 @@ class ScipyOperator(Operator):
 
 class ScipyView(LinearOperator):
     """One item of an operator as scipy sees it: flat numpy vectors, (m, n); made by `operator.to_scipy`.
+
+    A complex operator is continued to complex vectors, H x = H Re x + i H Im x: scipy's methods then look for a complex image.
 
     Args:
         operator: linear; without parameters of its own per image.
@@ -179,13 +182,14 @@ class ScipyView(LinearOperator):
         return torch.from_numpy(rows).to(self.operator.device or "cpu")
 
     def _image(self, rows: Tensor) -> Tensor:
-        return flat(self.operator(rows.reshape(-1, *self.operator.in_shape)))
+        return flat(continued(self.operator, rows.reshape(-1, *self.operator.in_shape)))
 
     def _behind(self, rows: Tensor) -> Tensor:
         shapes, pieces = self.operator.out_shapes, []
         for shape, piece in zip(shapes, rows.split([math.prod(shape) for shape in shapes], dim=1), strict=True):
             pieces.append(piece.reshape(-1, *shape))
-        return self.operator.adjoint(tuple(pieces) if self.operator.stacked else pieces[0]).flatten(1)
+        y = tuple(pieces) if self.operator.stacked else pieces[0]
+        return (continued_adjoint(self.operator, y) if self.dtype.kind == "c" else self.operator.adjoint(y)).flatten(1)
 
     def _apply(self, call: Callable[[Tensor], Tensor], columns: np.ndarray) -> np.ndarray:
         rows = self._tensor(columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,12 @@ class Status(StrEnum):
     CONVERGED = "converged"
     STOPPED = "stopped"
     DIVERGED = "diverged"
+
+    @classmethod
+    def worst(cls, several: Iterable[Status]) -> Status:
+        """Of several runs: diverged before stopped before finished before converged, since all must converge for the whole to."""
+        order = (cls.CONVERGED, cls.FINISHED, cls.STOPPED, cls.DIVERGED)
+        return max(several, key=order.index)
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,13 @@ class Step:
         state = {key: value.to(device) for key, value in self.state.items()}
         return Step(self.index, self.total, self.x.to(device), self.x0_hat.to(device), self.sigma, stats, state, self.converged)
 
+    def select(self, rows: Sequence[int]) -> Step:
+        """The step of some items, in any order and any number of times."""
+        index = list(rows)
+        stats = {key: value[index] for key, value in self.stats.items()}
+        state = {key: value[index] for key, value in self.state.items()}
+        return Step(self.index, self.total, self.x[index], self.x0_hat[index], self.sigma, stats, state, self.converged)
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -61,15 +74,17 @@ class Solution:
 
     Args:
         x: (B, *in_shape) in y's dtype and device; (n, B, *in_shape) for samples=n.
-        status: how the run ended; of several samples the worst.
-        steps: steps made (by the last sample).
-        nfe: network evaluations per item, over all samples.
+        status: how the run ended; of several samples or parts the worst.
+        steps: steps made (by the last sample or part).
+        nfe: network evaluations per item, over all samples, counted where the network is called: a guided prior of two calls counts two.
         seconds: wall-clock time in the solver.
         network_seconds: the part of it inside the prior's forward calls.
         seed: the seed that reproduces it.
         solver: the configuration.
         trace: every keep-th Step on the CPU.
         samples: n, or None for a plain run.
+        backward: backward passes through the network per item, over all samples.
+        latent: the answer in the prior's own space, where that is another than the image's; see `Prior.space`.
     """
 
     x: Tensor
@@ -82,6 +97,8 @@ class Solution:
     solver: Solver
     trace: tuple[Step, ...] = ()
     samples: int | None = None
+    backward: int = 0
+    latent: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
@@ -114,6 +131,7 @@ class Solution:
             "status": self.status.value,
             "steps": self.steps,
             "nfe": self.nfe,
+            "backward": self.backward,
             "seconds": self.seconds,
             "network_seconds": self.network_seconds,
             "seed": self.seed,

@@ -7,7 +7,6 @@ in `solve`.
 from __future__ import annotations
 
 import math
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -17,13 +16,14 @@ import torch
 from torch import Tensor
 
 from invsolve.arguments import Remembering, checked, signature_of
-from invsolve.errors import CompatibilityError, DivergedError, InputError
+from invsolve.errors import CompatibilityError, InputError
 from invsolve.measurement import mapped, parts
-from invsolve.noise import GaussianNoise, NoiseModel, NoNoise
+from invsolve.noise import Ability, NoiseModel
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import NoMeasurement, Problem, check_tensor
 from invsolve.rng import Rng
+from invsolve.run import CODE, Run
 from invsolve.solution import Solution, Status, Step
 
 Callback = Callable[[Step], bool | None]
@@ -36,7 +36,7 @@ class Requires:
     Args:
         operator: capabilities, all of them.
         prior: the prior is an instance of one of these.
-        noise: the noise is an instance of one of these.
+        noise: abilities of the noise model, all of them; or, as before there were abilities, classes of which it is an instance of one.
         gradient: the prior must be differentiable.
         prox: a Regulariser must have its prox.
         measurement: False for samplers that take no measurement at all.
@@ -44,20 +44,19 @@ class Requires:
 
     operator: frozenset[Capability] = frozenset()
     prior: tuple[type[Prior], ...] = (Denoiser,)
-    noise: tuple[type[NoiseModel], ...] = (GaussianNoise, NoNoise)
+    noise: frozenset[Ability] | tuple[type[NoiseModel], ...] = frozenset({Ability.SIGMA})
     gradient: bool = False
     prox: bool = False
     measurement: bool = True
 
 
 class Counted(Denoiser):
-    """A denoiser that counts its calls and their time, for one run; it looks like the one inside."""
+    """The prior of a run: looks like the denoiser inside, and holds its estimates to x's shape and dtype."""
 
     def __init__(self, inner: Denoiser) -> None:
         super().__init__()
         self.inner = inner
         self.take_after(inner)
-        self.calls, self.seconds = 0, 0.0
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """The inner denoiser's estimate, in x's dtype.
@@ -65,10 +64,7 @@ class Counted(Denoiser):
         Raises:
             InputError: it has another shape than x.
         """
-        start = time.perf_counter()
         out = self.inner(x, sigma)
-        self.calls += 1
-        self.seconds += time.perf_counter() - start
         if out.shape != x.shape:  # broadcasting would turn it into an image
             name = type(self.inner).__name__
             raise InputError(f"prior {name} must return images of shape {tuple(x.shape)}; it gave {tuple(out.shape)}")
@@ -98,6 +94,8 @@ class Solver(metaclass=Remembering):
 
     def mismatches(self, problem: Problem, prior: Prior) -> list[str]:
         """Every reason why this solver cannot solve this problem with this prior; [] if it can."""
+        if isinstance(prior, Prior):
+            problem = prior.space(problem)[0]
         return [*operator_gaps(self, problem), *prior_gaps(self, problem, prior), *noise_gaps(self, problem), *self._own(problem, prior)]
 
     def _own(self, problem: Problem, prior: Prior) -> list[str]:
@@ -116,6 +114,7 @@ class Solver(metaclass=Remembering):
         keep: int = 0,
         throw: bool = True,
         start: Step | None = None,
+        chunk: int | None = None,
     ) -> Solution:
         """Solve the problem.
 
@@ -124,11 +123,14 @@ class Solver(metaclass=Remembering):
             prior: what is believed.
             generator: seed of the run: an int (0 too), a torch.Generator, an Rng or None (a fresh seed, recorded).
             samples: n runs on independent streams, stacked in front; sample 0 equals the plain run.
-            x_init: the image (or, for samplers, the state at the first noise level) to start from.
+            x_init: the image (or, for samplers, the state at the first noise level) to start from; a code where the prior lives in a
+                space of codes.
             callback: called with every Step, whose tensors are the run's own (copy before writing); returning False stops the run.
             keep: every keep-th Step goes to Solution.trace, on the CPU; 0 keeps none.
             throw: raise DivergedError on NaN or Inf; False returns the last finite iterate, status "diverged".
             start: a kept Step to go on from, with an Rng at its position.
+            chunk: at most so many images at a time, items and samples counted alike: bounds the memory. The answer is that of the runs
+                of the parts, problem[0:chunk] and so on, joined. None: a batch at a time. The callback sees the steps of each part.
 
         Raises:
             CompatibilityError: the problem or the prior lacks something; every gap is listed.
@@ -138,24 +140,26 @@ class Solver(metaclass=Remembering):
         if torch.is_inference_mode_enabled():  # no gradient can be taken in there; without one, nothing is lost by leaving it
             with torch.inference_mode(False), torch.no_grad():
                 kwargs: dict[str, Any] = {"generator": generator, "samples": samples, "x_init": x_init, "callback": callback}
-                return self.solve(problem, prior, **kwargs, keep=keep, throw=throw, start=start)
+                return self.solve(problem, prior, **kwargs, keep=keep, throw=throw, start=start, chunk=chunk)
         if not isinstance(problem, Problem):
             raise InputError(f"problem must be a Problem, given {type(problem).__name__}; the order is solve(problem, prior)")
         gaps = self.mismatches(problem, prior)
         if gaps:
             raise self._refusal(problem, prior, gaps)
-        for name, count, least in (("samples", samples, 1), ("keep", keep, 0)):
+        for name, count, least in (("samples", samples, 1), ("keep", keep, 0), ("chunk", chunk, 1)):
             if count is not None and (not isinstance(count, int) or count < least):
                 raise InputError(f"{name} must be a whole number, at least {least}; given {count!r}")
+        if chunk is not None and start is not None:
+            raise InputError("a kept Step belongs to a run in one piece; give start or chunk, not both")
         if callback is not None and not callable(callback):
             raise InputError(f"callback must be callable: callback(step) -> bool | None; given {type(callback).__name__}")
         if any(part.is_inference() for part in parts(problem.y)):  # such tensors cannot be kept for a backward pass
             problem = replace(problem, y=mapped(torch.clone, problem.y))
-        start = self._start(problem, x_init, start)
+        inner, back = prior.space(problem)
+        start = self._start(inner, x_init, start)
         first = Rng.make(generator, problem.items)
-        rngs = [first, *(Rng(first.seed, problem.items, sample) for sample in range(1, samples or 1))]
-        runs = [self._run(problem, prior, rng, start, callback, keep, throw) for rng in rngs]
-        solution = runs[0] if samples is None else join(runs)
+        run = Run(self, inner, prior, back, callback, keep, throw)
+        solution = run.whole(first, start) if samples is None and chunk is None else run.cut(first, start, samples, chunk)
         notify(problem, solution)
         return solution
 
@@ -177,6 +181,7 @@ class Solver(metaclass=Remembering):
             raise InputError(f"start must be a kept Step, such as solution.trace[-1]; given {type(start).__name__}")
         if x_init is None:
             assert start is not None
+            start = replace(start, x=start.state.get(CODE, start.x)) if isinstance(start, Step) else start
             if start.x.shape != image.shape or start.x.dtype != image.dtype:
                 given = f"{tuple(start.x.shape)} and {start.x.dtype}"
                 raise InputError(
@@ -191,37 +196,6 @@ class Solver(metaclass=Remembering):
         check_tensor("x_init", x_init)
         x = x_init.detach().to(image.dtype).clone()
         return Step(-1, 0, x, x)
-
-    def _run(
-        self, problem: Problem, prior: Prior, rng: Rng, start: Step | None, callback: Callback | None, keep: int, throw: bool
-    ) -> Solution:
-        counted = Counted(prior) if isinstance(prior, Denoiser) else prior
-        trace: list[Step] = []
-        status = Status.FINISHED
-        last = start if start is not None and start.index >= 0 else None  # a finished run, resumed, is its own answer
-        began = time.perf_counter()
-        for step in self.iterate(problem, counted, rng, start):
-            if not finite(step.x):
-                status = Status.DIVERGED
-                if throw:
-                    where = "" if step.sigma is None else f" at sigma {step.sigma:.4g}"
-                    raise DivergedError(
-                        f"{self}: NaN or Inf in step {step.index} of {step.total}{where}; take a smaller step, or throw=False"
-                    )
-                break
-            last = step
-            if keep and step.index % keep == 0:
-                trace.append(step.to("cpu"))
-            if callback is not None and callback(step) is False:
-                status = Status.STOPPED
-                break
-            if step.converged:
-                status = Status.CONVERGED
-        seconds = time.perf_counter() - began
-        x = problem.image if last is None else self.answer(last, status)
-        calls, inside = (counted.calls, counted.seconds) if isinstance(counted, Counted) else (0, 0.0)
-        steps = 0 if last is None else last.index + 1
-        return Solution(x, status, steps, calls, seconds, inside, rng.seed, self, tuple(trace))
 
     def answer(self, step: Step, status: Status) -> Tensor:
         """The image in the last step: x0_hat when a sampler was stopped on its way, else x."""
@@ -266,7 +240,10 @@ def prior_gaps(solver: Solver, problem: Problem, prior: Prior) -> list[str]:
         return [f"prior must be a {wanted}, given {type(prior).__name__}; invsolve.priors.as_denoiser wraps a network"]
     if not isinstance(prior, requires.prior):
         return [f"prior {type(prior).__name__} is not a {wanted}"]
-    gaps = []
+    gaps = prior.gaps(problem)
+    if prior.batch not in (None, problem.batch):
+        held = f"prior {type(prior).__name__} holds data for {prior.batch} items"
+        gaps.append(f"{held}, the problem has {problem.batch}; prior[i] takes some")
     if requires.prox and isinstance(prior, Regulariser) and not prior.has_prox:
         gaps.append(f"prior {type(prior).__name__} has no prox")
     if isinstance(prior, Denoiser):
@@ -288,22 +265,18 @@ def prior_gaps(solver: Solver, problem: Problem, prior: Prior) -> list[str]:
 
 
 def noise_gaps(solver: Solver, problem: Problem) -> list[str]:
-    """A noise model the solver has no formula for."""
-    requires = solver.requires
-    if not requires.measurement or isinstance(problem.noise, requires.noise):
+    """A noise model that lacks what the solver needs of it."""
+    return asked_noise(solver.requires, problem.noise) if solver.requires.measurement else []
+
+
+def asked_noise(requires: Requires, noise: NoiseModel) -> list[str]:
+    """What a noise model lacks of what is asked for."""
+    if isinstance(requires.noise, frozenset):
+        missing = sorted(ability.value for ability in requires.noise - noise.abilities)
+        return [f"noise {type(noise).__name__} lacks '{name}' (it has: {noise.listed})" for name in missing]
+    if not requires.noise or isinstance(noise, requires.noise):
         return []
-    wanted = ", ".join(kind.__name__ for kind in requires.noise)
-    return [f"noise {type(problem.noise).__name__} is not one of: {wanted}"]
-
-
-def join(runs: list[Solution]) -> Solution:
-    """Several runs as one Solution with samples."""
-    order = list(Status)
-    worst = max((run.status for run in runs), key=order.index)
-    total = {name: sum(getattr(run, name) for run in runs) for name in ("nfe", "seconds", "network_seconds")}
-    x = torch.stack([run.x for run in runs])
-    first = runs[0]
-    return Solution(x, worst, runs[-1].steps, seed=first.seed, solver=first.solver, trace=first.trace, samples=len(runs), **total)
+    return [f"noise {type(noise).__name__} is not one of: {', '.join(kind.__name__ for kind in requires.noise)}"]
 
 
 def notify(problem: Problem, solution: Solution) -> None:

@@ -52,6 +52,7 @@ class StoredProblem(Stored):
     y: Any
     items: list[int]
     check_range: bool
+    context: Any = {"dict": {}}
 
 
 class StoredSolution(Stored):
@@ -60,9 +61,11 @@ class StoredSolution(Stored):
     kind: Literal["solution"]
     solver: dict[str, Any]
     x: Any
+    latent: Any = None
     status: str
     steps: int
     nfe: int
+    backward: int = 0
     seconds: float
     network_seconds: float
     seed: int
@@ -87,6 +90,7 @@ def save_problem(problem: Problem, path: str | Path) -> None:
         "y": encode(problem.y, pool, "y"),
         "items": [int(item) for item in problem.items],
         "check_range": bool(problem.check_range),
+        "context": encode(problem.context, pool, "context"),
     }
     _write(Path(path), data, pool)
 
@@ -110,7 +114,8 @@ def load_problem(path: str | Path, *, operator: Operator | None = None, noise: N
     measurement: Measurement = y
     given_operator = operator if operator is not None else _unmodule("operator", stored.operator, pool, path)
     given_noise = noise if noise is not None else _unmodule("noise", stored.noise, pool, path)
-    return Problem(given_operator, measurement, given_noise, tuple(stored.items), stored.check_range)
+    context = decode(stored.context, pool)
+    return Problem(given_operator, measurement, given_noise, tuple(stored.items), stored.check_range, context)
 
 
 def save_solution(solution: Solution, path: str | Path) -> None:
@@ -124,6 +129,7 @@ def save_solution(solution: Solution, path: str | Path) -> None:
         "kind": "solution",
         "solver": _or_foreign("solver", solution.solver, pool),
         "x": encode(solution.x, pool, "x"),
+        "latent": encode(solution.latent, pool, "latent"),
         **solution.summary(),
         "trace": [_step(step, pool, f"trace.{index}") for index, step in enumerate(solution.trace)],
     }
@@ -144,15 +150,15 @@ def load_solution(path: str | Path, *, solver: Solver | None = None) -> Solution
     stored, pool = _read(Path(path), StoredSolution)
     if stored.status not in list(Status):
         raise InputError(f"{path}: no status {stored.status!r}; there are: {', '.join(Status)}")
-    x = pool.take(stored.x)
+    x, latent = pool.take(stored.x), None if stored.latent is None else pool.take(stored.latent)
     if solver is None:
         if "foreign" in stored.solver:
             raise _foreign("solver", stored.solver, path, "invsolve.storage.load_solution(path, solver=...)")
         solver = rebuild("solver", stored.solver, pool)
     assert solver is not None
-    numbers = {name: getattr(stored, name) for name in ("steps", "nfe", "seconds", "network_seconds", "seed", "samples")}
+    numbers = {name: getattr(stored, name) for name in ("steps", "nfe", "backward", "seconds", "network_seconds", "seed", "samples")}
     trace = tuple(_unstep(step, pool) for step in stored.trace)
-    return Solution(x=x, status=Status(stored.status), solver=solver, trace=trace, **numbers)
+    return Solution(x=x, latent=latent, status=Status(stored.status), solver=solver, trace=trace, **numbers)
 
 
 def _step(step: Step, pool: Pool, key: str) -> dict[str, Any]:

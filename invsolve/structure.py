@@ -48,8 +48,8 @@ def own(outer: Operator, inner: Operator) -> Operator | None:
 
 def exact(outer: Operator, inner: Operator) -> Operator | None:
     """By the rules of the module, from two operators with an SVD."""
-    if not all(part.has(Capability.SVD) and not part.complex_output for part in (outer, inner)):
-        return None
+    if not (outer.has(Capability.SVD) and inner.has(Capability.SVD)) or inner.complex_output:
+        return None  # what stands after a complex operator is continued, and its spectrum is that of real images
     if square(inner) and level(inner) is not None:
         return Rotated(outer, inner)
     if level(outer) is not None:

@@ -3,6 +3,7 @@
 from invsolve.priors.base import Denoiser, DiffusionPrior, Prior, Regulariser
 from invsolve.priors.convert import NetworkDenoiser, as_denoiser, rescale
 from invsolve.priors.gaussian import GaussianMixturePrior, GaussianPrior
+from invsolve.priors.latent import LatentPrior
 from invsolve.priors.tv import TotalVariation
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "DiffusionPrior",
     "GaussianMixturePrior",
     "GaussianPrior",
+    "LatentPrior",
     "NetworkDenoiser",
     "Prior",
     "Regulariser",

@@ -6,40 +6,32 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from bisect import bisect
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from invsolve.arguments import Remembering
 from invsolve.errors import CapabilityError, InputError
-from invsolve.schedule import DiscreteVP, Schedule, sigma_grid, vp_indices
+from invsolve.meter import current
+from invsolve.schedule import Schedule, sigma_grid, vp_indices
+from invsolve.unit import Unit, interval  # noqa: F401 (plug-ins take interval from here)
 
-
-def interval(name: str, value: Any, above: float = -math.inf) -> tuple[float, float]:
-    """(low, high) as two floats with above < low < high, both finite.
-
-    Raises:
-        InputError: anything else; `name` says what it is.
-    """
-    pair = value if isinstance(value, tuple | list) and len(value) == 2 else ()
-    numbers = pair and all(isinstance(end, Real) and not isinstance(end, bool) for end in pair)
-    try:
-        low, high = (float(end) for end in pair) if numbers else (math.nan, math.nan)
-    except OverflowError:  # an integer beyond the floats
-        low = high = math.nan
-    if not above < low < high < math.inf:
-        least = "" if above == -math.inf else f"{above:g} < "
-        raise InputError(f"{name} must be two finite numbers (low, high) with {least}low < high; given {value!r:.100}")
-    return low, high
+if TYPE_CHECKING:
+    from invsolve.problem import Problem
 
 
 class Prior(nn.Module, metaclass=Remembering):
-    """Base of the two kinds; `examples()` gives the instances that conformance checks run on."""
+    """Base of the two kinds; `examples()` gives the instances that conformance checks run on.
+
+    Attributes:
+        batch: number of items when the prior holds data per item (its buffers then lead with it), else None.
+    """
 
     arguments: dict[str, Any]
+    batch: int | None = None
 
     @property
     def device(self) -> torch.device | None:
@@ -47,10 +39,58 @@ class Prior(nn.Module, metaclass=Remembering):
         tensor = next(iter([*self.buffers(), *self.parameters()]), None)
         return None if tensor is None else tensor.device
 
+    def space(self, problem: Problem) -> tuple[Problem, Callable[[Tensor], Tensor]]:
+        """(inner problem, back): the problem that a solver sees with this prior, and the map of its answer to the image.
+
+        The problem itself and the identity, unless the prior lives in another space than the image: see `LatentPrior`. Solvers
+        never call it; `Solver.solve` does, once, and maps every Step that is shown and the answer back.
+        """
+        return problem, same
+
+    def gaps(self, problem: Problem) -> list[str]:
+        """Why this prior cannot serve the problem whatever the solver: [] unless it was made for some problems only."""
+        del problem
+        return []
+
+    def select(self, items: Sequence[int]) -> Prior:
+        """The prior of some items; itself where it holds no data per item.
+
+        Raises:
+            CapabilityError: a prior with data per item that does not say how.
+        """
+        if self.batch is None:
+            return self
+        raise CapabilityError(f"{type(self).__name__} holds data for {self.batch} items but no select(); write it to slice its buffers")
+
+    def __getitem__(self, index: int | slice) -> Prior:
+        """The prior of one item, or of some; one without data per item serves every item."""
+        if self.batch is None:
+            return self
+        if not isinstance(index, slice) and not -self.batch <= index < self.batch:
+            raise IndexError(f"{type(self).__name__} holds data for {self.batch} items; there is no item {index}")
+        rows = range(self.batch)[index]
+        return self.select(rows if isinstance(rows, range) else (rows,))
+
+    def __iter__(self) -> Iterator[Prior]:
+        """The priors of the items, one after the other.
+
+        Raises:
+            CapabilityError: no data per item, so there is nothing to count through.
+        """
+        # Without this method Python would count without end, since such a prior has an item for every index.
+        if self.batch is None:
+            raise CapabilityError(f"{type(self).__name__} holds no data per item: it serves every batch and cannot be iterated over")
+        return (self[item] for item in range(self.batch))
+
     @classmethod
     def examples(cls) -> list[Prior]:
         """Small instances for the conformance checks."""
         return [cls()]
+
+
+def same(x: Tensor) -> Tensor:
+    """x: the way back of a prior that lives where the image does."""
+    return x
 
 
 class Regulariser(Prior):
@@ -83,6 +123,10 @@ class Regulariser(Prior):
         return self.weight * self.value(x)
 
 
+# What a denoiser says of itself, and a wrapper says of the one inside.
+TAKEN = ("sigma_range", "clip", "s0", "centre", "unit", "placeless", "batch", "channels", "in_shape", "differentiable", "blind")
+
+
 class Denoiser(Prior):
     """D(x, sigma) = E[x0 | x0 + sigma n = x] on images (B, C, H, W) in [0, 1]; sigma a float or (B,), in data units.
 
@@ -90,6 +134,9 @@ class Denoiser(Prior):
         sigma_range: the noise levels it is good for.
         clip: the interval its estimates are clipped to by samplers, None for no clipping (closed forms).
         s0: standard deviation of the data, for methods that use Var[x0 | x] ~ s0^2 sigma^2 / (s0^2 + sigma^2).
+        centre: mean of the data, about which samplers start.
+        unit: the interval that [0, 1] images fill in the variables of its network's schedule, or of the field's convention.
+        placeless: whether turning and mirroring the image turns and mirrors the estimate, at least in law: no place of its own.
         channels: the number of image channels it takes, None for any.
         in_shape: the one image shape (C, H, W) it takes, None for any.
         differentiable: whether autograd goes through.
@@ -99,6 +146,9 @@ class Denoiser(Prior):
     sigma_range: tuple[float, float] = (0.002, 80.0)
     clip: tuple[float, float] | None = None
     s0: float = 0.5
+    centre: float = 0.5
+    unit: Unit = Unit(-1.0, 1.0)
+    placeless: bool = False
     channels: int | None = None
     in_shape: tuple[int, ...] | None = None
     differentiable: bool = True
@@ -108,15 +158,41 @@ class Denoiser(Prior):
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """x0_hat, of x's shape and dtype."""
 
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """x0_hat; counted, where a run counts its network evaluations."""
+        meter = current()
+        return super().__call__(x, sigma) if meter is None else meter.call(super().__call__, x, sigma)
+
+    def given(self, problem: Problem) -> Denoiser:
+        """The denoiser of this problem: for priors that look at a condition, y or `problem.context`; itself unless overridden.
+
+        `Solver.solve` calls it once a run. What it returns may hold rows per item.
+        """
+        del problem
+        return self
+
     def take_after(self, inner: Denoiser) -> None:
         """Say of oneself what another denoiser says: for wrappers, which then correct what they change."""
-        for name in ("sigma_range", "clip", "s0", "channels", "in_shape", "differentiable", "blind"):
-            setattr(self, name, getattr(inner, name))
+        for name in (
+            "sigma_range",
+            "clip",
+            "s0",
+            "centre",
+            "unit",
+            "placeless",
+            "batch",
+            "channels",
+            "in_shape",
+            "differentiable",
+            "blind",
+        ):
+            if getattr(inner, name) != getattr(self, name):  # what nobody has said stays unsaid
+                setattr(self, name, getattr(inner, name))
 
     def sigmas(self, steps: int, grid: str = "karras", sigma_max: float | None = None) -> list[float]:
         """The decreasing grid a sampler runs on, ending at 0; `karras` spans sigma_range (up to sigma_max if given)."""
         low, high = self.sigma_range
-        return sigma_grid(grid, steps, low=low, high=high if sigma_max is None else sigma_max)
+        return sigma_grid(grid, steps, low=low, high=high if sigma_max is None else sigma_max, unit=self.unit)
 
 
 class DiffusionPrior(Denoiser):
@@ -124,54 +200,96 @@ class DiffusionPrior(Denoiser):
 
         x_t = scale x0 + std n   ->   denoiser(x_t / scale, std / scale)
 
-    Its levels are those of the schedule that lie in the denoiser's sigma_range.
+    Its levels are those of the schedule that lie in the denoiser's sigma_range; of a continuous schedule all between its ends.
 
     Args:
         denoiser: D(x, sigma) in data units.
         schedule: the network's schedule.
-        unit: one network unit of sigma in data units: 0.5 for a network in [-1, 1], 1 for one in [0, 1].
+        unit: the interval that [0, 1] images fill in the schedule's variables, as the denoiser says unless given. A number u is one unit
+            of the schedule's sigma in data units: 0.5 stands for (-1, 1), any other for (0, 1 / u).
 
     Raises:
-        InputError: fewer than two of the schedule's levels lie in the denoiser's sigma_range.
+        InputError: fewer than two of the schedule's levels lie in the denoiser's sigma_range; a number that is not positive.
     """
 
-    def __init__(self, denoiser: Denoiser, schedule: Schedule, unit: float = 0.5) -> None:
+    def __init__(self, denoiser: Denoiser, schedule: Schedule, unit: Unit | float | None = None) -> None:
         super().__init__()
-        self.denoiser, self.schedule, self.unit = denoiser, schedule, unit
+        self.denoiser, self.schedule = denoiser, schedule
         self.take_after(denoiser)
-        ends = self._table()
-        if len(ends) < 2:
-            raise InputError(f"sigma_range {denoiser.sigma_range} in data units leaves {len(ends)} levels of {schedule}; 2 are needed")
-        self.sigma_range = (ends[0], ends[-1])
+        self.unit = denoiser.unit if unit is None else as_unit(unit)
+        table = self._table()
+        if len(table) < 2:
+            raise InputError(f"sigma_range {denoiser.sigma_range} in data units leaves {len(table)} levels of {schedule}; 2 are needed")
+        low, high = denoiser.sigma_range
+        levels = [self.unit.unsigma(sigma) for sigma in schedule.levels()]
+        self.sigma_range = (table[0], table[-1]) if schedule.discrete else (max(low, levels[0]), min(high, levels[-1]))
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """The denoiser's own estimate."""
         return self.denoiser(x, sigma)
 
+    def given(self, problem: Problem) -> Denoiser:
+        """The same schedule on the denoiser of this problem."""
+        return self._with(self.denoiser.given(problem))
+
+    def space(self, problem: Problem) -> tuple[Problem, Callable[[Tensor], Tensor]]:
+        """The denoiser's own."""
+        return self.denoiser.space(problem)
+
+    def gaps(self, problem: Problem) -> list[str]:
+        """The denoiser's own."""
+        return self.denoiser.gaps(problem)
+
+    def select(self, items: Sequence[int]) -> Prior:
+        """The same schedule on the denoiser of some items."""
+        return self._with(self.denoiser.select(items))
+
+    def _with(self, denoiser: Prior) -> Denoiser:
+        assert isinstance(denoiser, Denoiser)
+        return self if denoiser is self.denoiser else DiffusionPrior(denoiser, self.schedule, self.unit)
+
     def at(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x0_hat for the network's own state x_t = scale x0 + std n (x0 in data units) at times t (B,)."""
         scale, std = self.schedule(t)
         column = scale.reshape(-1, *[1] * (x_t.ndim - 1))
-        return self.denoiser(x_t / column, std / scale * self.unit)
+        return self.denoiser(x_t / column, self.unit.unsigma(std / scale))
 
-    def _table(self, count: int = 1000) -> list[float]:
-        if isinstance(self.schedule, DiscreteVP):
-            sigmas = [self.unit * sigma for sigma in self.schedule.sigmas]
-        else:
-            times = torch.linspace(1e-3, 1, count, dtype=torch.float64)
-            sigmas = [self.unit * float(sigma) for sigma in self.schedule.sigma(times)]
+    def _table(self) -> list[float]:
         low, high = self.denoiser.sigma_range
         # the ends were multiplied and divided by the width on their way here, which may round them inwards
-        return [sigma for sigma in sigmas if low * (1 - 1e-9) <= sigma <= high * (1 + 1e-9)]
+        levels = [self.unit.unsigma(sigma) for sigma in self.schedule.levels()]
+        return [sigma for sigma in levels if low * (1 - 1e-9) <= sigma <= high * (1 + 1e-9)]
 
     def sigmas(self, steps: int, grid: str = "karras", sigma_max: float | None = None) -> list[float]:
-        """Levels of the schedule itself: the vp rules pick indices, `karras` is snapped to the nearest level."""
+        """Levels of the schedule: the vp rules pick indices of its table; `karras` is snapped to the table of a discrete schedule.
+
+        Raises:
+            UnknownNameError: no such grid.
+            InputError: steps < 1, or a sigma_max below every level.
+        """
         table = [sigma for sigma in self._table() if sigma_max is None or sigma <= sigma_max]
-        if grid == "karras":
-            wanted = sigma_grid(grid, steps, low=table[0], high=table[-1])[:-1]
-            middles = [(low + high) / 2 for low, high in pairwise(table)]
-            picked = {table[bisect(middles, aim)] for aim in wanted}
-        else:
-            sigma_grid(grid, steps, low=1, high=2)  # refuses an unknown name or steps < 1
+        low, high = self.sigma_range
+        sigma_grid(grid, steps, low=low, high=high)  # refuses an unknown name or steps < 1
+        if not table:
+            raise InputError(f"sigma_max must be at least the lowest level of the schedule, {low:.4g}; given {sigma_max}")
+        if grid != "karras":
             picked = {table[index] for index in vp_indices(grid, steps, len(table))}
+        elif self.schedule.discrete:
+            middles = [(below + above) / 2 for below, above in pairwise(table)]
+            picked = {table[bisect(middles, aim)] for aim in sigma_grid(grid, steps, low=table[0], high=table[-1])[:-1]}
+        else:
+            return sigma_grid(grid, steps, low=low, high=high if sigma_max is None else min(high, sigma_max))
         return [*sorted(picked, reverse=True), 0.0]
+
+
+def as_unit(unit: Unit | float) -> Unit:
+    """A Unit, or what a number of the older convention stands for: one unit of the network's sigma in data units.
+
+    Raises:
+        InputError: a number that is not positive and finite.
+    """
+    if isinstance(unit, Unit):
+        return unit
+    if not (isinstance(unit, int | float) and 0 < unit < math.inf):
+        raise InputError(f"unit must be a Unit, or a positive number (1 / width); given {unit!r}")
+    return Unit() if unit == 0.5 else Unit(0.0, 1 / unit)

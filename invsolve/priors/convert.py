@@ -1,16 +1,21 @@
 """Border crossings: networks of any convention become Denoisers D(x, sigma) on [0, 1] images.
 
-eps:  x0_hat = x - sigma eps          v (VP):  x0_hat = scale x_t - std v          score:  x0_hat = x + sigma^2 score
-range (a, b):  x' = a + (b - a) x,  sigma' = (b - a) sigma:  [-1, 1] doubles sigma
+With x_t = scale x0 + std n, x = x_t / scale and sigma = std / scale:
+
+eps:                     x0_hat = x - sigma eps
+score (of x_t):          x0_hat = x + scale sigma^2 score       without a schedule scale is 1
+v = scale n - std x0:    x0_hat = scale x_t - std v             scale^2 + std^2 = 1: VP
+velocity = x0 - n:       x0_hat = x_t + std velocity            scale + std = 1: flow matching
+range (a, b):            x' = a + (b - a) x,  sigma' = (b - a) sigma:  [-1, 1] doubles sigma
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +23,14 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 from invsolve.measurement import column
 from invsolve.precision import PRECISIONS, resolved
-from invsolve.priors.base import Denoiser, DiffusionPrior, interval
-from invsolve.schedule import DiscreteVP, Schedule
+from invsolve.priors.base import Denoiser, DiffusionPrior, Prior
+from invsolve.schedule import Schedule
+from invsolve.unit import Unit, interval
 
-KINDS = ("x0", "eps", "v", "score")
+if TYPE_CHECKING:
+    from invsolve.problem import Problem
+
+KINDS = ("x0", "eps", "v", "score", "velocity")
 
 
 class Rescaled(Denoiser):
@@ -34,21 +43,53 @@ class Rescaled(Denoiser):
 
     def __init__(self, denoiser: Denoiser, range: tuple[float, float] = (-1.0, 1.0)) -> None:  # noqa: A002 (the field's word)
         super().__init__()
-        self.low, high = interval("range", range)
-        self.denoiser, self.width = denoiser, high - self.low
+        self.denoiser, self.range = denoiser, Unit(*interval("range", range))
         self.take_after(denoiser)
-        self.sigma_range = (denoiser.sigma_range[0] / self.width, denoiser.sigma_range[1] / self.width)
-        self.s0 = denoiser.s0 / self.width
-        self.clip = None if denoiser.clip is None else tuple((end - self.low) / self.width for end in denoiser.clip)  # pyright: ignore
+        low, high = denoiser.sigma_range
+        self.sigma_range = (self.range.unsigma(low), self.range.unsigma(high))
+        self.s0 = self.range.unsigma(denoiser.s0)
+        # a network that says nothing of its mean is about the middle of its range, whatever that is
+        self.centre = self.range.back(denoiser.centre) if says(denoiser, "centre") else Denoiser.centre
+        if denoiser.clip is not None:
+            self.clip = (self.range.back(denoiser.clip[0]), self.range.back(denoiser.clip[1]))
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """(D(low + width x, width sigma) - low) / width."""
-        return (self.denoiser(self.low + self.width * x, self.width * sigma) - self.low) / self.width
+        return self.range.back(self.denoiser(self.range.to(x), self.range.sigma(sigma)))
+
+    def given(self, problem: Problem) -> Denoiser:
+        """The same range on the denoiser of this problem."""
+        return self._with(self.denoiser.given(problem))
+
+    def gaps(self, problem: Problem) -> list[str]:
+        """The denoiser's own."""
+        return self.denoiser.gaps(problem)
+
+    def select(self, items: Sequence[int]) -> Prior:
+        """The same range on the denoiser of some items."""
+        return self._with(self.denoiser.select(items))
+
+    def _with(self, denoiser: Prior) -> Denoiser:
+        assert isinstance(denoiser, Denoiser)
+        return self if denoiser is self.denoiser else Rescaled(denoiser, (self.range.low, self.range.high))
+
+
+def says(denoiser: Denoiser, name: str) -> bool:
+    """Whether a denoiser, or its class, sets an attribute and does not leave it at the default of all denoisers."""
+    places = [denoiser.__dict__, *(vars(cls) for cls in type(denoiser).__mro__ if issubclass(cls, Denoiser) and cls is not Denoiser)]
+    return any(name in place for place in places)
 
 
 def rescale(denoiser: Denoiser, range: tuple[float, float] = (-1.0, 1.0)) -> Denoiser:  # noqa: A002
-    """A denoiser that lives in `range` as one that lives in [0, 1]; sigma is multiplied by the width (2 for [-1, 1])."""
-    return Rescaled(denoiser, range)
+    """A denoiser that lives in `range` as one that lives in [0, 1]; sigma is multiplied by the width (2 for [-1, 1]).
+
+    A DiffusionPrior keeps its schedule.
+    """
+    if not isinstance(denoiser, DiffusionPrior):
+        return Rescaled(denoiser, range)
+    inner = Rescaled(denoiser.denoiser, range)
+    own = denoiser.unit
+    return DiffusionPrior(inner, denoiser.schedule, Unit(own.to(inner.range.low), own.to(inner.range.high)))
 
 
 class NetworkDenoiser(Denoiser):
@@ -61,7 +102,7 @@ class NetworkDenoiser(Denoiser):
         net: called with x (B, C, H, W) and sigma (B,); gives x0, eps, v or score as `kind` says. A module is put into evaluation
             mode, frozen and, for "float64", cast, itself: pass a copy.deepcopy of one that is still being trained.
         kind: "x0", "eps" or "score" ("v" needs a schedule: see `as_denoiser`).
-        sigma_range, clip, s0, channels: what the network is good for, in its own units.
+        sigma_range, clip, s0, centre, channels: what the network is good for, in its own units; no centre: the middle of its range.
         precision: "float32", "float64" (casts a module), "bfloat16" for autocast (x stays in its dtype outside the network), or
             "auto": bfloat16 where the device of x multiplies it natively, else float32.
         channels_last: memory format of the network's input; faster convolutions on CPUs.
@@ -79,6 +120,7 @@ class NetworkDenoiser(Denoiser):
         sigma_range: tuple[float, float] = (0.002, 80.0),
         clip: tuple[float, float] | None = None,
         s0: float = 0.5,
+        centre: float | None = None,
         channels: int | None = None,
         blind: bool = False,
         precision: str = "float32",
@@ -93,6 +135,8 @@ class NetworkDenoiser(Denoiser):
         self.sigma_range = interval("sigma_range", sigma_range, above=0.0)
         self.clip, self.s0, self.channels, self.blind = clip, s0, channels, blind
         self.precision, self.channels_last = precision, channels_last
+        if centre is not None:
+            self.centre = centre
         if isinstance(net, nn.Module):
             net.eval().requires_grad_(False)
             with torch.inference_mode(False):  # what is made in inference mode could never take part in autograd
@@ -183,31 +227,52 @@ def fitting(out: Tensor, x: Tensor) -> Tensor:
 
 
 class ScheduledNet(nn.Module):
-    """A VP network net(x_t, t) -> eps, x0 or v, as x, sigma -> x0_hat in VE form and its own units.
+    """A network net(x_t, t) of a schedule, x_t = scale x0 + std n, as x, sigma -> x0_hat in VE form and its own units.
 
     Args:
-        net: the network; t is the schedule's index (float).
-        kind: "eps", "x0" or "v".
-        schedule: the discrete schedule; sigma is mapped to t by interpolation in log sigma, or to the nearest index.
-        snap: nearest index instead of interpolation.
+        net: the network.
+        kind: "eps", "x0", "v", "velocity" or "score", as the formulas at the top of this module have them.
+        schedule: gives t of sigma (that of a DiscreteVP lies between its indices) and scale.
+        snap: nearest whole t instead.
+        time_scale: the network is called with time_scale t.
     """
 
-    def __init__(self, net: Callable[[Tensor, Tensor], Tensor], kind: str, schedule: DiscreteVP, *, snap: bool = False) -> None:
+    def __init__(
+        self, net: Callable[[Tensor, Tensor], Tensor], kind: str, schedule: Schedule, *, snap: bool = False, time_scale: float = 1.0
+    ) -> None:
         super().__init__()
-        self.net, self.kind, self.schedule, self.snap = net, kind, schedule, snap
+        self.net, self.kind, self.schedule, self.snap, self.time_scale = net, kind, schedule, snap, time_scale
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x0_hat."""
-        t = self.schedule.index(sigma)
+        t = self.schedule.time(sigma)
         t = t.round() if self.snap else t
-        level = column(sigma, x)
-        scale = (1 + level**2).rsqrt()
-        out = fitting(self.net(x * scale, t), x)
+        level, scale = column(sigma, x), column(self.schedule.scale(sigma), x)
+        out = fitting(self.net(x * scale, t if self.time_scale == 1 else self.time_scale * t), x)
         if self.kind == "eps":
             return x - level * out
+        if self.kind == "score":
+            return x + scale * level**2 * out
         if self.kind == "v":
             return scale**2 * x - level * scale * out
+        if self.kind == "velocity":
+            return scale * (x + level * out)
         return out
+
+
+def check_kind(kind: str, schedule: Schedule | None) -> None:
+    """Raise InputError unless networks of a kind can be called with a schedule, or without one."""
+    if kind not in KINDS:
+        raise InputError(f"kind must be one of {', '.join(KINDS)}; given {kind!r}")
+    if kind not in ("v", "velocity"):
+        return
+    power, example = (2, "DiscreteVP(...)") if kind == "v" else (1, "Flow()")
+    if schedule is None:
+        raise InputError(f"a {kind}-network needs its schedule: as_denoiser(net, {kind!r}, schedule={example})")
+    scale, std = schedule(torch.linspace(*schedule.times, 9, dtype=torch.float64))
+    if float((scale**power + std**power - 1).abs().max()) > 1e-6:
+        law, other = ("scale^2 + std^2 = 1", "VP, Cosine, DiscreteVP") if kind == "v" else ("scale + std = 1", "Flow")
+        raise InputError(f"kind {kind!r} is defined where {law} ({other}); given {schedule}; its networks predict x0, eps or score")
 
 
 def as_denoiser(
@@ -216,36 +281,39 @@ def as_denoiser(
     *,
     range: tuple[float, float] = (0.0, 1.0),  # noqa: A002
     schedule: Schedule | None = None,
+    time_scale: float = 1.0,
     **options: Any,
 ) -> Denoiser:
     """A Denoiser on [0, 1] images from a network of another convention; with a schedule, a DiffusionPrior.
 
     Args:
-        net: net(x, sigma), sigma (B,); with a DiscreteVP schedule net(x_t, t), t (B,) float indices. A module is put into
-            evaluation mode and frozen, itself: pass a copy.deepcopy of one that is still being trained.
-        kind: what it predicts: "x0", "eps", "v" (VP schedules only) or "score".
+        net: net(x, sigma), sigma (B,); with a schedule net(x_t, time_scale t), t (B,) as the schedule counts it (DiscreteVP: float
+            indices). A module is put into evaluation mode and frozen, itself: pass a copy.deepcopy of one that is still being trained.
+        kind: what it predicts: "x0", "eps" (n), "score" (of what it is called with), with a schedule also "v" (scale n - std x0, VP
+            schedules) or "velocity" (x0 - n, flow schedules).
         range: the interval its images live in.
-        schedule: the discrete VP schedule it was trained on.
-        options: those of NetworkDenoiser: sigma_range, clip, s0, channels, blind, precision, channels_last (network units). With a
+        schedule: the one it was trained on: DiscreteVP, VP, Cosine, VE, EDM, Flow, or a Schedule of yours.
+        time_scale: factor on t: 999 or 1000 for most flow networks and for continuous VP ones that take whole numbers.
+        options: those of NetworkDenoiser: sigma_range, clip, s0, centre, channels, blind, precision, channels_last (network units). With a
             schedule, the levels of the schedule that lie in sigma_range are used.
 
     Raises:
-        InputError: a kind that does not exist, "v" without a schedule, a range that is not low < high, or a sigma_range in which fewer
-            than two levels of the schedule lie; see NetworkDenoiser; when called: an output of another shape than the images.
+        InputError: a kind that does not exist or does not fit the schedule, a range that is not low < high, a time_scale that is not
+            positive or has no schedule, or a sigma_range in which fewer than two levels of the schedule lie; see NetworkDenoiser; when
+            called: an output of another shape than the images.
     """
-    if kind not in KINDS:
-        raise InputError(f"kind must be one of {', '.join(KINDS)}; given {kind!r}")
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise InputError(f"schedule must be one of invsolve.schedule (DiscreteVP, VP, Flow, ...) or None; given {schedule!r:.100}")
+    check_kind(kind, schedule)
     range = interval("range", range)  # noqa: A001
-    width = range[1] - range[0]
     if schedule is None:
-        if kind == "v":
-            raise InputError("a v-network needs its schedule: as_denoiser(net, 'v', schedule=DiscreteVP(...))")
+        if time_scale != 1:
+            raise InputError(f"time_scale is for networks that are called with a time: pass their schedule; given {time_scale}")
         denoiser: Denoiser = NetworkDenoiser(net, kind, **options)
         return denoiser if range == (0.0, 1.0) else rescale(denoiser, range)
-    if not isinstance(schedule, DiscreteVP):
-        raise InputError(f"networks called with a time need a DiscreteVP schedule; given {schedule}")
-    if kind == "score":
-        raise InputError("a VP score is -eps / std: pass a function that returns eps, with kind='eps'")
-    options.setdefault("sigma_range", (schedule.sigmas[0], schedule.sigmas[-1]))
-    inner = NetworkDenoiser(ScheduledNet(net, kind, schedule), "x0", **options)
-    return DiffusionPrior(inner if range == (0.0, 1.0) else rescale(inner, range), schedule, unit=1 / width)
+    if not (isinstance(time_scale, int | float) and 0 < time_scale < math.inf):
+        raise InputError(f"time_scale must be a positive number; given {time_scale!r}")
+    levels = schedule.levels()
+    options.setdefault("sigma_range", (levels[0], levels[-1]))
+    inner = NetworkDenoiser(ScheduledNet(net, kind, schedule, time_scale=time_scale), "x0", **options)
+    return DiffusionPrior(inner if range == (0.0, 1.0) else rescale(inner, range), schedule, Unit(*range))

@@ -26,7 +26,7 @@ class GaussianPrior(Denoiser):
     """x0 ~ N(mean, C) with the exact posterior mean as denoiser, for any image size.
 
     Args:
-        mean: a number, or a tensor of the image shape.
+        mean: a number, a tensor of the image shape, or (B, *image shape) for one mean per item.
         std: standard deviation of independent pixels; used without `cov`.
         cov: a full covariance (n, n) of the flattened image, symmetric positive semi-definite.
 
@@ -46,7 +46,12 @@ class GaussianPrior(Denoiser):
             raise InputError(f"std must be positive and finite; given {std}")
         self.std = float(std)
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
-        self.in_shape = tuple(self.mean.shape) if self.mean.ndim else None
+        if self.mean.ndim == 4:
+            self.batch = len(self.mean)
+        self.in_shape = tuple(self.mean.shape[-3:]) if self.mean.ndim else None
+        self.centre = float(self.mean.mean()) if self.mean.numel() else 0.5
+        # White noise about a grey has no place and no direction; a mean picture or a covariance has.
+        self.placeless = self.mean.ndim == 0 and cov is None
         self.full = cov is not None
         if cov is not None:
             if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not torch.allclose(cov, cov.T, rtol=1e-6, atol=1e-10):
@@ -59,6 +64,13 @@ class GaussianPrior(Denoiser):
             self.s0 = float(values.clamp_min(0).mean().sqrt())
         else:
             self.s0 = self.std
+
+    def select(self, items: Sequence[int]) -> Prior:
+        """The prior with the means of some items."""
+        if self.batch is None:
+            return self
+        cov = self.vectors @ (self.values[:, None] * self.vectors.T) if self.full else None
+        return GaussianPrior(self.mean[list(items)], self.std, cov).to(self.device)
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """m + C (C + sigma^2 I)^{-1} (x - m)."""
@@ -118,6 +130,7 @@ class GaussianMixturePrior(Denoiser):
         self.std = float(std)
         self.register_buffer("means", means.double())
         self.in_shape = tuple(means.shape[1:])
+        self.centre = float(means.double().mean())
         self.register_buffer("log_weights", (weights.double() / weights.double().sum()).log())
         spread = (means - means.mean(0)).double().square().mean()
         self.s0 = float((spread + std**2).sqrt())

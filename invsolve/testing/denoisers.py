@@ -200,8 +200,8 @@ def check_gradient(denoiser: Denoiser) -> None:
 
 
 def check_levels(denoiser: Denoiser) -> None:
-    """A DiffusionPrior's grid consists of levels of its schedule."""
-    if isinstance(denoiser, DiffusionPrior):
+    """The grid of a DiffusionPrior with a discrete schedule consists of its levels."""
+    if isinstance(denoiser, DiffusionPrior) and denoiser.schedule.discrete:
         table = torch.tensor(denoiser.sigmas(10**6), dtype=torch.float64)
         for level in denoiser.sigmas(9)[:-1]:
             need(float((table / level - 1).abs().min()) < 1e-9, f"level {level:.4g} is not one of the schedule's")

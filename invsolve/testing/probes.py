@@ -25,9 +25,9 @@ ITEMS = 3
 
 
 def image(operator: Operator, seed: int = 0, dtype: torch.dtype = torch.float64, batch: int | None = None) -> Tensor:
-    """White (B, *in_shape) on the operator's device: complex where the output is."""
+    """White (B, *in_shape) on the operator's device: real but for what takes complex images."""
     count = operator.batch or ITEMS if batch is None else batch
-    kind = COMPLEX[dtype] if operator.complex_output else dtype
+    kind = COMPLEX[dtype] if operator.complex_input else dtype
     like = torch.empty(0, dtype=kind, device=operator.device)
     return Rng(seed, range(count), purpose="check").normal(operator.in_shape, like)
 
@@ -98,8 +98,8 @@ def frobenius(image_of: Measurement, probe: Measurement) -> float:
 
 
 def dot(a: Measurement, b: Measurement) -> Tensor:
-    """<a, b> per item, (B,), a conjugated."""
-    return (flat(a).conj() * flat(b)).sum(1)
+    """Re <a, b> per item, (B,): the product that real images see of complex measurements, and of which an adjoint is the adjoint."""
+    return (flat(a).conj() * flat(b)).real.sum(1)
 
 
 def close(found: Measurement, wanted: Measurement, allowed: float, what: str) -> None:

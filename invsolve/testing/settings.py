@@ -18,6 +18,7 @@ from invsolve.errors import InvsolveError
 from invsolve.measurement import Measurement, column, parts
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
 from invsolve.operator import Capability, Operator, Shape
+from invsolve.plugins import registry
 from invsolve.priors.base import Denoiser, DiffusionPrior, Prior, Regulariser
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.tv import TotalVariation
@@ -229,10 +230,22 @@ class Setting:
     label: str
 
 
+def noises() -> list[NoiseModel]:
+    """An example of every registered noise model, the core's first; one that cannot be loaded is left out."""
+    found: list[NoiseModel] = [GaussianNoise(0.1), NoNoise(), PoissonNoise(0.01)]
+    for entry in registry().of("noise"):
+        try:
+            found += [one for one in entry.load().examples() if type(one) not in NOISES]
+        except Exception:  # a stranger's broken noise model is his own check's affair
+            continue
+    return found
+
+
 def fitting_noise(solver: Solver) -> NoiseModel | None:
     """The first noise model the solver takes, None where it takes none."""
-    made: dict[type, NoiseModel] = {GaussianNoise: GaussianNoise(0.1), NoNoise: NoNoise(), PoissonNoise: PoissonNoise(0.01)}
-    return next((made[kind] for kind in NOISES if issubclass(kind, solver.requires.noise)), None)
+    from invsolve.solver import asked_noise
+
+    return next((noise for noise in noises() if not asked_noise(solver.requires, noise)), None)
 
 
 def fitting_priors() -> list[Prior]:

@@ -37,12 +37,12 @@ def generic_step(x: Tensor, x0_hat: Tensor, sigma: float, sigma_next: float, eta
     return x_next
 
 
-def initial(problem: Problem, rng: Rng, sigma: float, start: Step | None) -> tuple[int, Tensor]:
-    """(first index, state): the start's, or sigma z about the middle of the data range, 1/2."""
+def initial(problem: Problem, prior: Denoiser, rng: Rng, sigma: float, start: Step | None) -> tuple[int, Tensor]:
+    """(first index, state): the start's, or sigma z about the data's mean."""
     if start is not None:
         return start.index + 1, start.x
     image = problem.image
-    return 0, 0.5 + sigma * rng.normal_like(image)
+    return 0, prior.centre + sigma * rng.normal_like(image)
 
 
 def grid_gaps(prior: Denoiser, steps: int, grid: str, sigma_max: float | None) -> list[str]:

@@ -48,7 +48,7 @@ class DDIM(Sampler):
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the sample."""
         sigmas = self.sigmas(prior)
-        first, x = initial(problem, rng, sigmas[0], start)
+        first, x = initial(problem, prior, rng, sigmas[0], start)
         total = len(sigmas) - 1
         for index in range(first, total):
             x0_hat = estimate(prior, x, sigmas[index])

@@ -72,7 +72,7 @@ class DDRM(Sampler):
         svd = problem.operator.svd()
         measured = Measured.of(svd, problem, sigmas[-2])
         total = len(sigmas) - 1
-        first, state = self._first(measured, problem, svd, sigmas[0], rng, start)
+        first, state = self._first(measured, problem, prior, svd, sigmas[0], rng, start)
         x = svd.V(state)
         for index in range(first, total):
             sigma, following = sigmas[index], sigmas[index + 1]
@@ -81,16 +81,18 @@ class DDRM(Sampler):
             x = svd.V(state)
             yield Step(index, total, x, x0_hat, following, state={"spectrum": state})
 
-    def _first(self, measured: Measured, problem: Problem, svd: SVD, sigma: float, rng: Rng, start: Step | None) -> tuple[int, Tensor]:
+    def _first(
+        self, measured: Measured, problem: Problem, prior: Denoiser, svd: SVD, sigma: float, rng: Rng, start: Step | None
+    ) -> tuple[int, Tensor]:
         """First index and V^T x: a kept step's own, a user's x transformed, or a draw."""
         if start is None:
-            return 0, self._begin(measured, problem, svd, sigma, rng)
+            return 0, self._begin(measured, problem, prior, svd, sigma, rng)
         held = start.state.get("spectrum")
         return start.index + 1, svd.Vt(start.x) if held is None else held
 
-    def _begin(self, measured: Measured, problem: Problem, svd: SVD, sigma: float, rng: Rng) -> Tensor:
-        """V^T x_T: about the measurement where sigma_T tells more than it, else about 1/2."""
-        middle = svd.Vt(problem.image + 0.5)
+    def _begin(self, measured: Measured, problem: Problem, prior: Denoiser, svd: SVD, sigma: float, rng: Rng) -> Tensor:
+        """V^T x_T: about the measurement where sigma_T tells more than it, else about the data's mean."""
+        middle = svd.Vt(problem.image + prior.centre)
         informed = measured.seen & (measured.level < sigma)
         std = torch.where(informed, (sigma**2 - measured.level**2).clamp_min(0).sqrt(), sigma)
         state = torch.where(informed, measured.value, middle) + std * rng.normal_like(middle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,13 +12,14 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.measurement import flat, minus
-from invsolve.noise import GaussianNoise, NoNoise, PoissonNoise
+from invsolve.meter import network_time
+from invsolve.noise import PoissonNoise
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Counted, Requires
+from invsolve.solver import Requires
 from invsolve.solvers.diffusion.common import Sampler, estimate, generic_step, initial, inner_norm
 
 
@@ -47,9 +47,7 @@ class DPS(Sampler):
         division by |y|; noise where a mask measures nothing does not enter the norm (E9), since a Problem sets y to 0 there.
     """
 
-    requires: ClassVar[Requires] = Requires(
-        operator=frozenset({Capability.DIFFERENTIABLE}), noise=(GaussianNoise, NoNoise, PoissonNoise), gradient=True
-    )
+    requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}), noise=frozenset(), gradient=True)
     steps: int = 250
     scale: float = 1.0
     grid: str = "karras"
@@ -63,7 +61,7 @@ class DPS(Sampler):
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the answer."""
         sigmas = self.sigmas(prior)
-        first, x = initial(problem, rng, sigmas[0], start)
+        first, x = initial(problem, prior, rng, sigmas[0], start)
         total = len(sigmas) - 1
         weight = residual_weight(problem)
         for index in range(first, total):
@@ -81,10 +79,8 @@ class DPS(Sampler):
             x0_hat = estimate(prior, x, sigma)
             residual = flat(minus(problem.y, problem.operator(x0_hat)))
             norm = inner_norm(residual if weight is None else weight * residual)
-            began = time.perf_counter()
-            (gradient,) = torch.autograd.grad(norm.sum(), x)
-        if isinstance(prior, Counted):  # the backward pass is the network's time too
-            prior.seconds += time.perf_counter() - began
+            with network_time():  # the backward pass is the network's time too
+                (gradient,) = torch.autograd.grad(norm.sum(), x)
         return x0_hat.detach(), norm.detach(), gradient
 
 

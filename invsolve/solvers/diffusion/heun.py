@@ -55,7 +55,7 @@ class Heun(Sampler):
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the sample."""
         sigmas = self.sigmas(prior)
-        first, x = initial(problem, rng, sigmas[0], start)
+        first, x = initial(problem, prior, rng, sigmas[0], start)
         total = len(sigmas) - 1
         for index in range(first, total):
             sigma, following = sigmas[index], sigmas[index + 1]

@@ -78,7 +78,7 @@ class ScoreALD(Sampler):
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """One Step per level; the last one's x is the answer."""
         sigmas = self.sigmas(prior)[:-1]
-        first, x = initial(problem, rng, sigmas[0], start)
+        first, x = initial(problem, prior, rng, sigmas[0], start)
         total = len(sigmas)
         bound = norm(problem.operator, x, iterations=50).square().clamp_min(torch.finfo(x.dtype).tiny)
         for index in range(first, total):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.noise import GaussianNoise, PoissonNoise
+from invsolve.noise import Ability
 from invsolve.operator import Capability
 from invsolve.priors.base import Prior, Regulariser
 from invsolve.problem import Problem
@@ -45,7 +45,7 @@ class AdamTV(Solver):
     """
 
     requires: ClassVar[Requires] = Requires(
-        operator=frozenset({Capability.DIFFERENTIABLE}), prior=(Regulariser,), noise=(GaussianNoise, PoissonNoise)
+        operator=frozenset({Capability.DIFFERENTIABLE}), prior=(Regulariser,), noise=frozenset({Ability.NLL})
     )
     steps: int = 400
     lr: float = 0.02

@@ -1,0 +1,71 @@
+"""Priors of codes: the image is decoder(z), and the denoiser knows the z."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.errors import InputError
+from invsolve.operator import Operator
+from invsolve.priors.base import Denoiser, Prior
+from invsolve.problem import Problem
+
+
+class LatentPrior(Denoiser):
+    """x = D(z) with z drawn from a diffusion prior of its own: solvers see the problem y = H(D(z)) + n and its answer is decoded.
+
+    What a solver may use of H @ D is worked out as of any composition: a linear decoder keeps the adjoint, an isometry more; a
+    network is differentiable at best. Noise levels, `clip`, `s0` and `centre` are those of the codes.
+
+    Args:
+        denoiser: D(z, sigma) on codes (B, *decoder.in_shape).
+        decoder: an Operator from codes to images; `Operator.from_function(net, shape, linear=False)` makes one of a network.
+        encode: images to codes, for methods that go back and forth; None for none.
+
+    Raises:
+        InputError: no denoiser or no decoder, or a denoiser of other codes than the decoder takes.
+
+    References:
+        High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022), arXiv:2112.10752, section 3.
+    """
+
+    def __init__(self, denoiser: Denoiser, decoder: Operator, encode: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        for value, kind in ((denoiser, Denoiser), (decoder, Operator)):
+            if not isinstance(value, kind):
+                raise InputError(f"expected {kind.__name__}, given {type(value).__name__}; the order is LatentPrior(denoiser, decoder)")
+        if denoiser.in_shape not in (None, decoder.in_shape):
+            raise InputError(f"the denoiser takes codes of shape {denoiser.in_shape}, the decoder {decoder.in_shape}")
+        self.denoiser, self.decoder, self.encode = denoiser, decoder, encode
+        self.take_after(denoiser)
+        self.in_shape = decoder.in_shape
+
+    def space(self, problem: Problem) -> tuple[Problem, Callable[[Tensor], Tensor]]:
+        """(the problem of the code, the decoder)."""
+        shape = problem.operator.in_shape
+        if self.decoder.out_shape != shape:
+            raise InputError(f"the decoder gives images of shape {self.decoder.out_shape}, the operator takes {shape}")
+        return problem.through(self.decoder), self.decoder
+
+    def given(self, problem: Problem) -> Denoiser:
+        """The denoiser of the codes, given the problem."""
+        return self.denoiser.given(problem)
+
+    def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """The estimate of the code."""
+        return self.denoiser(x, sigma)
+
+    def sigmas(self, steps: int, grid: str = "karras", sigma_max: float | None = None) -> list[float]:
+        """The denoiser's own grid."""
+        return self.denoiser.sigmas(steps, grid, sigma_max)
+
+    @classmethod
+    def examples(cls) -> list[Prior]:
+        """Codes of half the pixels, decoded by a fixed matrix with orthogonal columns."""
+        from invsolve.priors.gaussian import GaussianPrior
+
+        pairs: Any = torch.eye(8, dtype=torch.float64).repeat_interleave(2, 0) / 2**0.5
+        return [cls(GaussianPrior(0.0, 0.7), Operator.from_matrix(pairs, (1, 2, 4), (1, 4, 4)))]
