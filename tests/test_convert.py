@@ -86,7 +86,7 @@ def vp_output(wide, kind, x_t, t):
     std, scale, level = column(sigma * scale), column(scale), sigma
     x0 = wide(x_t / scale, level)
     eps = (x_t - scale * x0) / std
-    return {"x0": x0, "eps": eps, "v": scale * eps - std * x0}[kind]
+    return {"x0": x0, "eps": eps, "v": scale * eps - std * x0, "score": -eps / std}[kind]
 
 
 def gaussian_eps(x, sigma):
@@ -95,10 +95,10 @@ def gaussian_eps(x, sigma):
 
 
 @pytest.mark.parametrize("bounds", RANGES[:2], ids=str)
-@pytest.mark.parametrize("kind", ["x0", "eps", "v"])
+@pytest.mark.parametrize("kind", ["x0", "eps", "v", "score"])
 def test_variance_preserving_networks(kind, bounds):
     """sigma -> t -> sigma by the same interpolation: t rounds by eps * 1000, log sigma by 2e-13 * 0.05, D by |x| <= 300 times that,
-    which is 3e-12; eps and v subtract values of size |x| / scale <= 3e4: 7e-12. Allowed: 1e-9."""
+    which is 3e-12; eps, v and score subtract values of size |x| / scale <= 3e4: 7e-12. Allowed: 1e-9."""
     inner = mixture()
     denoiser = as_denoiser(vp_net(inner, kind, bounds), kind, range=bounds, schedule=SCHEDULE, precision="float64")
     assert isinstance(denoiser, DiffusionPrior)
@@ -211,8 +211,7 @@ class WithSigma(torch.nn.Module):
     [
         (lambda: as_denoiser(lambda x, t: x, "noise"), "x0, eps, v, score.*noise"),
         (lambda: as_denoiser(lambda x, t: x, "v"), "needs its schedule"),
-        (lambda: as_denoiser(lambda x, t: x, "eps", schedule=VE()), "DiscreteVP.*VE"),
-        (lambda: as_denoiser(lambda x, t: x, "score", schedule=SCHEDULE), "-eps / std"),
+        (lambda: as_denoiser(lambda x, t: x, "v", schedule=VE()), "DiscreteVP.*given VE"),
         (lambda: rescale(GaussianPrior(), (1.0, -1.0)), r"low < high; given \(1\.0, -1\.0\)"),
         (lambda: NetworkDenoiser(lambda x, s: x, precision="float8"), "precision.*float8"),
     ],

@@ -11,9 +11,10 @@ from invsolve.noise import GaussianNoise
 from invsolve.priors.base import DiffusionPrior
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.problem import Problem
-from invsolve.schedule import EDM, GRIDS, VE, VP, Cosine, DiscreteVP, karras, sigma_grid, vp_indices
+from invsolve.schedule import EDM, GRIDS, VE, VP, Cosine, DiscreteVP, Flow, Schedule, karras, sigma_grid, vp_indices
 from invsolve.solvers import DDIM, DDRM, DPS, DiffPIR, Heun, ScoreALD
 from invsolve.testing.settings import SHAPE, Kept, truth
+from invsolve.unit import Unit
 
 # t: sigma_t, a_t of the linear schedule (beta 1e-4 .. 0.02, T = 1000) as published, each to half a unit of its last digit
 LINEAR = {
@@ -151,6 +152,121 @@ def test_index_inverts_sigma_and_interpolates_in_log_sigma():
     assert ends.tolist() == [0, 999]
 
 
+CONTINUOUS = [VE(), EDM(), VP(), VP(0.0, 20.0), Cosine(), Flow(), Flow(t_min=0.01, shift=3.0)]
+
+
+@pytest.mark.parametrize("schedule", CONTINUOUS, ids=str)
+class TestInverse:
+    """sigma -> t, in closed form and by bisection."""
+
+    def test_times_come_back(self, schedule):
+        """Rounding of sigma, 2^-53 a few times, divided by d log sigma / d log t: at least 0.03 (EDM and VE next to t = 0)."""
+        t = torch.linspace(*schedule.times, 301, dtype=torch.float64)
+        assert torch.allclose(schedule.time(schedule.sigma(t)), t, rtol=1e-12, atol=1e-15)
+
+    def test_levels_come_back(self, schedule):
+        """Rounding of t times d log sigma / d log t: at most 1 / (1 - t) = 1000 (Cosine and Flow), 1e-13."""
+        table = schedule.levels()
+        sigma = torch.logspace(math.log10(table[0]), math.log10(table[-1]), 301, dtype=torch.float64)[1:-1]
+        assert torch.allclose(schedule.sigma(schedule.time(sigma)), sigma, rtol=1e-12, atol=0)
+
+    def test_bisection_says_what_the_closed_form_says(self, schedule):
+        table = schedule.levels()
+        sigma = torch.tensor([[table[0], table[5], table[300]], [table[700], table[-2], table[-1]]], dtype=torch.float64)
+        assert torch.allclose(Schedule.time(schedule, sigma), schedule.time(sigma), rtol=1e-12, atol=1e-15)
+
+    def test_beyond_the_ends_is_at_the_ends(self, schedule):
+        ends = torch.tensor(sorted(schedule.times, key=lambda t: float(schedule.sigma(torch.tensor(t, dtype=torch.float64)))))
+        for beyond in ([0.0, 1e9], [1e-12, 1e5]):
+            sigma = torch.tensor(beyond, dtype=torch.float64)
+            assert torch.allclose(schedule.time(sigma), ends.double(), rtol=1e-7)
+            assert torch.allclose(Schedule.time(schedule, sigma), ends.double(), rtol=1e-7)
+
+    def test_it_keeps_type_and_shape(self, schedule):
+        for dtype in (torch.float32, torch.float64):
+            sigma = torch.tensor([[0.1, 1.0, 10.0]], dtype=dtype)
+            for found in (schedule.time(sigma), Schedule.time(schedule, sigma), schedule.scale(sigma)):
+                assert found.dtype == dtype
+                assert found.shape == sigma.shape
+            assert torch.allclose(schedule.time(sigma).double(), schedule.time(sigma.double()), rtol=1e-5)
+
+    def test_the_scale_of_a_level(self, schedule):
+        t = torch.linspace(*schedule.times, 50, dtype=torch.float64)
+        scale, std = schedule(t)
+        assert torch.allclose(schedule.scale(std / scale), scale, rtol=1e-12, atol=0)
+
+    def test_levels_rise(self, schedule):
+        levels = schedule.levels(20)
+        assert len(levels) == 20
+        assert levels[0] > 0
+        assert all(low < high for low, high in pairwise(levels))
+        assert all(type(level) is float for level in levels)
+
+
+def test_times_worked_out_by_hand():
+    def time(schedule, sigma):
+        return float(schedule.time(torch.tensor(sigma, dtype=torch.float64)))
+
+    assert time(Flow(), 3.0) == pytest.approx(0.25, rel=1e-14)
+    assert time(VE(0.01, 100.0), 1.0) == pytest.approx(0.5, rel=1e-14)
+    assert time(EDM(0.002, 80.0), karras(5, 0.002, 80.0)[3]) == pytest.approx(0.25, rel=1e-12)
+    assert time(VP(), math.sqrt(math.expm1(0.1 * 0.5 + 19.9 * 0.5**2 / 2))) == pytest.approx(0.5, rel=1e-14)  # -log a = integral of beta
+    assert time(VP(2.0, 2.0), math.sqrt(math.expm1(2 * 0.3))) == pytest.approx(0.3, rel=1e-14)
+    start = math.cos(0.008 / 1.008 * math.pi / 2)
+    a = (math.cos(math.pi / 4) / start) ** 2  # (t + 0.008) / 1.008 = 1/2
+    assert time(Cosine(), math.sqrt((1 - a) / a)) == pytest.approx(0.496, rel=1e-12)
+
+
+def test_a_flow_is_a_straight_line():
+    t = torch.tensor([0.2, 0.75], dtype=torch.float64)
+    scale, std = Flow()(t)
+    assert torch.equal(scale, t)
+    assert torch.equal(std, 1 - t)
+    assert Flow(t_min=0.05).sigma(torch.zeros(1, dtype=torch.float64)).item() == pytest.approx(19.0, rel=1e-12)
+
+
+def test_cosine_keeps_its_digits_near_the_image():
+    """sigma^2 = cos^2 B / cos^2 A - 1 in rational steps: A - B = d small, against 50 digits' worth of series.
+
+    sigma^2 cos^2 A = sin(d) sin(2 B + d); 1 - scale^2 in floats would lose twelve of sixteen digits at d = 1e-6.
+    """
+    from fractions import Fraction
+
+    def sine(x):
+        x, total, term = Fraction(x), Fraction(0), Fraction(x)
+        for k in range(1, 12):
+            total, term = total + term, -term * Fraction(x) ** 2 / ((2 * k) * (2 * k + 1))
+        return total
+
+    t = 1e-6
+    start, turned = 0.008 / 1.008 * math.pi / 2, t / 1.008 * math.pi / 2
+    wanted = math.sqrt(sine(turned) * sine(2 * Fraction(start) + Fraction(turned)) / (1 - sine(Fraction(start) + Fraction(turned)) ** 2))
+    assert float(Cosine().sigma(torch.tensor(t, dtype=torch.float64))) == pytest.approx(wanted, rel=1e-13)
+
+
+def test_index_is_the_older_name_of_time():
+    sigma = torch.tensor([0.02, 0.5, 3.0], dtype=torch.float64)
+    assert torch.equal(DiscreteVP().index(sigma), DiscreteVP().time(sigma))
+    assert DiscreteVP().levels(7) == list(DiscreteVP().sigmas)
+    assert DiscreteVP(10).times == (0, 9)
+
+
+def test_the_grids_of_another_schedule_and_unit():
+    assert sigma_grid("vp-respaced", 3, low=1, high=2, schedule=VE(0.01, 100.0), unit=Unit(0.0, 1.0)) == pytest.approx(
+        [100.0, 0.01 * 1e4 ** (500 / 999), 0.01, 0.0], rel=1e-12
+    )
+    assert sigma_grid("vp-sqrt", 20, low=1, high=2, unit=Unit(0.0, 255.0))[0] == DiscreteVP().sigmas[999] / 255
+
+
+def test_a_unit():
+    unit, x = Unit(-1.0, 3.0), torch.tensor([0.0, 0.25, 1.0])
+    assert (unit.width, unit.middle) == (4.0, 1.0)
+    assert unit.to(x).tolist() == [-1.0, 0.0, 3.0]
+    assert torch.equal(unit.back(unit.to(x)), x)
+    assert (unit.to(0.5), unit.back(1.0), unit.sigma(0.5), unit.unsigma(2.0)) == (1.0, 0.5, 2.0, 0.5)
+    assert Unit() == Unit(-1, 1)
+
+
 class TestDiffusionPrior:
     prior = DiffusionPrior(GaussianPrior(0.5, 0.25), DiscreteVP())
 
@@ -164,6 +280,14 @@ class TestDiffusionPrior:
         assert levels[-1] == 0
         assert set(levels[:-1]) <= own
         assert all(a > b for a, b in pairwise(levels))
+
+    def test_its_unit_is_a_value_or_the_older_number(self):
+        inner = GaussianPrior(0.5, 0.25)
+        assert self.prior.unit == DiffusionPrior(inner, DiscreteVP(), unit=0.5).unit == Unit(-1.0, 1.0)
+        assert DiffusionPrior(inner, DiscreteVP(), unit=1).unit == Unit(0.0, 1.0)
+        bytes_ = DiffusionPrior(inner, DiscreteVP(), unit=Unit(0.0, 255.0))
+        assert bytes_.sigma_range[1] == DiscreteVP().sigmas[999] / 255
+        assert DiffusionPrior(inner, DiscreteVP(), unit=1 / 255).sigma_range == bytes_.sigma_range
 
     def test_vp_rules_pick_its_indices(self):
         assert self.prior.sigmas(20, "vp-sqrt")[:-1] == [DiscreteVP().sigmas[index] / 2 for index in DIFFPIR_20]
