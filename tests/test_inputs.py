@@ -320,7 +320,7 @@ class TestGaps:
         assert lines[0] == "DiffPIR cannot solve this problem:"
         assert "lacks 'prox' (it has: adjoint, differentiable, linear)" in lines[1]
         assert "TotalVariation is not a Denoiser" in lines[2]
-        assert "PoissonNoise is not one of: GaussianNoise, NoNoise" in lines[3]
+        assert "PoissonNoise lacks 'sigma' (it has: nll, variance)" in lines[3]
         assert lines[4] == "Installed solvers that can: adam-tv"
         assert "IterativeProx(H, tol=1e-4)" in lines[5]
 

@@ -6,8 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from invsolve import Capability, GaussianNoise, InputError, Problem, Requires, Rng, Solver, Step
-from invsolve.linalg import norm
+from invsolve import Ability, Capability, InputError, Problem, Requires, Rng, Solver, Step
 from invsolve.measurement import minus
 from invsolve.priors import Regulariser
 
@@ -30,7 +29,7 @@ class ProximalGradient(Solver):
     """
 
     requires: ClassVar[Requires] = Requires(
-        operator=frozenset({Capability.ADJOINT}), prior=(Regulariser,), noise=(GaussianNoise,), prox=True
+        operator=frozenset({Capability.ADJOINT}), prior=(Regulariser,), noise=frozenset({Ability.SIGMA, Ability.NLL}), prox=True
     )
     steps: int = 50
     step: float = 1.0
@@ -45,8 +44,8 @@ class ProximalGradient(Solver):
     def iterate(self, problem: Problem, prior: Regulariser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """x is the answer; stats: the objective at x per item."""
         operator, y = problem.operator, problem.y
-        t = self.step / norm(operator, problem.image).clamp_min(1e-12) ** 2  # (B,): every item has its own
-        x = operator.adjoint(y) if start is None else start.x
+        t = self.step / problem.gain**2  # (B,): every item has its own; the same image whatever the unit of y
+        x = t.reshape(-1, 1, 1, 1) * operator.adjoint(y) if start is None else start.x
         for index in range(0 if start is None else start.index + 1, self.steps):
             gradient = operator.adjoint(minus(operator(x), y))
             x = prior.prox(x - t.reshape(-1, 1, 1, 1) * gradient, t * problem.sigma**2 * prior.weight)
