@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from invsolve.algebra import Stack
+    from invsolve.complex_data import AsComplex
     from invsolve.errors import CapabilityError, CompatibilityError, InputError, InvsolveError
     from invsolve.estimate import estimate_noise
     from invsolve.hookspecs import hookimpl
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Ability": "noise",
+    "AsComplex": "complex_data",
     "Capability": "operator",
     "CapabilityError": "errors",
     "CompatibilityError": "errors",
@@ -57,6 +59,7 @@ _HOME = {
 __all__ = [
     "SVD",
     "Ability",
+    "AsComplex",
     "Capability",
     "CapabilityError",
     "CompatibilityError",

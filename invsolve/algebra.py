@@ -12,6 +12,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
+from invsolve.complex_data import continued, continued_adjoint, taken
 from invsolve.errors import InputError
 from invsolve.measurement import Measurement, mapped, parts
 from invsolve.operator import Capability, Operator
@@ -30,6 +31,17 @@ def common_batch(*operators: Operator) -> int | None:
     if len(sizes) > 1:
         raise InputError(f"operators for batches of {sorted(sizes)} items cannot be joined")
     return next(iter(sizes), None)
+
+
+def one_input(*operators: Operator) -> bool:
+    """Whether all of them take complex images, or none.
+
+    Raises:
+        InputError: some do.
+    """
+    if len({operator.complex_input for operator in operators}) > 1:
+        raise InputError(f"{', '.join(operator.label for operator in operators)}: some take complex images, some real ones")
+    return operators[0].complex_input
 
 
 class Combined(Operator):
@@ -57,6 +69,11 @@ class Combined(Operator):
         """What every part keeps."""
         return frozenset.intersection(KEPT, *(part.capabilities for part in self.parts))
 
+    @property
+    def complex_outputs(self) -> tuple[bool, ...]:
+        """Complex where a part's is."""
+        return tuple(any(kinds) for kinds in zip(*(part.complex_outputs for part in self.parts), strict=True))
+
     def select(self, items: range) -> Operator:
         """The same combination of the parts' items."""
         chosen = [part if part.batch is None else part.select(items) for part in self.parts]
@@ -67,10 +84,10 @@ class Combined(Operator):
 
 
 class Composed(Combined):
-    """H @ G: x -> H(G(x)), read right to left.
+    """H @ G: x -> H(G(x)), read right to left; an H of real images after a complex G is continued, see `invsolve.complex_data`.
 
     Raises:
-        InputError: G's output is not H's input.
+        InputError: G's output is not H's input, or complex where H is neither linear nor made for complex images.
     """
 
     def __init__(self, outer: Operator, inner: Operator) -> None:
@@ -81,8 +98,22 @@ class Composed(Combined):
             )
         self.in_shape = inner.in_shape
         self.out_shape = outer.out_shape
-        self.complex_output = outer.complex_output
+        self.crossed = inner.complex_output and not outer.complex_input
+        if self.crossed and not outer.has(Capability.LINEAR):
+            raise InputError(
+                f"{inner.label} gives complex numbers, {outer.label} takes real images and is not linear; with "
+                f"AsComplex({(2 * outer.in_shape[0], *outer.in_shape[1:])}).T between them it gets (real parts, imaginary parts)"
+            )
+        if outer.complex_input and not inner.complex_output:
+            raise InputError(f"{outer.label} takes complex numbers, {inner.label} gives real ones; AsComplex stands between them")
+        self.complex_input, self.complex_output = inner.complex_input, self.crossed or outer.complex_output
         self.output_range = outer.output_range if inner.output_range == (0.0, 1.0) else None
+
+    @property
+    def complex_outputs(self) -> tuple[bool, ...]:
+        """The outer operator's, all where it is continued to complex images."""
+        own = self.parts[0].complex_outputs
+        return (True,) * len(own) if self.crossed else own
 
     @property
     def supports(self) -> tuple[Tensor | None, ...]:
@@ -92,13 +123,15 @@ class Composed(Combined):
     def forward(self, x: Tensor) -> Measurement:
         """H(G(x))."""
         outer, inner = self.parts
-        return outer(inner(x))
+        made = inner(x)
+        assert isinstance(made, Tensor)
+        return continued(outer, made) if self.crossed else outer(made)
 
     def adjoint(self, y: Measurement) -> Tensor:
         """G^T H^T y."""
         self.need(Capability.ADJOINT)
         outer, inner = self.parts
-        return inner.adjoint(outer.adjoint(y))
+        return inner.adjoint(continued_adjoint(outer, y) if self.crossed else outer.adjoint(y))
 
 
 class Sum(Combined):
@@ -115,7 +148,7 @@ class Sum(Combined):
                 f"cannot add {first.label} {first.in_shape} -> {first.out_shape} and {second.label} {second.in_shape} -> {second.out_shape}"
             )
         self.in_shape, self.out_shape = first.in_shape, first.out_shape
-        self.complex_output = first.complex_output or second.complex_output
+        self.complex_input, self.complex_output = one_input(first, second), any(self.complex_outputs)
 
     def forward(self, x: Tensor) -> Measurement:
         """H(x) + G(x)."""
@@ -126,7 +159,7 @@ class Sum(Combined):
         """H^T y + G^T y."""
         self.need(Capability.ADJOINT)
         first, second = self.parts
-        return first.adjoint(y) + second.adjoint(y)
+        return first.adjoint(taken(first, y)) + second.adjoint(taken(second, y))
 
 
 class Scaled(Combined):
@@ -145,7 +178,7 @@ class Scaled(Combined):
             raise InputError(f"the factor must be finite and not 0; given {factor}")
         self.factor = float(factor)
         self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
-        self.complex_output = operator.complex_output
+        self.complex_input, self.complex_output = operator.complex_input, operator.complex_output
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -207,6 +240,12 @@ class AdjointView(Combined):
         if operator.stacked:
             raise InputError("the adjoint of a Stack takes a tuple and is no Operator; call stack.adjoint(y)")
         self.in_shape, self.out_shape = operator.out_shape, operator.in_shape  # pyright: ignore[reportAttributeAccessIssue]
+        self.complex_input, self.complex_output = operator.complex_output, operator.complex_input
+
+    @property
+    def complex_outputs(self) -> tuple[bool, ...]:
+        """Whether the operator's images are complex."""
+        return (self.complex_output,)
 
     def forward(self, x: Tensor) -> Tensor:
         """H^T x."""
@@ -238,9 +277,14 @@ class Stack(Combined):
             raise InputError("a Stack of Stacks is not supported; stack the parts themselves")
         self.in_shape = next(iter(shapes))
         self.out_shape = tuple(operator.out_shape for operator in operators)  # pyright: ignore[reportAttributeAccessIssue]
-        self.complex_output = any(operator.complex_output for operator in operators)
+        self.complex_input, self.complex_output = one_input(*operators), any(operator.complex_output for operator in operators)
         ranges = {operator.output_range for operator in operators}
         self.output_range = next(iter(ranges)) if len(ranges) == 1 else None
+
+    @property
+    def complex_outputs(self) -> tuple[bool, ...]:
+        """The parts' own."""
+        return tuple(part.complex_output for part in self.parts)
 
     @property
     def supports(self) -> tuple[Tensor | None, ...]:

@@ -29,6 +29,7 @@ def invsolve_register(registry: Any) -> None:
     add("prior", "gaussian-mixture", "invsolve.priors.gaussian:GaussianMixturePrior", summary="mixture of Gaussians in closed form")
     add("operator", "matrix", "invsolve.matrix:MatrixOperator", summary="y = A x with a dense matrix, also one per image")
     add("operator", "sparse-matrix", "invsolve.matrix:SparseMatrixOperator", summary="y = A x with a sparse matrix")
+    add("operator", "as-complex", "invsolve.complex_data:AsComplex", summary="2 C real channels, real parts first, as C complex ones")
     add("noise", "gaussian", "invsolve.noise:GaussianNoise", summary="y = Hx + sigma n")
     add("noise", "poisson", "invsolve.noise:PoissonNoise", summary="y = gain Poisson(Hx / gain)")
     add("noise", "none", "invsolve.noise:NoNoise", summary="y = Hx")

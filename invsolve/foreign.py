@@ -183,12 +183,17 @@ class FunctionOperator(Operator):
         """The one that was given."""
         self.need(Capability.PINV)
         assert self.own_pinv is not None
-        return real_part(self.own_pinv(mapped(torch.clone, y)))
+        assert isinstance(y, Tensor)
+        if not len(y):
+            return y.new_zeros((0, *self.in_shape), dtype=y.real.dtype)
+        return real_part(self.own_pinv(y.clone()))
 
     def prox(self, z: Tensor, y: Measurement, tau: float | Tensor) -> Tensor:
         """The one that was given."""
         self.need(Capability.PROX)
         assert self.own_prox is not None
+        if not len(z):
+            return z.clone()
         return real_part(self.own_prox(z.clone(), mapped(torch.clone, y), tau.clone() if isinstance(tau, Tensor) else tau))
 
     def extra_repr(self) -> str:

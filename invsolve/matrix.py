@@ -222,18 +222,22 @@ class SparseMatrixOperator(Operator):
 def matrix_operator(matrix: Any, in_shape: Sequence[int], out_shape: Sequence[int] | None = None) -> Operator:
     """The operator of a matrix: sparse stays sparse, A + iB is [A; B] with a complex y put together."""
     kind = SparseMatrixOperator if is_sparse(matrix) else MatrixOperator
-    if not has_complex(matrix):
+    size = tuple(getattr(matrix, "shape", None) or np.shape(matrix)) if has_complex(matrix) else ()
+    if len(size) not in (2, 3):
         return kind(matrix, in_shape, out_shape)
-    shape = checked_shape(matrix.shape[-2:-1] if out_shape is None else out_shape, "out_shape")
+    _, shape = fitted_shapes(size[-2:], in_shape, out_shape)
     doubled = (2 * shape[0], *shape[1:])
     return AsComplex(doubled) @ kind(both_parts(matrix), in_shape, doubled)
 
 
 def has_complex(matrix: Any) -> bool:
-    """Whether it holds complex numbers."""
+    """Whether it holds complex numbers; False for what is no matrix, which the constructors refuse."""
     if isinstance(matrix, Tensor):
         return matrix.is_complex()
-    return bool(np.iscomplexobj(matrix)) if not is_sparse(matrix) else np.dtype(matrix.dtype).kind == "c"
+    try:
+        return np.iscomplexobj(matrix)
+    except (TypeError, ValueError):
+        return False
 
 
 def both_parts(matrix: Any) -> Any:
@@ -243,8 +247,9 @@ def both_parts(matrix: Any) -> Any:
         return torch.cat([dense.real, dense.imag], dim=-2)
     if isinstance(matrix, Tensor):
         entries = matrix.detach().to_sparse_coo().coalesce()
-        halves = [torch.sparse_coo_tensor(entries.indices(), values, entries.shape) for values in (entries.values().real, entries.values().imag)]
-        return torch.cat(halves)
+        values = entries.values()
+        halves = (values.real, values.imag)
+        return torch.cat([torch.sparse_coo_tensor(entries.indices(), half, entries.shape, check_invariants=True) for half in halves])
     from scipy.sparse import vstack
 
     return vstack([matrix.real, matrix.imag])

@@ -56,6 +56,7 @@ class Operator(nn.Module, metaclass=Remembering):
         output_range: the interval H maps [0, 1] images to where the output is image-like, else None: used to refuse data
             in another unit.
         complex_output: whether y is complex.
+        complex_input: whether its images are: of what stands after another in a chain only, see `invsolve.complex_data`.
         channelwise: whether H does the same to every channel and mixes none (blurs, masks shared by the channels), and its spectrum,
             where it has one, is led by the channels.
         pointwise: whether H does the same at every pixel and mixes none (changes of colour), its spectrum laid out as the image.
@@ -69,6 +70,7 @@ class Operator(nn.Module, metaclass=Remembering):
     batch: int | None = None
     output_range: tuple[float, float] | None = None
     complex_output: bool = False
+    complex_input: bool = False
     channelwise: bool = False
     pointwise: bool = False
     surrogate: str | None = None
@@ -96,7 +98,7 @@ class Operator(nn.Module, metaclass=Remembering):
 
     @guarded
     def adjoint(self, y: Measurement) -> Tensor:
-        """H^T y, (B, *out_shape) -> (B, *in_shape); exact for a linear operator, by vector-Jacobian product unless overridden.
+        """H^T y, (B, *out_shape) -> (B, *in_shape), real; exact for a linear operator, by vector-Jacobian product unless overridden.
 
         Raises:
             CapabilityError: the operator is not linear.
@@ -105,12 +107,13 @@ class Operator(nn.Module, metaclass=Remembering):
         if self._overrides("svd") and isinstance(y, Tensor):
             return self.svd().adjoint(y)
         first = parts(y)[0]
-        dtype = first.dtype if self.complex_output == first.is_complex() else first.real.dtype
+        dtype = torch.promote_types(first.dtype, torch.complex32) if self.complex_input else first.real.dtype
         again = torch.is_grad_enabled() and first.requires_grad
         with torch.inference_mode(False), torch.enable_grad():  # under inference mode there would be no graph to go back through
             y = mapped(torch.clone, y) if first.is_inference() else y
             x = torch.zeros(first.shape[0], *self.in_shape, dtype=dtype, device=first.device, requires_grad=True)
-            (gradient,) = torch.autograd.grad(parts(self(x)), x, parts(y), create_graph=again)
+            made = self(x)
+            (gradient,) = torch.autograd.grad(parts(made), x, parts(mapped(Tensor.to, y, made)), create_graph=again)
         return gradient
 
     @guarded
@@ -124,11 +127,7 @@ class Operator(nn.Module, metaclass=Remembering):
         return self.svd().pinv(parts(y)[0])
 
     def svd(self) -> SVD:
-        """H = U diag(s) V^T; see `invsolve.svd` for the contract.
-
-        Raises:
-            CapabilityError: no closed form.
-        """
+        """H = U diag(s) V^T; see `invsolve.svd` for the contract. CapabilityError where there is no closed form."""
         raise self._lacks(Capability.SVD)
 
     @guarded
@@ -221,6 +220,11 @@ class Operator(nn.Module, metaclass=Remembering):
         return self.out_shape if self.stacked else (self.out_shape,)  # pyright: ignore[reportReturnType]
 
     @property
+    def complex_outputs(self) -> tuple[bool, ...]:
+        """Whether y is complex, part by part."""
+        return (self.complex_output,) * len(self.out_shapes)
+
+    @property
     def supports(self) -> tuple[Tensor | None, ...]:
         """Per part of y: 1 where an entry is measured at all and 0 where a mask holds nothing; None where all are."""
         mask = getattr(self, "mask", None) if Capability.MASK in self.traits else None
@@ -286,11 +290,7 @@ class Operator(nn.Module, metaclass=Remembering):
         return (self[item] for item in range(self.batch))
 
     def select(self, items: range) -> Operator:
-        """The batched operator restricted to some items.
-
-        Raises:
-            CapabilityError: a batched operator class that does not say how.
-        """
+        """The batched operator restricted to some items; CapabilityError by a class that does not say how."""
         raise CapabilityError(f"{self.label} has parameters for {self.batch} items but no select(); write it to slice its buffers")
 
     def __matmul__(self, other: Operator) -> Operator:

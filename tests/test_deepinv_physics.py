@@ -266,13 +266,24 @@ def test_complex_images_as_pairs(operators):
     torch.testing.assert_close(once, CASES["RandomPhaseRetrieval"].make().A(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Complex modules")
 def test_pairs_are_checked():
     with pytest.raises(InputError, match='"measurement"'):
         DeepinvOperator(P.Denoising(), SHAPE, "both")
     with pytest.raises(InputError, match="real parts first"):
         DeepinvOperator(P.Denoising(), SHAPE, "image")
-    with pytest.raises(InputError, match='pairs="measurement"'):  # takes no complex images
-        DeepinvOperator(P.Physics(A=lambda x: torch.complex(x, x)), SHAPE)
+    with pytest.raises(InputError, match=r'pairs="image" and in_shape=\(2, 4, 5\)'):  # takes no real images
+        DeepinvOperator(CASES["CompressedSensing complex"].make(), (1, 4, 5))
+
+
+def test_complex_data_of_real_images():
+    """y = (1 + 2i) x: the adjoint is Re (1 - 2i) y, a real image, with deepinv's own adjoint or without."""
+    y = torch.complex(rand(2, *SHAPE), rand(2, *SHAPE, seed=1))
+    own = P.LinearPhysics(A=lambda x, **_: torch.complex(x, 2 * x), A_adjoint=lambda y, **_: (1 - 2j) * y)
+    for physics in (own, P.Physics(A=lambda x: torch.complex(x, 2 * x))):
+        operator = DeepinvOperator(physics, SHAPE)
+        assert operator.complex_output
+        torch.testing.assert_close(operator.adjoint(y), y.real + 2 * y.imag)
 
 
 class Careless(torch.autograd.Function):

@@ -43,9 +43,9 @@ class DeepinvOperator(Operator):
     Args:
         physics: any deepinv Physics of one image tensor; not Haze, which takes a list.
         in_shape: (C, H, W) of the images, or whatever the physics takes: (C, D, H, W), (C, T, H, W).
-        pairs: how complex data are taken. None: as deepinv has them (`complex_output` where y is complex). "image": images are complex
-            in deepinv, and here real pairs (2 C, H, W), the C real parts first; a complex y becomes (2, ...). "measurement": images are
-            real, a complex y becomes (2, ...). With pairs every solver for real data applies.
+        pairs: how complex data are taken. None: images are real, a complex y stays complex (`complex_output`). "image": images are
+            complex in deepinv, and here real pairs (2 C, H, W), the C real parts first; a complex y becomes (2, ...). "measurement":
+            images are real, a complex y becomes (2, ...).
 
     Raises:
         InputError: the physics does not take such images, is random, couples the items of a batch, or gives no tensors.

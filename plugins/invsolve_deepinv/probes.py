@@ -126,7 +126,17 @@ def settled(physics: Any, in_shape: tuple[int, ...]) -> tuple[Any, int | None]:
         raise
     except Exception as error:
         failure = error
-    raise InputError(f"{name} does not take images of shape (B, {', '.join(map(str, in_shape))}): {failure!r}") from failure
+    hint = ""
+    if takes_complex(physics, draw(2)):
+        doubled = (2 * in_shape[0], *in_shape[1:])
+        hint = f'; it takes complex ones: pass pairs="image" and in_shape={doubled}, the real parts first'
+    raise InputError(f"{name} does not take images of shape (B, {', '.join(map(str, in_shape))}): {failure!r}{hint}") from failure
+
+
+@attempt
+def takes_complex(physics: Any, x: Tensor) -> bool:
+    """Whether it works on a complex image."""
+    return len(parts(ours(physics.A(x + 0j)))) > 0
 
 
 @attempt
@@ -147,9 +157,6 @@ class Probe:
         physics: in float64, as `settled` gives it.
         in_shape: of one image.
         batch: for how many items it holds parameters.
-
-    Raises:
-        InputError: y is complex, but images must be real.
     """
 
     def __init__(self, physics: Any, in_shape: tuple[int, ...], batch: int | None = None) -> None:
@@ -158,13 +165,6 @@ class Probe:
         self.x = torch.rand(batch or 2, *in_shape, generator=self.draws, dtype=torch.float64)
         self.y: Measurement = self.A(self.x)
         self.complex_output = any(part.is_complex() for part in parts(self.y))
-        if self.complex_output:  # such an operator maps complex images
-            self.x = torch.complex(self.x, torch.rand(self.x.shape, generator=self.draws, dtype=torch.float64))
-            try:
-                self.y = self.A(self.x)
-            except Exception as error:
-                message = 'gives complex data of real images only; pass pairs="measurement" to have them as real pairs'
-                raise InputError(f"{called(physics)} {message}") from error
         shapes = tuple(tuple(part.shape[1:]) for part in parts(self.y))
         self.out_shape: Any = shapes if isinstance(self.y, tuple) else shapes[0]
         other = self.like(self.x)
@@ -190,9 +190,9 @@ class Probe:
 
     @attempt
     def adjoint(self) -> bool:
-        """<A x, y> = <x, A^T y> per item, and A^T gives images."""
+        """<A x, y> = <x, A^T y> per item, and A^T gives images: of complex ones the real part, since x is real."""
         (x, image), y = self.second, self.like(self.y)
-        back = self.physics.A_adjoint(theirs(mapped(torch.clone, y)))
+        back = self.physics.A_adjoint(theirs(mapped(torch.clone, y))).real
         if back.shape != x.shape or back.dtype != x.dtype:
             return False
         return not far(inner(image, y), inner(x, back), float((length(x) * length(back)).max()))
