@@ -12,7 +12,7 @@ from torch import nn
 from invsolve.errors import DivergedError, InputError
 from invsolve.training.data import Crops, read_images
 from invsolve.training.loop import Recipe, Training, psnr_at
-from invsolve.training.objectives import Balance, LogSigma, UniformSigma, denoising_losses
+from invsolve.training.objectives import Balance, LogSigma, UniformSigma, damping, denoising_losses
 
 RECIPE = Recipe(UniformSigma(0.05, 0.2), s0=0.25, hours=0, batch=2, lr=1e-2, warmup=2, bf16=False, steps=8)
 
@@ -248,3 +248,18 @@ def test_a_balanced_run_resumes_to_the_bit_and_is_another_run(tmp_path, crops):
     plain = training(tmp_path / "plain", crops)
     plain.run(quiet)
     assert not all(torch.equal(a, b) for a, b in zip(weights(plain), weights(whole), strict=True))
+
+
+def test_damped_levels_count_by_their_weight(tmp_path, crops):
+    """The gradient of a damped run is that of the same losses with the weights written out: with weight 0 nothing above is learnt."""
+    sigma = torch.tensor([0.1, 0.4, 0.41, 5.0])
+    assert damping(sigma, 0.4, 0.2).tolist() == pytest.approx([1.0, 1.0, 0.2, 0.2])
+    still = training(tmp_path / "still", crops, replace(RECIPE, damp=(1e-9, 0.0)))
+    before = [value.detach().clone() for value in still.network.parameters()]
+    still.run(quiet)
+    assert all(torch.equal(old, new) for old, new in zip(before, still.network.parameters(), strict=True))
+    moved = training(tmp_path / "moved", crops, replace(RECIPE, damp=(1.0, 0.0)))  # no level of this recipe lies above 1
+    moved.run(quiet)
+    plain = training(tmp_path / "plain", crops)
+    plain.run(quiet)
+    assert all(torch.equal(one, other) for one, other in zip(weights(moved), weights(plain), strict=True))

@@ -116,12 +116,20 @@ class Uniform(Table):
     high: Level
 
 
+class Damp(Table):
+    """Noise levels above `above` count by `weight`: see `objectives.damping`."""
+
+    above: Level
+    weight: Annotated[float, Field(ge=0, le=1)]
+
+
 class Objective(Table):
     """Where the error is measured, and at which noise levels."""
 
     target: Literal["x0", "eps", "v"] = "v"
     s0: Annotated[float, Field(ge=1e-4, le=1e4)] = 0.25
     balance: bool = False
+    damp: Damp | None = None
     sigmas: Annotated[LogNormal | Uniform, Field(discriminator="kind")]
 
     @model_validator(mode="after")
@@ -212,6 +220,7 @@ class TrainConfig(Table):
             hours=self.run.hours or 0.0,
             target=self.objective.target,
             balance=self.objective.balance,
+            damp=None if self.objective.damp is None else (self.objective.damp.above, self.objective.damp.weight),
             save_seconds=60 * self.run.save_minutes,
             picture_seconds=60 * self.run.picture_minutes,
             levels=tuple(self.validation.levels) if self.validation else (),
@@ -237,6 +246,7 @@ def _table_at(names: list[str]) -> type[BaseModel]:
         "source": Source,
         "validation": Validation,
         "objective": Objective,
+        "damp": Damp,
         "run": Run,
         "card": Words,
         "log-normal": LogNormal,

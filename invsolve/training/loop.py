@@ -22,7 +22,7 @@ from invsolve.rng import derive
 from invsolve.training.data import Crops
 from invsolve.training.generators import NetworkDraws
 from invsolve.training.interrupts import Deferred
-from invsolve.training.objectives import Balance, LogSigma, UniformSigma, denoising_losses
+from invsolve.training.objectives import Balance, LogSigma, UniformSigma, damping, denoising_losses
 from invsolve.training.processes import Alone, these_processes
 
 
@@ -48,6 +48,7 @@ class Recipe:
         channels_last: memory format of the network, the faster one for convolutions.
         picture_seconds: seconds between pictures.
         balance: whether all noise levels count the same, see `objectives.Balance`; the log shows the loss without it.
+        damp: (above, weight): noise levels above the first count by the second, see `objectives.damping`; None for no such weight.
     """
 
     sigmas: LogSigma | UniformSigma
@@ -67,6 +68,7 @@ class Recipe:
     channels_last: bool = True
     picture_seconds: float = 600
     balance: bool = False
+    damp: tuple[float, float] | None = None
 
 
 def psnr_at(network: nn.Module, images: Tensor, sigma: float, *, bf16: bool) -> float:
@@ -200,6 +202,8 @@ class Training:
             raise self._diverged(f"loss is {value}")
         if recipe.balance:
             losses = losses * self.balance.factors(sigma, losses)
+        if recipe.damp is not None:
+            losses = losses * damping(sigma, *recipe.damp)
         self.optimiser.zero_grad(set_to_none=True)
         self.processes.backward(losses.mean())
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)

@@ -79,6 +79,15 @@ def denoising_losses(network: nn.Module, x0: Tensor, sigma: Tensor, noise: Tenso
     return loss_weight(sigma, s0, target) * error.square().flatten(1).mean(1)
 
 
+def damping(sigma: Tensor, above: float, weight: float) -> Tensor:
+    """1 for the items up to the noise level `above`, `weight` for those beyond it, (B,).
+
+    High levels fill the gradient with noise (its variance at sigma 2 is forty times that at 0.1) and are learnt early; a weight
+    below 1 lets late training serve the low ones without forgetting them.
+    """
+    return torch.where(sigma > above, weight, 1.0)
+
+
 class Balance:
     """Divides each item's loss by the recent mean loss at its noise level, so that all levels count the same.
 

@@ -63,6 +63,7 @@ def training_of(state: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
         "loss": round(state["loss"], 5),
         "target": objective.target,
         "balance": objective.balance,
+        **({} if objective.damp is None else {"damp": objective.damp.model_dump()}),
         "sigmas": objective.sigmas.model_dump(),
         "rate": run.lr,
         "average_images": run.ema_images,
