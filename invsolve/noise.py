@@ -31,6 +31,8 @@ class NoiseModel(nn.Module, metaclass=Remembering):
         nll:       the method `nll`, differentiable in clean
         sigma:     an attribute, buffer or property `sigma`, a scalar or (B,): the noise is Gaussian of that width, or may be treated so
         variance:  the method `variance`, Var[y | clean] entry by entry; follows from sigma
+
+    `scaled` is no ability but a change of unit, which the conformance checks use.
     """
 
     arguments: dict[str, Any]
@@ -57,6 +59,18 @@ class NoiseModel(nn.Module, metaclass=Remembering):
         if not hasattr(self, "sigma"):
             raise CapabilityError(f"{type(self).__name__} has no variance; it provides: {self.listed}")
         return mapped(lambda part: (column(self.sigma, part) ** 2).expand_as(part.real), clean)
+
+    def scaled(self, factor: float) -> NoiseModel:
+        """The model of factor * y where this one is y's, factor > 0: the same data in another unit.
+
+        A class whose constructor takes a `sigma` is made again with factor * sigma; others write it.
+
+        Raises:
+            CapabilityError: the model does not say.
+        """
+        if "sigma" not in self.arguments:
+            raise CapabilityError(f"{type(self).__name__} does not say what it is in another unit; write scaled(factor)")
+        return type(self)(**{**self.arguments, "sigma": factor * self.sigma})
 
     @property
     def abilities(self) -> frozenset[Ability]:
@@ -161,6 +175,11 @@ class NoNoise(NoiseModel):
         """sigma = 0 and variance 0; its nll is no function that could be minimised."""
         return frozenset({Ability.SIGMA, Ability.VARIANCE})
 
+    def scaled(self, factor: float) -> NoNoise:
+        """No noise in any unit."""
+        del factor
+        return self
+
     def sample(self, clean: Measurement, rng: Rng) -> Measurement:
         """clean, unchanged."""
         return clean
@@ -212,6 +231,10 @@ class PoissonNoise(NoiseModel):
     def variance(self, clean: Measurement) -> Measurement:
         """gain clean, clean floored at 0."""
         return mapped(lambda part: self.gain * part.clamp_min(0), clean)
+
+    def scaled(self, factor: float) -> PoissonNoise:
+        """The same counts, each worth factor * gain."""
+        return PoissonNoise(factor * self.gain)
 
     @classmethod
     def examples(cls) -> list[NoiseModel]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -76,9 +77,20 @@ class Counted(Denoiser):
 
 
 class Solver(metaclass=Remembering):
-    """Base of all solvers: a subclass is a frozen dataclass, sets `requires` and writes `iterate`."""
+    """Base of all solvers: a subclass is a frozen dataclass, sets `requires` and writes `iterate`.
+
+    Attributes:
+        requires: what it asks for.
+        declared_bias: how far its law may be from the posterior where that is known (Gaussian priors on small problems, its default
+            settings): {"mean": posterior standard deviations, "cov": relative error of the covariance, "trace": (lowest, highest) ratio of
+            the total variance}. What is not said must only be nearer than the prior.
+        unreached: lines of `iterate` and of the methods it calls that no example reaches, by a piece of their text, with the reason.
+        expected_failures: conformance checks that are known to fail, with the reason; strict.
+    """
 
     requires: ClassVar[Requires]
+    declared_bias: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    unreached: ClassVar[Mapping[str, str]] = MappingProxyType({})
     arguments: dict[str, Any]
 
     @abstractmethod
@@ -200,6 +212,11 @@ class Solver(metaclass=Remembering):
     def answer(self, step: Step, status: Status) -> Tensor:
         """The image in the last step: x0_hat when a sampler was stopped on its way, else x."""
         return step.x0_hat if status in (Status.STOPPED, Status.DIVERGED) else step.x
+
+    @classmethod
+    def settings(cls) -> list[tuple[Problem, Prior]]:
+        """Problems and priors of its own that the conformance checks solve besides those they choose by what it requires; float64."""
+        return []
 
     @classmethod
     def examples(cls) -> list[Solver]:

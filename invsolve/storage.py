@@ -1,6 +1,6 @@
-"""Problems and solutions as folders: `tensors.safetensors` holds the numbers, `config.json` everything else.
+"""Problems, priors and solutions as folders: `tensors.safetensors` holds the numbers, `config.json` everything else.
 
-Files are data: operators, noise models and solvers are found by their registered names only, so that a folder from a
+Files are data: operators, noise models, priors and solvers are found by their registered names only, so that a folder from a
 stranger can name nothing but what is installed. A folder appears whole or not at all, and the checksum in `config.json`
 ties the two files together.
 """
@@ -24,6 +24,7 @@ from invsolve.files import regular_file, replacing_folder
 from invsolve.measurement import Measurement
 from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
+from invsolve.priors.base import Prior
 from invsolve.problem import Problem
 from invsolve.solution import Solution, Status, Step
 
@@ -53,6 +54,13 @@ class StoredProblem(Stored):
     items: list[int]
     check_range: bool
     context: Any = {"dict": {}}
+
+
+class StoredPrior(Stored):
+    """`config.json` of a Prior."""
+
+    kind: Literal["prior"]
+    prior: dict[str, Any]
 
 
 class StoredSolution(Stored):
@@ -116,6 +124,30 @@ def load_problem(path: str | Path, *, operator: Operator | None = None, noise: N
     given_noise = noise if noise is not None else _unmodule("noise", stored.noise, pool, path)
     context = decode(stored.context, pool)
     return Problem(given_operator, measurement, given_noise, tuple(stored.items), stored.check_range, context)
+
+
+def save_prior(prior: Prior, path: str | Path) -> None:
+    """Write a prior to the folder `path`: the arguments it was made with and what its buffers and parameters hold now.
+
+    Raises:
+        InputError: the place cannot be written, or the prior cannot be made from plain data (a network of yours: save its weights).
+    """
+    pool = Pool()
+    described = _module("prior", prior, pool)
+    if "foreign" in described:
+        raise InputError(f"a {described['foreign']} cannot be saved ({described['reason']}); save the weights of its network instead")
+    _write(Path(path), {"kind": "prior", "prior": described}, pool)
+
+
+def load_stored_prior(path: str | Path) -> Prior:
+    """Read what `save_prior` wrote, on the CPU.
+
+    Raises:
+        InputError: no such folder, damaged or torn files.
+        UnknownNameError: a prior of a plug-in that is not installed.
+    """
+    stored, pool = _read(Path(path), StoredPrior)
+    return _unmodule("prior", stored.prior, pool, path)
 
 
 def save_solution(solution: Solution, path: str | Path) -> None:

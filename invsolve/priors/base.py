@@ -8,6 +8,7 @@ from abc import abstractmethod
 from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,6 +53,16 @@ class Prior(nn.Module, metaclass=Remembering):
         del problem
         return []
 
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """The one shape of the images it is for, None for any: its `in_shape`, unless it lives in another space than the image."""
+        return getattr(self, "in_shape", None)
+
+    def example_context(self, batch: int) -> dict[str, Tensor]:
+        """What it looks at of `Problem.context`, for a small problem of `batch` items: what the conformance checks give it."""
+        del batch
+        return {}
+
     def select(self, items: Sequence[int]) -> Prior:
         """The prior of some items; itself where it holds no data per item.
 
@@ -81,6 +92,19 @@ class Prior(nn.Module, metaclass=Remembering):
         if self.batch is None:
             raise CapabilityError(f"{type(self).__name__} holds no data per item: it serves every batch and cannot be iterated over")
         return (self[item] for item in range(self.batch))
+
+    def save(self, path: str | Path) -> None:
+        """Write a folder with tensors (safetensors) and configuration (JSON), data per item included; see `invsolve.storage`."""
+        from invsolve.storage import save_prior
+
+        save_prior(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Prior:
+        """Read what `save` wrote."""
+        from invsolve.storage import load_stored_prior
+
+        return load_stored_prior(path)
 
     @classmethod
     def examples(cls) -> list[Prior]:
@@ -173,19 +197,7 @@ class Denoiser(Prior):
 
     def take_after(self, inner: Denoiser) -> None:
         """Say of oneself what another denoiser says: for wrappers, which then correct what they change."""
-        for name in (
-            "sigma_range",
-            "clip",
-            "s0",
-            "centre",
-            "unit",
-            "placeless",
-            "batch",
-            "channels",
-            "in_shape",
-            "differentiable",
-            "blind",
-        ):
+        for name in TAKEN:
             if getattr(inner, name) != getattr(self, name):  # what nobody has said stays unsaid
                 setattr(self, name, getattr(inner, name))
 
@@ -239,6 +251,15 @@ class DiffusionPrior(Denoiser):
     def gaps(self, problem: Problem) -> list[str]:
         """The denoiser's own."""
         return self.denoiser.gaps(problem)
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """The denoiser's own."""
+        return self.denoiser.image_shape
+
+    def example_context(self, batch: int) -> dict[str, Tensor]:
+        """The denoiser's own."""
+        return self.denoiser.example_context(batch)
 
     def select(self, items: Sequence[int]) -> Prior:
         """The same schedule on the denoiser of some items."""

@@ -65,6 +65,10 @@ class Rescaled(Denoiser):
         """The denoiser's own."""
         return self.denoiser.gaps(problem)
 
+    def example_context(self, batch: int) -> dict[str, Tensor]:
+        """The denoiser's own."""
+        return self.denoiser.example_context(batch)
+
     def select(self, items: Sequence[int]) -> Prior:
         """The same range on the denoiser of some items."""
         return self._with(self.denoiser.select(items))

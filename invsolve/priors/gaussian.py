@@ -48,8 +48,9 @@ class GaussianPrior(Denoiser):
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
         if self.mean.ndim == 4:
             self.batch = len(self.mean)
+        elif self.mean.numel():  # the mean of a batch of means would make an item's start depend on its batch
+            self.centre = float(self.mean.mean())
         self.in_shape = tuple(self.mean.shape[-3:]) if self.mean.ndim else None
-        self.centre = float(self.mean.mean()) if self.mean.numel() else 0.5
         # White noise about a grey has no place and no direction; a mean picture or a covariance has.
         self.placeless = self.mean.ndim == 0 and cov is None
         self.full = cov is not None

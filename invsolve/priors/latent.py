@@ -54,6 +54,15 @@ class LatentPrior(Denoiser):
         """The denoiser of the codes, given the problem."""
         return self.denoiser.given(problem)
 
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """What the decoder gives."""
+        return self.decoder.out_shape  # pyright: ignore[reportReturnType]
+
+    def example_context(self, batch: int) -> dict[str, Tensor]:
+        """The denoiser's own."""
+        return self.denoiser.example_context(batch)
+
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """The estimate of the code."""
         return self.denoiser(x, sigma)
