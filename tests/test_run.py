@@ -115,7 +115,7 @@ class TestPriorWithDataPerItem:
     means = torch.stack([torch.full(SHAPE, value, dtype=torch.float64) for value in (0.2, 0.5, 0.8)])
 
     def test_every_item_has_its_own(self):
-        """The same numbers in another batch, against the posterior mean that one of three means gives: an exact step of prox and denoiser."""
+        """The same numbers alone and in a batch of three."""
         given, prior = problem(), GaussianPrior(self.means)
         whole = DiffPIR(steps=4).solve(given, prior, generator=0)
         for item in range(3):
