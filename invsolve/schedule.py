@@ -371,7 +371,9 @@ def vp_indices(name: str, steps: int, total: int) -> list[int]:
 GRIDS = ("karras", "vp-uniform", "vp-respaced", "vp-sqrt", "vp-quadratic")
 
 
-def sigma_grid(name: str, steps: int, *, low: float, high: float, schedule: Schedule | None = None, unit: Unit = Unit()) -> list[float]:
+def sigma_grid(
+    name: str, steps: int, *, low: float, high: float, schedule: Schedule | None = None, unit: Unit | None = None
+) -> list[float]:
     """A decreasing list of sigmas in [0, 1] data units that ends at 0.
 
     Args:

@@ -358,3 +358,17 @@ def test_the_mean_of_a_network_is_the_middle_of_its_range_unless_said():
     assert as_denoiser(lambda x, t: x, range=(-1.0, 1.0), centre=-0.5).centre == 0.25
     assert NetworkDenoiser(lambda x, t: x, centre=0.1).centre == 0.1
     assert rescale(GaussianPrior(0.5, 0.5), (-1.0, 1.0)).centre == 0.75
+    assert rescale(Wrapper(NetworkDenoiser(lambda x, t: x)), (-1.0, 1.0)).centre == 0.5
+    assert rescale(Wrapper(GaussianPrior(0.0, 0.5)), (-1.0, 3.0)).centre == 0.25
+
+
+class Wrapper(Denoiser):
+    """Says what another says."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.take_after(inner)
+        self.inner = inner
+
+    def forward(self, x, sigma):
+        return self.inner(x, sigma)

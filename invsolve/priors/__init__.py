@@ -5,6 +5,7 @@ from invsolve.priors.convert import NetworkDenoiser, as_denoiser, rescale
 from invsolve.priors.gaussian import GaussianMixturePrior, GaussianPrior
 from invsolve.priors.latent import LatentPrior
 from invsolve.priors.tv import TotalVariation
+from invsolve.unit import Unit
 
 __all__ = [
     "Denoiser",
@@ -16,6 +17,7 @@ __all__ = [
     "Prior",
     "Regulariser",
     "TotalVariation",
+    "Unit",
     "as_denoiser",
     "rescale",
 ]
