@@ -12,8 +12,9 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from invsolve.complex_data import continued, continued_adjoint, taken
+from invsolve.complex_data import AsComplex, continued, continued_adjoint, taken
 from invsolve.errors import InputError
+from invsolve.matrix import MatrixOperator
 from invsolve.measurement import Measurement, mapped, parts
 from invsolve.operator import Capability, Operator
 from invsolve.svd import SVD
@@ -86,6 +87,10 @@ class Combined(Operator):
 class Composed(Combined):
     """H @ G: x -> H(G(x)), read right to left; an H of real images after a complex G is continued, see `invsolve.complex_data`.
 
+    Args:
+        outer: H, made for what G gives.
+        inner: G.
+
     Raises:
         InputError: G's output is not H's input, or complex where H is neither linear nor made for complex images.
     """
@@ -127,6 +132,12 @@ class Composed(Combined):
         assert isinstance(made, Tensor)
         return continued(outer, made) if self.crossed else outer(made)
 
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """To fewer numbers and back, and one per image."""
+        wide, tall, each = MatrixOperator.examples()
+        return [cls(AdjointView(wide), wide), cls(tall, AdjointView(tall)), cls(AdjointView(each), each)]
+
     def adjoint(self, y: Measurement) -> Tensor:
         """G^T H^T y."""
         self.need(Capability.ADJOINT)
@@ -136,6 +147,10 @@ class Composed(Combined):
 
 class Sum(Combined):
     """H + G: x -> H(x) + G(x).
+
+    Args:
+        first: H.
+        second: G.
 
     Raises:
         InputError: shapes differ.
@@ -154,6 +169,12 @@ class Sum(Combined):
         """H(x) + G(x)."""
         first, second = (part(x) for part in self.parts)
         return mapped(torch.add, first, second)
+
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Of one operator and a multiple of it, and one per image."""
+        wide, _, each = MatrixOperator.examples()
+        return [cls(wide, Scaled(wide, -0.5)), cls(each, each)]
 
     def adjoint(self, y: Measurement) -> Tensor:
         """H^T y + G^T y."""
@@ -219,6 +240,12 @@ class Scaled(Combined):
         self.need(Capability.PROX)
         return self.parts[0].prox(z, self._divided(y), tau * self.factor**2)
 
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Negative, and one per image."""
+        wide, _, each = MatrixOperator.examples()
+        return [cls(wide, -2.5), cls(each, 0.5)]
+
     def svd(self) -> SVD:
         """U takes c's sign, s its size."""
         self.need(Capability.SVD)
@@ -228,6 +255,9 @@ class Scaled(Combined):
 
 class AdjointView(Combined):
     """H.T as an operator of its own.
+
+    Args:
+        operator: H.
 
     Raises:
         CapabilityError: H has no adjoint.
@@ -251,6 +281,11 @@ class AdjointView(Combined):
         """H^T x."""
         return self.parts[0].adjoint(x)
 
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Wide, tall, and one per image."""
+        return [cls(one) for one in MatrixOperator.examples()]
+
     def adjoint(self, y: Measurement) -> Tensor:
         """H y."""
         return parts(self.parts[0](parts(y)[0]))[0]
@@ -263,6 +298,9 @@ class AdjointView(Combined):
 
 class Stack(Combined):
     """Several operators on the same image: x -> (H_1(x), H_2(x), ...); y is a tuple.
+
+    Args:
+        operators: H_1, H_2, ...
 
     Raises:
         InputError: fewer than one operator, nested stacks, or inputs that differ.
@@ -294,6 +332,13 @@ class Stack(Combined):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(H_1 x, H_2 x, ...)."""
         return tuple(part(x) for part in self.parts)
+
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Parts of different sizes, one of them complex, and one per image."""
+        wide, tall, each = MatrixOperator.examples()
+        pair = MatrixOperator(torch.eye(4, 6, dtype=torch.float64).roll(1, 1), tall.in_shape, (2, 2))
+        return [cls(wide, Composed(AdjointView(wide), wide)), cls(tall, Composed(AsComplex((2, 2)), pair)), cls(each, Scaled(each, 2.0))]
 
     def adjoint(self, y: Measurement) -> Tensor:
         """sum_k H_k^T y_k."""

@@ -42,6 +42,14 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     return signature.replace(parameters=list(signature.parameters.values())[1:], return_annotation=inspect.Signature.empty)
 
 
+def spread(target: Callable[..., Any], arguments: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments by name as (args, kwargs); a `*operators` parameter takes its list apart."""
+    star = next((name for name, one in signature_of(target).parameters.items() if one.kind is one.VAR_POSITIONAL), None)
+    if star is None or not isinstance(arguments.get(star), list | tuple):
+        return (), arguments
+    return tuple(arguments[star]), {name: value for name, value in arguments.items() if name != star}
+
+
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator: an unknown keyword raises ArgumentError with the near name."""
 

@@ -7,7 +7,7 @@ from invsolve.hookspecs import hookimpl
 
 @hookimpl
 def invsolve_register(registry: Any) -> None:
-    """Solvers, the priors in closed form, matrices, and the noise models."""
+    """Solvers, the priors in closed form, matrices, what is made of other operators, and the noise models."""
     add = registry.add
     add("solver", "adam-tv", "invsolve.solvers.variational.adam_tv:AdamTV", summary="Adam on nll + weight R, any regulariser")
     add("solver", "hqs", "invsolve.solvers.splitting.hqs:HQS", summary="half-quadratic splitting: TV by continuation, or a denoiser (DPIR)")
@@ -29,6 +29,17 @@ def invsolve_register(registry: Any) -> None:
     add("prior", "gaussian-mixture", "invsolve.priors.gaussian:GaussianMixturePrior", summary="mixture of Gaussians in closed form")
     add("operator", "matrix", "invsolve.matrix:MatrixOperator", summary="y = A x with a dense matrix, also one per image")
     add("operator", "sparse-matrix", "invsolve.matrix:SparseMatrixOperator", summary="y = A x with a sparse matrix")
+    add("operator", "iterative-prox", "invsolve.linalg:IterativeProx", summary="an operator, its prox by conjugate gradients", adds="prox")
+    add("operator", "iterative-pinv", "invsolve.linalg:IterativePinv", summary="an operator, its pinv by conjugate gradients", adds="pinv")
+    add("operator", "krylov-svd", "invsolve.krylov:KrylovSVD", summary="the leading singular values of any operator", adds="svd")
+    add("operator", "chain", "invsolve.chain:chain", summary="operators one after the other, with all the structure they keep")
+    add("operator", "composed", "invsolve.algebra:Composed", summary="two operators one after the other, and nothing but that")
+    add("operator", "structured", "invsolve.chain:structured", summary="two operators that keep an SVD together")
+    add("operator", "sum", "invsolve.algebra:Sum", summary="y = H x + G x")
+    add("operator", "scaled", "invsolve.algebra:Scaled", summary="y = c H x")
+    add("operator", "adjoint-view", "invsolve.algebra:AdjointView", summary="y = H^T x")
+    add("operator", "stack", "invsolve.algebra:Stack", summary="several operators on the same image: y is a tuple")
+    add("operator", "no-measurement", "invsolve.problem:NoMeasurement", summary="nothing is measured: what sampling without data stands on")
     add("operator", "as-complex", "invsolve.complex_data:AsComplex", summary="2 C real channels, real parts first, as C complex ones")
     add("noise", "gaussian", "invsolve.noise:GaussianNoise", summary="y = Hx + sigma n")
     add("noise", "poisson", "invsolve.noise:PoissonNoise", summary="y = gain Poisson(Hx / gain)")

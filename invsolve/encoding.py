@@ -1,13 +1,12 @@
 """Objects as plain data: an operator, a noise model or a solver is its registered name and the arguments it was made with.
 
-Nothing here imports by a path found in a file: names go through the registry, the core's own combinations (H @ G, H + G, ...)
-through a fixed table. Tensors are kept apart, in a pool that becomes the safetensors file.
+Nothing here imports by a path found in a file: names go through the registry, those of combinations (H @ G, H + G, ...) too.
+Tensors are kept apart, in a pool that becomes the safetensors file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -17,27 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invsolve import algebra, krylov, linalg, matrix, problem, structure
-from invsolve.arguments import signature_of
+from invsolve.arguments import spread
 from invsolve.errors import InputError, InvsolveError
+from invsolve.operator import Operator
 from invsolve.plugins import registry
 
-CORE: dict[str, type] = {
-    "composed": algebra.Composed,
-    "sum": algebra.Sum,
-    "scaled": algebra.Scaled,
-    "stack": algebra.Stack,
-    "adjoint-view": algebra.AdjointView,
-    "iterative-prox": linalg.IterativeProx,
-    "iterative-pinv": linalg.IterativePinv,
-    "no-measurement": problem.NoMeasurement,
-    "rotated": structure.Rotated,
-    "embedded": structure.Embedded,
-    "colour-after": structure.ColourAfter,
-    "colour-before": structure.ColourBefore,
-    "krylov-svd": krylov.KrylovSVD,
-    "matrix": matrix.MatrixOperator,
-}
+# What files of the first releases call a composition that keeps an SVD.
+FORMER: dict[str, str] = dict.fromkeys(("rotated", "embedded", "colour-after", "colour-before"), "structured")
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)}
 
 
@@ -116,7 +101,7 @@ def encode(value: Any, pool: Pool, key: str) -> Any:
         return {"dict": {name: encode(item, pool, f"{key}.{name}") for name, item in value.items()}}
     if isinstance(value, torch.dtype) and value in DTYPES.values():
         return {"dtype": str(value).removeprefix("torch.")}
-    if isinstance(value, algebra.Operator):
+    if isinstance(value, Operator):
         return {"object": describe("operator", value, pool, key)}
     raise ForeignError(f"{key}: a {type(value).__name__} cannot be written as data")
 
@@ -159,22 +144,24 @@ READERS: dict[str, Callable[[Any, Pool], Any]] = {
 
 
 def describe(kind: str, value: Any, pool: Pool, key: str) -> dict[str, Any]:
-    """{"name" or "core": ..., "arguments": {...}} of an operator, noise model or solver.
+    """{"name": ..., "arguments": {...}} of an operator, noise model or solver.
+
+    A class may say itself how it is made: `recipe`, (a registered name, its arguments).
 
     Raises:
         ForeignError: its class is not in the registry, or an argument cannot be written.
     """
-    core = next((name for name, cls in CORE.items() if cls is type(value)), None)
-    name = None if core else registry().name_of(kind, value)
-    if core is None and (name is None or registry().load(kind, name) is not type(value)):
-        raise ForeignError(f"{type(value).__name__} is not a registered {kind}")
-    made = {one.name: getattr(value, one.name) for one in fields(value) if one.init} if is_dataclass(value) else value.arguments
-    arguments = {one: encode(given, pool, f"{key}.{one}") for one, given in made.items()}
-    return {**({"core": core} if core else {"name": name}), "arguments": arguments}
+    name, made = getattr(value, "recipe", (None, {}))
+    if name is None:
+        name = registry().name_of(kind, value)
+        if name is None or registry().load(kind, name) is not type(value):
+            raise ForeignError(f"{type(value).__name__} is not a registered {kind}")
+        made = {one.name: getattr(value, one.name) for one in fields(value) if one.init} if is_dataclass(value) else value.arguments
+    return {"name": name, "arguments": {one: encode(given, pool, f"{key}.{one}") for one, given in made.items()}}
 
 
 def rebuild(kind: str, data: Any, pool: Pool) -> Any:
-    """The object that `describe` described.
+    """The object that `describe` described. ("core" in place of "name" is how files of the first releases name the core's own.)
 
     Raises:
         InputError: malformed, or arguments that the class refuses.
@@ -184,9 +171,9 @@ def rebuild(kind: str, data: Any, pool: Pool) -> Any:
     if not isinstance(given, dict) or not (set(data) == {"name", "arguments"} or set(data) == {"core", "arguments"}):
         raise InputError(f"malformed {kind} {data!r:.80}")
     name = data.get("name", data.get("core"))
-    if not isinstance(name, str) or ("core" in data and (kind != "operator" or name not in CORE)):
+    if not isinstance(name, str) or ("core" in data and kind != "operator"):
         raise InputError(f"no {kind} {name!r:.80}")
-    target = CORE[name] if "core" in data else registry().load(kind, name)
+    target = registry().load(kind, FORMER.get(name, name) if "core" in data else name)
     arguments = {one: decode(item, pool) for one, item in given.items()}
     try:
         args, kwargs = spread(target, arguments)
@@ -195,13 +182,3 @@ def rebuild(kind: str, data: Any, pool: Pool) -> Any:
         raise
     except Exception as error:  # whatever a class does with nonsense, the caller hears that the file is at fault
         raise InputError(f"{kind} '{name}' cannot be made from its stored arguments: {error}") from error
-
-
-def spread(target: Callable[..., Any], arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments by name as (args, kwargs); a `*operators` parameter takes its tuple apart."""
-    parameters = signature_of(target).parameters
-    star = next((name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.VAR_POSITIONAL), None)
-    if star is None or star not in arguments:
-        return [], arguments
-    rest = dict(arguments)
-    return list(rest.pop(star)), rest

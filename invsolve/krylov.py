@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
+from invsolve.matrix import MatrixOperator
 from invsolve.measurement import Measurement, parts
 from invsolve.operator import Capability, Operator
 from invsolve.rng import Rng
@@ -41,6 +43,7 @@ class KrylovSVD(Operator):
         the subspace, equation 4.3 for the bound (10 probes).
     """
 
+    door: ClassVar[str] = "rank=..."  # how `which_solvers` writes it, see `Registry.add`
     values: Tensor
     left: Tensor
     reflectors: Tensor
@@ -94,6 +97,17 @@ class KrylovSVD(Operator):
     def supports(self) -> tuple[Tensor | None, ...]:
         """The operator's own."""
         return (self.support,)
+
+    @staticmethod
+    def opens(operator: Operator) -> bool:
+        """Whether it can be made of a linear operator: not of a Stack."""
+        return not operator.stacked
+
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Less than the rank of a wide and a tall matrix, and of one per image."""
+        wide, tall, each = MatrixOperator.examples()
+        return [cls(wide, 4), cls(tall, 3), cls(each, 2)]
 
     def forward(self, x: Tensor) -> Tensor:
         """H_k x."""

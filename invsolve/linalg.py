@@ -9,12 +9,14 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from invsolve.algebra import Combined
+from invsolve.algebra import Combined, Scaled, Stack
 from invsolve.errors import ConvergenceError, InputError
+from invsolve.matrix import MatrixOperator
 from invsolve.measurement import Measurement, column, minus, parts
 from invsolve.operator import Capability, Operator
 from invsolve.preconditioners import SPECTRA, divide
@@ -161,6 +163,7 @@ class Wrapped(Combined):
     """
 
     added: Capability
+    door: ClassVar[str] = "tol=1e-4"  # how `which_solvers` writes it, see `Registry.add`
 
     def __init__(self, operator: Operator, tol: float = 1e-6, max_iter: int = 500, strict: bool = False) -> None:
         super().__init__(operator)
@@ -254,6 +257,11 @@ class IterativeProx(Wrapped):
 
     added = Capability.PROX
 
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Of a wide matrix, of a stack, and of one per image, to the last digits."""
+        return [cls(one, 1e-14, 2000) for one in well_conditioned()]
+
     def __init__(
         self, operator: Operator, tol: float = 1e-6, max_iter: int = 500, preconditioner: str | None = None, strict: bool = False
     ) -> None:
@@ -322,10 +330,22 @@ def settle(result: Solved | ProxResult, wrapped: Wrapped) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
+def well_conditioned() -> list[Operator]:
+    """Operators for examples: without tau the iteration finds every digit only of what has no singular values near 0."""
+    wide, *_ = MatrixOperator.examples()
+    wave = torch.arange(3 * 4 * 6, dtype=torch.float64).mul(1.7).sin().reshape(3, 4, 6)
+    return [wide, Stack(wide, Scaled(wide, -0.5)), MatrixOperator(2 * torch.eye(4, 6) + 0.5 * wave, (1, 3, 2), (1, 2, 2))]
+
+
 class IterativePinv(Wrapped):
     """H with pinv by conjugate gradients on H^T H x = H^T y from 0, which tends to the minimum-norm solution."""
 
     added = Capability.PINV
+
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Of a wide matrix, of a stack, and of one per image, to the last digits."""
+        return [cls(one, 1e-14, 2000) for one in well_conditioned()]
 
     def solve_pinv(self, y: Measurement) -> Solved:
         """H^+ y with its residual: the error is at most residual |H^T y| / s^2, s the least singular value above 0."""

@@ -23,10 +23,11 @@ from typing import Any
 import pluggy
 
 from invsolve import hookspecs
-from invsolve.arguments import bind
+from invsolve.arguments import bind, spread
 from invsolve.errors import ArgumentError, InputError, PluginError, RegistrationError, UnknownNameError, did_you_mean
 
 KINDS = ("operator", "prior", "solver", "noise", "metric", "dataset", "suite")
+ADDED = ("linear", "adjoint", "pinv", "svd", "prox", "mask", "differentiable")  # Capability's values, without waiting for torch
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".pkl")
 FIRST_PARTY = ("core", "operators", "deepinv", "benchmarks")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -43,6 +44,7 @@ class Entry:
         plugin: the plug-in it comes from, as "distribution version".
         summary: one line for lists.
         needs: how to get a missing dependency, for the error text.
+        adds: the capability that an operator of this kind adds to another one, see `invsolve.which`.
     """
 
     kind: str
@@ -51,6 +53,7 @@ class Entry:
     plugin: str
     summary: str = ""
     needs: str = ""
+    adds: str = ""
 
     def load(self) -> Any:
         """The class or function behind the name.
@@ -144,7 +147,7 @@ class Registry:
         finally:
             self._current = PluginRecord("python", "python", "")
 
-    def add(self, kind: str, name: str, target: str, *, summary: str = "", needs: str = "") -> None:
+    def add(self, kind: str, name: str, target: str, *, summary: str = "", needs: str = "", adds: str = "") -> None:
         """Register a name.
 
         Args:
@@ -153,9 +156,12 @@ class Registry:
             target: "module:attribute".
             summary: one line.
             needs: how to get a dependency it may lack.
+            adds: of an operator that is made of another one and approximates what that one lacks: the capability, such as "prox".
+                `which_solvers` then names it where a solver misses that. It is called as `Class(H, door)`, `door` being text of the
+                class, such as "tol=1e-4".
 
         Raises:
-            RegistrationError: unknown kind, malformed name or target, or a name that is taken.
+            RegistrationError: unknown kind, malformed name or target, a name that is taken, or something added that is no capability.
         """
         record = self._current
         plugin = f"{record.distribution} {record.version}".strip()
@@ -165,9 +171,11 @@ class Registry:
             raise RegistrationError(f"{kind} name {name!r} must match {NAME.pattern}")
         if not isinstance(target, str) or target.count(":") != 1:
             raise RegistrationError(f"{kind} '{name}': target must be a string 'module:attribute', given {target!r}")
+        if adds and (kind != "operator" or adds not in ADDED):
+            raise RegistrationError(f"{kind} '{name}': adds must be an operator's capability, {', '.join(ADDED)}; given {adds!r}")
         if (kind, name) in self.entries:
             raise RegistrationError(f"{kind} '{name}' from {plugin} is already provided by {self.entries[kind, name].plugin}")
-        self.entries[kind, name] = Entry(kind, name, target, plugin, summary, needs)
+        self.entries[kind, name] = Entry(kind, name, target, plugin, summary, needs, adds)
         record.entries += 1
 
     def names(self, kind: str) -> list[str]:
@@ -214,8 +222,9 @@ class Registry:
                 raise InputError(f"no plug-in reads a prior from {name!r}; invsolve plugins list names what is installed")
             return prior
         target: Callable[..., Any] = self.load(kind, name)
-        bind(target, f"{kind} '{name}'", (), parameters)
-        return target(**parameters)
+        args, kwargs = spread(target, parameters)
+        bind(target, f"{kind} '{name}'", args, kwargs)
+        return target(*args, **kwargs)
 
     def name_of(self, kind: str, value: Any) -> str | None:
         """The name a class (or an object's class) is registered under, None without one; imports nothing."""

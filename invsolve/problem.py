@@ -19,7 +19,11 @@ from invsolve.rng import Rng
 
 
 class NoMeasurement(Operator):
-    """The operator that measures nothing, (C, H, W) -> (0,): what unconditional sampling stands on."""
+    """The operator that measures nothing, (C, H, W) -> (0,): what unconditional sampling stands on.
+
+    Args:
+        in_shape: (C, H, W).
+    """
 
     traits = frozenset({Capability.LINEAR})
 

@@ -189,7 +189,7 @@ class ScipyView(LinearOperator):
         for shape, piece in zip(shapes, rows.split([math.prod(shape) for shape in shapes], dim=1), strict=True):
             pieces.append(piece.reshape(-1, *shape))
         y = tuple(pieces) if self.operator.stacked else pieces[0]
-        return (continued_adjoint(self.operator, y) if self.dtype.kind == "c" else self.operator.adjoint(y)).flatten(1)
+        return (continued_adjoint(self.operator, y) if self.operator.complex_output else self.operator.adjoint(y)).flatten(1)
 
     def _apply(self, call: Callable[[Tensor], Tensor], columns: np.ndarray) -> np.ndarray:
         rows = self._tensor(columns)

@@ -131,6 +131,11 @@ class Structured(Composed):
     rule: ClassVar[str]
 
     @property
+    def recipe(self) -> tuple[str, dict[str, Operator]]:
+        """How a file has it: the two operators, whose rule is found again."""
+        return "structured", {"outer": self.parts[0], "inner": self.parts[1]}
+
+    @property
     def capabilities(self) -> frozenset[Capability]:
         """Everything that an SVD gives."""
         kept = {Capability.SVD, Capability.PINV, Capability.PROX, Capability.ADJOINT, Capability.LINEAR, Capability.DIFFERENTIABLE}

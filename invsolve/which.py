@@ -33,12 +33,42 @@ class Fit:
         return not self.reasons
 
 
-# The explicit approximations: what they add, how they are written, and how an operator gets one.
-DOORS: tuple[tuple[Capability, str], ...] = (
-    (Capability.PROX, "IterativeProx(H, tol=1e-4)"),
-    (Capability.PINV, "IterativePinv(H, tol=1e-4)"),
-    (Capability.SVD, "KrylovSVD(H, rank=...)"),
-)
+@dataclass(frozen=True)
+class Door:
+    """An explicit approximation: a registered operator that is made of another one and adds what that lacks.
+
+    Args:
+        name: its registered name, for files and the shell.
+        adds: the capability.
+        code: how it is written, such as "IterativeProx(H, tol=1e-4)".
+        table: the same in a file, with {} in the place of H's own table.
+        opens: whether it can be made of an operator that is linear and has an adjoint.
+    """
+
+    name: str
+    adds: Capability
+    code: str
+    table: str
+    opens: Callable[[Operator], bool]
+
+
+def known_doors() -> list[Door]:
+    """The doors in the registry, those of plug-ins too: entries with `adds`. One that cannot be loaded is none."""
+    from invsolve.plugins import registry
+
+    found = []
+    for entry in registry().of("operator"):
+        try:
+            cls = entry.load() if entry.adds else None
+        except InvsolveError:
+            continue
+        if cls is not None:
+            text = getattr(cls, "door", "")
+            inside = ", ".join(part for part in ("{}", text.replace("=", " = ")) if part)
+            table = f'{{{{ name = "{entry.name}", operator = {inside} }}}}'
+            code = f"{cls.__name__}({', '.join(part for part in ('H', text) if part)})"
+            found.append(Door(entry.name, Capability(entry.adds), code, table, getattr(cls, "opens", lambda operator: True)))
+    return found
 
 
 @checked
@@ -77,9 +107,9 @@ def fit(name: str, load: Callable[[], Any], problem: Problem, prior: Prior | Non
 
 
 def doors(required: frozenset[Capability], operator: Operator) -> tuple[str, ...]:
-    """The approximations that add what a linear operator lacks; none where something else is missing too."""
+    """The approximations that add what a linear operator lacks, in code; none where something else is missing too."""
     missing = required - operator.capabilities
-    known = dict(DOORS)
-    if not missing <= set(known) or not operator.has(Capability.ADJOINT):
+    if not missing or not operator.has(Capability.ADJOINT):
         return ()
-    return tuple(text for capability, text in DOORS if capability in missing)
+    open_ones = [door for door in known_doors() if door.adds in missing and door.opens(operator)]
+    return tuple(door.code for door in open_ones) if missing <= {door.adds for door in open_ones} else ()
