@@ -169,7 +169,7 @@ class Denoiser(Prior):
 
     sigma_range: tuple[float, float] = (0.002, 80.0)
     clip: tuple[float, float] | None = None
-    s0: float = 0.5
+    s0: float = 0.25
     centre: float = 0.5
     unit: Unit = Unit(-1.0, 1.0)
     placeless: bool = False

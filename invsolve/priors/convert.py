@@ -47,9 +47,10 @@ class Rescaled(Denoiser):
         self.take_after(denoiser)
         low, high = denoiser.sigma_range
         self.sigma_range = (self.range.unsigma(low), self.range.unsigma(high))
-        self.s0 = self.range.unsigma(denoiser.s0)
-        # a network that says nothing of its mean is about the middle of its range, whatever that is
+        # a network that says nothing of its mean is about the middle of its range, ...
         self.centre = self.range.back(denoiser.centre) if says(denoiser, "centre") else Denoiser.centre
+        # ... and one that says nothing of its spread has a quarter of its range, whatever that is
+        self.s0 = self.range.unsigma(denoiser.s0) if says(denoiser, "s0") else Denoiser.s0
         if denoiser.clip is not None:
             self.clip = (self.range.back(denoiser.clip[0]), self.range.back(denoiser.clip[1]))
 
@@ -106,7 +107,8 @@ class NetworkDenoiser(Denoiser):
         net: called with x (B, C, H, W) and sigma (B,); gives x0, eps, v or score as `kind` says. A module is put into evaluation
             mode, frozen and, for "float64", cast, itself: pass a copy.deepcopy of one that is still being trained.
         kind: "x0", "eps" or "score" ("v" needs a schedule: see `as_denoiser`).
-        sigma_range, clip, s0, centre, channels: what the network is good for, in its own units; no centre: the middle of its range.
+        sigma_range, clip, s0, centre, channels: what the network is good for, in its own units; no centre: the middle of its
+            range; no s0: a quarter of it.
         precision: "float32", "float64" (casts a module), "bfloat16" for autocast (x stays in its dtype outside the network), or
             "auto": bfloat16 where the device of x multiplies it natively, else float32.
         channels_last: memory format of the network's input; faster convolutions on CPUs.
@@ -123,7 +125,7 @@ class NetworkDenoiser(Denoiser):
         *,
         sigma_range: tuple[float, float] = (0.002, 80.0),
         clip: tuple[float, float] | None = None,
-        s0: float = 0.5,
+        s0: float | None = None,
         centre: float | None = None,
         channels: int | None = None,
         blind: bool = False,
@@ -137,7 +139,9 @@ class NetworkDenoiser(Denoiser):
             raise InputError(f"precision must be one of {', '.join(PRECISIONS)}; given {precision!r}")
         self.net, self.kind = net, kind
         self.sigma_range = interval("sigma_range", sigma_range, above=0.0)
-        self.clip, self.s0, self.channels, self.blind = clip, s0, channels, blind
+        self.clip, self.channels, self.blind = clip, channels, blind
+        if s0 is not None:
+            self.s0 = s0
         self.precision, self.channels_last = precision, channels_last
         if centre is not None:
             self.centre = centre
