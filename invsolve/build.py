@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
 from itertools import product
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
 
-from invsolve.arguments import bind, signature_of
-from invsolve.config import Config, Part
+from invsolve.arguments import signature_of
+from invsolve.config import Config
 from invsolve.errors import ArgumentError, InputError, InvsolveError, UnknownNameError
 from invsolve.estimate import estimate_noise
 from invsolve.images import TENSOR_FILES, read_image, read_tensor
@@ -22,13 +19,13 @@ from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
+from invsolve.recipe import build, check, converted, inside, stated_shape
 from invsolve.solver import Solver
+
+__all__ = ["Setup", "build", "converted", "cropped", "make_prior", "set_up", "shapes_for", "usable_device"]
 
 # How much larger than the measurement an image may be, where in_shape must be found.
 FACTORS = (1, 2, 3, 4, 6, 8)
-# Annotations that are checked, and those that a TOML value of a type fits; whatever else is left to the constructor.
-CHECKED = {bool, int, float, str, type(None), Tensor}
-FITS = {bool: {bool}, int: {int, float, Tensor}, float: {float, Tensor}, str: {str}}
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def set_up(config: Config) -> Setup:
         raise InputError('noise.sigma = "auto" estimates the level of a measurement; to simulate one, give the level')
     noise: NoiseModel | None = None if config.noise is None or guess else build("noise", config.noise, config)
     for part in config.operator or []:
-        registry().entry("operator", part.name)
+        check("operator", part, config, in_shape=None)
     registry().entry("prior", config.prior.name)
     device = usable_device(config.run.device)
     problem, truth = _problem(config, noise)
@@ -133,11 +130,7 @@ def cropped(image: Tensor, crop: tuple[int, ...] | None) -> Tensor:
 
 def _operator(config: Config, in_shape: tuple[int, ...]) -> Operator:
     """The operators in the order they are applied: H = H_last @ ... @ H_first."""
-    made: list[Operator] = []
-    for part in config.operator or []:
-        shape = made[-1].out_shape if made else in_shape
-        made.append(build("operator", part, config, in_shape=shape))
-    return reduce(lambda inner, outer: outer @ inner, made)
+    return inside("operator", config.operator, "operator", config, {"in_shape": in_shape})
 
 
 def _operator_for(config: Config, y: Tensor) -> tuple[Tensor, Operator]:
@@ -148,11 +141,11 @@ def _operator_for(config: Config, y: Tensor) -> tuple[Tensor, Operator]:
     Raises:
         InputError: none fits; says what the likeliest one gave.
     """
-    parts = config.operator or []
-    reasons: list[str] = []
-    for shape in [parts[0].arguments["in_shape"]] if "in_shape" in parts[0].arguments else shapes_for(tuple(y.shape)):
+    assert config.operator
+    reasons, stated = [], stated_shape(config.operator[0])
+    for shape in shapes_for(tuple(y.shape)) if stated is None else [stated]:
         try:
-            operator = _operator(config, tuple(shape))
+            operator = _operator(config, shape)
         except (ArgumentError, UnknownNameError):
             raise
         except InvsolveError as error:
@@ -176,71 +169,3 @@ def shapes_for(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     channels = list(dict.fromkeys((shape[0], 3, 1)))
     for factor, count in product(FACTORS, channels):
         yield (count, shape[1] * factor, shape[2] * factor)
-
-
-def build(kind: Literal["operator", "noise", "prior", "solver"], part: Part, config: Config, **extra: Any) -> Any:
-    """One object by its name; `extra` holds arguments that the file may leave out.
-
-    Raises:
-        UnknownNameError, ArgumentError, PluginError, InputError: as `Registry.build`, and for values of another type.
-    """
-    target = registry().load(kind, part.name)
-    what = f"{kind} '{part.name}'"
-    takes = signature_of(target).parameters
-    given = {**{name: value for name, value in extra.items() if name in takes}, **part.arguments}
-    bind(target, what, (), given)
-    arguments = {name: converted(value, name, what, target, config) for name, value in given.items()}
-    try:
-        return registry().build(kind, part.name, **arguments)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InvsolveError):
-            raise
-        raise InputError(f"{what} cannot be made with {arguments}: {error}") from error
-
-
-def converted(value: Any, name: str, what: str, target: Callable[..., Any], config: Config) -> Any:
-    """A TOML value as the constructor wants it: lists become tuples (or tensors), { file = "..." } the tensor in it.
-
-    Raises:
-        ArgumentError: text, a truth value or a fraction where the annotation has no place for it.
-    """
-    if isinstance(value, dict) and set(value) == {"file"}:
-        path = config.path(str(value["file"]))
-        return read_tensor(path) if path.suffix.lower() in TENSOR_FILES else read_image(path)[0]
-    hints = hinted(target, name)
-    if isinstance(value, list | tuple):
-        return torch.tensor(value) if Tensor in hints and hints <= CHECKED else as_tuple(value)
-    if isinstance(value, str) and Tensor in hints and not hints & {str, int, float}:
-        example = f'{name} = {{ file = "{value}" }}'
-        raise ArgumentError(f"{what}: {name} must be numbers; given the text {value!r}. A file with them is given as {example}")
-    fits = FITS.get(type(value))
-    if fits is None or not hints or not hints <= CHECKED or hints & fits:
-        return value
-    names = sorted(hint.__name__ for hint in hints if hint is not type(None))
-    raise ArgumentError(f"{what}: {name} must be {' or '.join(names)}; given {value!r}")
-
-
-def as_tuple(value: Any) -> Any:
-    """Lists as tuples, all the way down: solvers are frozen and compare by value."""
-    return tuple(as_tuple(part) for part in value) if isinstance(value, list | tuple) else value
-
-
-def hinted(target: Callable[..., Any], name: str) -> set[Any]:
-    """The types in a parameter's annotation, {} where it says nothing that can be checked."""
-    try:
-        hints = get_type_hints(target.__init__ if isinstance(target, type) else target)
-    except Exception:  # annotations of strangers may name what is not imported
-        return set()
-    return _members(hints.get(name, Any))
-
-
-def _members(hint: Any) -> set[Any]:
-    origin = get_origin(hint)
-    if hint is Any:
-        return set()
-    if origin in (Union, types.UnionType):
-        inner = [_members(part) for part in get_args(hint)]
-        return set().union(*inner) if all(inner) else set()
-    if origin is Literal:
-        return {type(part) for part in get_args(hint)}
-    return {origin or hint}

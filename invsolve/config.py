@@ -17,7 +17,11 @@
     seed = 0
     out = "restored.png"
 
-An argument { file = "mask.npy" } is the tensor in that file. Overrides are dotted: solver.steps=100, operator.1.sigma=2.
+An argument { file = "mask.npy" } is the tensor in that file. An operator made of others takes their tables, see `invsolve.recipe`:
+
+    operator = { name = "iterative-prox", tol = 1e-4, operator = { name = "padded-blur", boundary = "valid" } }
+
+Overrides are dotted: solver.steps=100, operator.1.sigma=2, operator.operator.boundary=zero.
 """
 
 from __future__ import annotations
@@ -52,6 +56,18 @@ class Part(BaseModel):
     def arguments(self) -> dict[str, Any]:
         """The constructor arguments as written."""
         return dict(self.model_extra or {})
+
+
+def part_of(values: Any, where: str) -> Part:
+    """A table inside another one as a Part.
+
+    Raises:
+        InputError: no name, or one that is none.
+    """
+    try:
+        return values if isinstance(values, Part) else Part.model_validate(values)
+    except ValidationError as error:
+        raise InputError("; ".join(f"{where}.{_fault(one)}" for one in error.errors())) from None
 
 
 def _default_name(value: Any) -> Any:

@@ -17,18 +17,34 @@ from invsolve.arguments import signature_of
 from invsolve.bench.suite import Entry
 from invsolve.errors import PluginError
 from invsolve.plugins import registry
+from invsolve.recipe import Paths, inner_kind
 
 
-def described(kind: str, entry: Entry) -> dict[str, Any]:
-    """Name, parameters with defaults filled in, plug-in with version, and the hash of the source."""
+def described(kind: str, entry: Entry, paths: Paths) -> dict[str, Any]:
+    """Name, parameters with defaults filled in, plug-in with version, and the hash of the source; what is inside, and files, too."""
     held = registry().entry(kind, entry.name)
+    values = dict(entry.parameters)
     try:
-        parameters = signature_of(held.load()).parameters.values()
-        defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
+        target = held.load()
+        parameters = signature_of(target).parameters.values()
+        values = {**{one.name: one.default for one in parameters if one.default is not one.empty}, **values}
+        values = {name: inner(target, name, value, paths) for name, value in values.items()}
     except PluginError:
-        defaults = {}
-    values = {name: jsonable(value) for name, value in {**defaults, **entry.parameters}.items()}
-    return {"name": entry.name, "parameters": values, "plugin": held.plugin, "source": source_hash(held.target.partition(":")[0])}
+        pass
+    plain = {name: jsonable(value) for name, value in values.items()}
+    return {"name": entry.name, "parameters": plain, "plugin": held.plugin, "source": source_hash(held.target.partition(":")[0])}
+
+
+def inner(target: Any, name: str, value: Any, paths: Paths) -> Any:
+    """An argument with what its value does not say: the sources of objects inside, the hash of a file."""
+    if isinstance(value, dict) and set(value) == {"file"}:
+        return {**value, "sha256": hashlib.sha256(paths.path(str(value["file"])).read_bytes()).hexdigest()}
+    kind = inner_kind(target, name, value) if isinstance(value, dict | list) else None
+    if kind is None:
+        return value
+    if isinstance(value, list):
+        return [inner(target, name, one, paths) for one in value]
+    return described(kind, Entry.model_validate(value), paths)
 
 
 def jsonable(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from invsolve.arguments import bind
+from invsolve import recipe
 from invsolve.bench.cells import canonical
 from invsolve.bench.data import Picture
 from invsolve.bench.fingerprint import described
@@ -23,11 +23,11 @@ from invsolve.solver import Solver
 
 
 def check(suite: Suite) -> None:
-    """Raise InputError with every unknown name and unfitting parameter of a suite, before anything is computed.
+    """Raise InputError with every unknown name and unfitting parameter of a suite, inner tables too, before anything is computed.
 
     An entry that is registered but cannot be imported is no fault of the suite: its rows will say why they failed.
     """
-    faults = [fault for where, kind, entry, fixed in _entries(suite) if (fault := _fault(where, kind, entry, fixed))]
+    faults = [fault for where, kind, entry, fixed in _entries(suite) if (fault := _fault(suite, where, kind, entry, fixed))]
     faults += [f"metric: {error}" for name in suite.metrics if (error := _unknown("metric", name))]
     if faults:
         raise InputError("\n".join([f"suite '{suite.name}' cannot be run:", *(f"  - {fault}" for fault in dict.fromkeys(faults))]))
@@ -55,18 +55,14 @@ def _unknown(kind: str, name: str) -> str:
     return ""
 
 
-def _fault(where: str, kind: str, entry: Entry, fixed: tuple[str, ...]) -> str:
-    unknown = _unknown(kind, entry.name)
-    if unknown:
-        return f"{where}: {unknown}"
+def _fault(suite: Suite, where: str, kind: str, entry: Entry, fixed: tuple[str, ...]) -> str:
     try:
-        target = registry().load(kind, entry.name)
-        bind(target, f"{kind} '{entry.name}'", (), {**dict.fromkeys(fixed), **entry.parameters})
+        recipe.check(kind, entry.part, suite, **dict.fromkeys(fixed))
         if kind == "solver":
-            target(**entry.parameters)
+            recipe.build(kind, entry.part, suite)
     except PluginError:
         return ""
-    except (ArgumentError, InputError) as error:
+    except (UnknownNameError, ArgumentError, InputError) as error:
         return f"{where}: {error}"
     return ""
 
@@ -87,27 +83,27 @@ class Workshop:
 
     def noise(self) -> NoiseModel:
         """A noise model, on the CPU."""
-        return registry().build("noise", self.suite.noise.name, **self.suite.noise.parameters)
+        return recipe.build("noise", self.suite.noise.part, self.suite)
 
     def operator(self, entry: Labelled, picture: Picture, *, device: torch.device | None = None) -> Operator:
         """The operator for pictures of this size; one object per size and device, so that no measurement is drawn on a moved one."""
         target = self.device if device is None else device
         key = (f"{entry.label}/{target}", tuple(picture.image.shape))
         if key not in self._operators:
-            made = registry().build("operator", entry.name, in_shape=tuple(picture.image.shape), **entry.parameters)
+            made: Operator = recipe.build("operator", entry.part, self.suite, in_shape=tuple(picture.image.shape))
             self._operators[key] = made.to(target)
         return self._operators[key]
 
     def solver(self, entry: SolverEntry, operator: str) -> Solver:
         """The solver as set for the operator of this label."""
-        return registry().build("solver", entry.name, **entry.at(operator)[0])
+        return recipe.build("solver", Entry.model_validate({**entry.at(operator)[0], "name": entry.name}).part, self.suite)
 
     def prior(self, entry: Entry) -> Prior | str:
         """The prior, or why there is none."""
         key = canonical({"name": entry.name, "parameters": entry.parameters})
         if key not in self._priors:
             try:
-                self._priors[key] = registry().build("prior", entry.name, **entry.parameters).to(self.device)
+                self._priors[key] = recipe.build("prior", entry.part, self.suite).to(self.device)
             except Exception as error:
                 self._priors[key] = f"prior '{entry.name}': {type(error).__name__}: {error}"
         return self._priors[key]
@@ -115,9 +111,9 @@ class Workshop:
     def inputs(self, operator: Labelled, picture: Picture, seed: int) -> dict[str, Any]:
         """What the measurement depends on."""
         return {
-            "operator": described("operator", operator),
+            "operator": described("operator", operator, self.suite),
             "data": {"name": self.suite.data.name, "picture": picture.id, "sha256": picture.sha256},
-            "noise": described("noise", self.suite.noise),
+            "noise": described("noise", self.suite.noise, self.suite),
             "noise_seed": seed,
             "dtype": self.suite.dtype,
         }
@@ -129,7 +125,7 @@ class Workshop:
         weights, precision = getattr(made, "weights_sha256", None), None if isinstance(made, str) else precision_of(made, self.device.type)
         return {
             "measurement": measurement,
-            "solver": described("solver", Entry.model_validate({**parameters, "name": solver.name})),
-            "prior": {**described("prior", prior), "weights_sha256": weights, "computed_in": precision},
+            "solver": described("solver", Entry.model_validate({**parameters, "name": solver.name}), self.suite),
+            "prior": {**described("prior", prior, self.suite), "weights_sha256": weights, "computed_in": precision},
             "seed": seed,
         }

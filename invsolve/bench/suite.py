@@ -10,7 +10,15 @@
     [solver.for."gaussian-blur"]                           # for one operator, by its label
     prior = { weight = 0.01 }
 
-Names resolve through the registry only; unknown keys and parameters are refused before anything is computed.
+A parameter { file = "mask.npy" } is the tensor in that file, and an operator made of others takes their tables, both as in a problem
+file (`invsolve.recipe`). Several operators are alternatives; one after the other they are a chain:
+
+    operator = [
+        { name = "chain", label = "holes after blur", operators = [{ name = "gaussian-blur" }, { name = "mask" }] },
+        { name = "iterative-prox", label = "valid blur", tol = 1e-4, operator = { name = "padded-blur", boundary = "valid" } },
+    ]
+
+Names resolve through the registry only; unknown keys and parameters, and values of another type, are refused before anything is computed.
 """
 
 from __future__ import annotations
@@ -21,8 +29,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StrictStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
+from invsolve.config import Part
 from invsolve.errors import InputError, UnknownNameError, did_you_mean
 from invsolve.plugins import NAME, registry
 
@@ -57,6 +76,11 @@ class Entry(BaseModel):
     def parameters(self) -> dict[str, Any]:
         """The keyword arguments."""
         return dict(self.model_extra or {})
+
+    @property
+    def part(self) -> Part:
+        """What `invsolve.recipe` builds."""
+        return Part.model_validate({**self.parameters, "name": self.name})
 
 
 class Labelled(Entry):
@@ -109,6 +133,11 @@ class Suite(BaseModel):
     solver: Annotated[list[SolverEntry], Field(min_length=1)]
     metrics: Annotated[list[Name], Field(min_length=1)] = ["psnr", "ssim", "haarpsi"]
     dtype: Literal["float32", "float64"] = "float32"
+    _folder: Path = PrivateAttr(default=Path())
+
+    def path(self, name: str) -> Path:
+        """A path in the suite, relative to its file."""
+        return self._folder / Path(name).expanduser()
 
     @model_validator(mode="after")
     def _check_labels(self) -> Suite:
@@ -157,7 +186,9 @@ class Suite(BaseModel):
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path.name} is not TOML: {error}") from None
         given = name or path.stem.lower()
-        return cls.make({"name": given if NAME.fullmatch(given) else "unnamed", **values}, path.name)
+        suite = cls.make({"name": given if NAME.fullmatch(given) else "unnamed", **values}, path.name)
+        suite._folder = path.parent
+        return suite
 
     @classmethod
     def make(cls, values: dict[str, Any], what: str = "suite") -> Suite:
