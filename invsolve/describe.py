@@ -22,6 +22,7 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
     documented = callable(target)
     text = inspect.getdoc(target) or "" if documented else ""
     needs, can = abilities(entry.kind, target)
+    can = {"adds": f"{entry.adds}, to an operator that lacks it", **can} if entry.adds else can
     return {
         "kind": entry.kind,
         "name": entry.name,

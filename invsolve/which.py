@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from invsolve.arguments import checked
+from invsolve.arguments import checked, signature_of
 from invsolve.errors import InputError, InvsolveError
 from invsolve.operator import Capability, Operator
 from invsolve.priors.base import Prior
@@ -41,7 +41,7 @@ class Door:
         name: its registered name, for files and the shell.
         adds: the capability.
         code: how it is written, such as "IterativeProx(H, tol=1e-4)".
-        table: the same in a file, with {} in the place of H's own table.
+        table: the same in a file, with ... in the place of H's own table.
         opens: whether it can be made of an operator that is linear and has an adjoint.
     """
 
@@ -63,10 +63,10 @@ def known_doors() -> list[Door]:
         except InvsolveError:
             continue
         if cls is not None:
-            text = getattr(cls, "door", "")
-            inside = ", ".join(part for part in ("{}", text.replace("=", " = ")) if part)
-            table = f'{{{{ name = "{entry.name}", operator = {inside} }}}}'
-            code = f"{cls.__name__}({', '.join(part for part in ('H', text) if part)})"
+            text, inner = getattr(cls, "door", ""), next(iter(signature_of(cls).parameters), "operator")
+            code = f"{getattr(cls, '__name__', entry.name)}({', '.join(part for part in ('H', text) if part)})"
+            settings = f"{text.replace('=', ' = ')}, " if text else ""
+            table = f'{{ name = "{entry.name}", {settings}{inner} = {{ ... }} }}'
             found.append(Door(entry.name, Capability(entry.adds), code, table, getattr(cls, "opens", lambda operator: True)))
     return found
 

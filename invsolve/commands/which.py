@@ -37,7 +37,7 @@ def which(
 
     The problem is PATH, a problem file or the folder of a saved problem, or the --operator on a grey image.
     """
-    from invsolve.which import which_solvers
+    from invsolve.which import known_doors, which_solvers
 
     if (path is None) == (operator is None):
         raise click.UsageError("give PATH (a problem file or a saved problem) or --operator NAME")
@@ -48,8 +48,10 @@ def which(
         return
     print_table(("solver", "", "why not"), [(one.solver, "fits" if one.fits else "-", "; ".join(one.reasons)) for one in fits])
     opened = {door: [one.solver for one in fits if door in one.doors] for one in fits for door in one.doors}
+    tables = {door.code: door.table for door in known_doors()} if opened else {}
     for door, solvers in opened.items():
         click.echo(f"{line(door)} in place of H gives what {', '.join(map(line, solvers))} lack{'s' if len(solvers) == 1 else ''}")
+        click.echo(f"    in a file: operator = {line(tables.get(door, ''))}")
 
 
 def from_path(path: str, prior: str | None, settings: tuple[str, ...]) -> tuple[Problem, Any]:
