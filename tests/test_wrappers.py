@@ -12,6 +12,7 @@ import invsolve
 from invsolve import Capability, CompatibilityError, GaussianNoise, InputError, IterativeProx, KrylovSVD, Problem, Stack, load_prior
 from invsolve.algebra import Combined, Composed, Scaled
 from invsolve.bench import Suite, run
+from invsolve.bench.cells import Store
 from invsolve.bench.fingerprint import described
 from invsolve.bench.plan import check
 from invsolve.build import set_up
@@ -178,14 +179,11 @@ def test_a_suite_names_what_which_recommends(tmp_path):
     rows = run(suite(VALID, TABLES["iterative prox"], chained), out=tmp_path, progress=False)
     status = {row["operator"]: row["status"] for row in rows}
     assert status == {"padded-blur": "skipped", "iterative-prox": "finished", "both": "finished"}
-    from safetensors.torch import load_file
-
     row = next(row for row in rows if row["operator"] == "iterative-prox")
-    key = json.loads((tmp_path / "cells" / row["key"] / "cell.json").read_text())["inputs"]["measurement"]
-    measured = load_file(tmp_path / "inputs" / key / "tensors.safetensors")
-    problem = Problem(python()["iterative prox"], measured["y0"], GaussianNoise(0.05))
-    found = load_file(tmp_path / "cells" / row["key"] / "tensors.safetensors")["x"]
-    assert torch.equal(found, HQS(steps=2).solve(problem, load_prior("tv")).x[0])
+    cells, inputs = Store(tmp_path, "cells", "cell.json"), Store(tmp_path, "inputs", "input.json")
+    y = inputs.tensors(cells.read(row["key"])["inputs"]["measurement"])["y0"]
+    solved = HQS(steps=2).solve(Problem(python()["iterative prox"], y, GaussianNoise(0.05)), load_prior("tv"))
+    assert torch.equal(cells.tensors(row["key"])["x"], solved.x[0])
 
 
 def test_a_suite_checks_types_and_takes_files(tmp_path):
