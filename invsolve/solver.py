@@ -243,10 +243,7 @@ def operator_gaps(solver: Solver, problem: Problem) -> list[str]:
         return ["the problem has no measurement; ddim, ddpm and heun sample from the prior alone"]
     has = ", ".join(sorted(capability.value for capability in operator.capabilities))
     missing = sorted(capability.value for capability in requires.operator - operator.capabilities)
-    gaps = [f"operator {operator.label} lacks '{name}' (it has: {has})" for name in missing]
-    if operator.complex_output and Capability.SVD in requires.operator:
-        gaps.append(f"operator {operator.label} gives complex data, and the spectrum here is real")
-    return gaps
+    return [f"operator {operator.label} lacks '{name}' (it has: {has})" for name in missing]
 
 
 def prior_gaps(solver: Solver, problem: Problem, prior: Prior) -> list[str]:
@@ -271,7 +268,8 @@ def prior_gaps(solver: Solver, problem: Problem, prior: Prior) -> list[str]:
         channels = problem.operator.in_shape[0]
         if prior.channels is not None and prior.channels != channels:
             name = type(prior).__name__
-            hint = f"; make it with channels={channels}" if "channels" in signature_of(type(prior)).parameters else ""
+            possible = channels in prior.made_with and "channels" in signature_of(type(prior)).parameters
+            hint = f"; make it with channels={channels}" if possible else ""
             gaps.append(f"prior {name} takes {prior.channels}-channel images, the operator {channels}-channel ones{hint}")
         if prior.in_shape is not None and prior.in_shape != problem.operator.in_shape:
             gaps.append(f"prior {type(prior).__name__} takes images of shape {prior.in_shape}, the operator {problem.operator.in_shape}")

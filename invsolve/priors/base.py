@@ -162,6 +162,7 @@ class Denoiser(Prior):
         unit: the interval that [0, 1] images fill in the variables of its network's schedule, or of the field's convention.
         placeless: whether turning and mirroring the image turns and mirrors the estimate, at least in law: no place of its own.
         channels: the number of image channels it takes, None for any.
+        made_with: the numbers that its constructor's argument `channels` may have: what a refusal may recommend.
         in_shape: the one image shape (C, H, W) it takes, None for any.
         differentiable: whether autograd goes through.
         blind: whether sigma is ignored.
@@ -174,6 +175,7 @@ class Denoiser(Prior):
     unit: Unit = Unit(-1.0, 1.0)
     placeless: bool = False
     channels: int | None = None
+    made_with: tuple[int, ...] = ()
     in_shape: tuple[int, ...] | None = None
     differentiable: bool = True
     blind: bool = False

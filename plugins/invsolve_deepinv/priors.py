@@ -92,6 +92,7 @@ class Shipped(NetworkDenoiser):
         )
         self.card: Card = card
         self.weights_sha256 = card.sha256
+        self.made_with = (1, own)
 
     @classmethod
     def examples(cls) -> list[Prior]:
