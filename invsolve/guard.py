@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError, InvsolveError
-from invsolve.measurement import check_batch, check_kind, check_parts, check_shape, parts
+from invsolve.measurement import check_batch, check_kind, check_parts, check_real, check_shape, parts
 
 if TYPE_CHECKING:
     from invsolve.operator import Operator
@@ -63,22 +63,6 @@ def check_tau(tau: Any, batch: int) -> None:
         return
     if not allowed:
         raise InputError(f"tau must not be negative or NaN; given {tau.tolist()}")
-
-
-def check_real(operator: Operator, name: str, x: Any) -> None:
-    """Raise InputError for a complex image where images are real, with the way to give it."""
-    if not isinstance(x, Tensor) or not x.is_complex() or operator.complex_input:
-        return
-    given = f"{operator.label} takes real images; given {name} of {x.dtype}, {tuple(x.shape)}."
-    pairs = tuple(operator.in_shape)
-    if x.ndim == len(pairs) + 1 and tuple(x.shape[1:]) == pairs:
-        doubled = (2 * pairs[0], *pairs[1:])
-        raise InputError(
-            f"{given} A complex image is a real one of twice the channels, torch.cat([{name}.real, {name}.imag], dim=1), "
-            f"for H @ AsComplex({doubled}); of one with imaginary part 0 pass {name}.real"
-        )
-    how = f"torch.stack([{name}.real, {name}.imag], dim=1)" if x.ndim == len(pairs) else f"torch.cat([{name}.real, {name}.imag], dim=1)"
-    raise InputError(f"{given} A complex image goes in as its real parts, then its imaginary parts: {how}, of shape (B, {pairs})")
 
 
 def check_image(operator: Operator, x: Any) -> None:

@@ -68,8 +68,50 @@ def check_shape(operator: Operator, name: str, x: Any, shape: tuple[int, ...]) -
         raise InputError(f"{name} must be a tensor, given {type(x).__name__}; torch.as_tensor makes one")
     if x.ndim != len(shape) + 1 or x.shape[1:] != shape:
         wanted = f"{operator.label} {'gives' if name == 'y' else 'takes'} {name} of shape (B, {', '.join(map(str, shape))})"
-        hint = f"; {name}[None] is a batch of one" if x.shape == shape else ""
+        hint = pair_hint(name, x, shape) or (f"; {name}[None] is a batch of one" if x.shape == shape else "")
+        if not hint and name == "y" and operator.complex_output and shape and tuple(x.shape[1:]) == (2 * shape[0], *shape[1:]):
+            hint = "; torch.complex(*y.chunk(2, dim=1)) makes complex numbers of real and imaginary channels"
         raise InputError(f"{wanted}; given {tuple(x.shape)}{hint}")
+
+
+def check_real(operator: Operator, name: str, x: Any) -> None:
+    """Raise InputError for a complex image where images are real, with the way to give it."""
+    if not isinstance(x, Tensor) or not x.is_complex() or operator.complex_input:
+        return
+    shape = tuple(operator.in_shape)
+    hint = pair_hint(name, x, shape)
+    if not hint and tuple(x.shape[1:]) == shape:
+        through = getattr(operator, "complex_images", f"H @ AsComplex({(2 * shape[0], *shape[1:])})")
+        hint = (
+            f". A complex image is a real one of twice the channels, torch.cat([{name}.real, {name}.imag], dim=1), for {through}; "
+            f"if its imaginary part is 0, pass {name}.real"
+        )
+    hint = hint or f"; a complex image is a real one of twice the channels, and H takes (B, {', '.join(map(str, shape))})"
+    raise InputError(f"{operator.label} takes real images; given {name} of {x.dtype}, {tuple(x.shape)}{hint}")
+
+
+def pair_hint(name: str, x: Tensor, shape: tuple[int, ...]) -> str:
+    """How complex numbers become the real pairs that are wanted, where x has as many of them, "" where it has not.
+
+    Of x complex, or real with the two parts last, as torch.view_as_real has them.
+    """
+    if x.is_complex():
+        for batch in (1, 0):
+            own, more = tuple(x.shape[batch:]), "" if batch else "[None]"
+            if own and (2 * own[0], *own[1:]) == shape:
+                return f"; complex numbers go in as real pairs: torch.cat([{name}.real, {name}.imag], dim={batch}){more}"
+            places = [axis for axis, side in enumerate(shape) if side == 2 and (*shape[:axis], *shape[axis + 1 :]) == own]
+            if places:
+                return f"; complex numbers go in as real pairs: torch.stack([{name}.real, {name}.imag], dim={places[0] + batch}){more}"
+        return ""
+    own = tuple(x.shape[1:])
+    if own and own[-1] == 2:
+        places = [axis for axis, side in enumerate(shape) if side == 2 and (*shape[:axis], *shape[axis + 1 :]) == own[:-1]]
+        if places:
+            return f"; the pair of real and imaginary part is axis {places[0] + 1}: {name}.movedim(-1, {places[0] + 1})"
+        if (2 * own[0], *own[1:-1]) == shape:
+            return f"; real and imaginary parts are channels here: torch.cat([{name}[..., 0], {name}[..., 1]], dim=1)"
+    return ""
 
 
 def check_kind(name: str, x: Tensor, *, complex_too: bool = False, halves: bool = False) -> None:
@@ -77,7 +119,8 @@ def check_kind(name: str, x: Tensor, *, complex_too: bool = False, halves: bool 
     if x.dtype in FLOATS:
         return
     if x.is_complex() and not complex_too:
-        raise InputError(f"{name} is complex ({x.dtype}), but this operator's output is real; pass {name}.real")
+        lost = f"pass {name}.real, if its imaginary part is 0"
+        raise InputError(f"{name} is complex ({x.dtype}), but this operator's output is real; {lost}")
     if not (x.is_floating_point() or x.is_complex()) or (x.real.dtype not in FLOATS and not halves):
         hint = f"; 8-bit images: {name}.float() / 255" if x.dtype == torch.uint8 else f"; convert with {name}.float()"
         raise InputError(f"{name} must be float32 or float64, given {x.dtype}{hint}")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from invsolve.arguments import Remembering, checked
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement, check_batch, check_kind, check_parts, check_shape, mapped, parts
+from invsolve.measurement import Measurement, check_batch, check_kind, check_parts, check_real, check_shape, mapped, parts
 from invsolve.noise import Ability, NoiseModel, NoNoise
 from invsolve.operator import Capability, Operator, image_shape
 from invsolve.rng import Rng
@@ -228,13 +228,17 @@ def check_operator(operator: Operator) -> None:
     """Raise InputError for what is no operator: often the arguments are the other way round."""
     if not isinstance(operator, Operator):
         raise InputError(f"expected an operator, given {type(operator).__name__}; the operator comes first, then the data")
+    if operator.complex_input:
+        doubled = (2 * operator.in_shape[0], *operator.in_shape[1:])
+        raise InputError(f"{operator.label} takes complex images, and images are real here: {operator.label} @ AsComplex({doubled})")
 
 
 def check_image(operator: Operator, x: Tensor) -> None:
     """Raise InputError unless x is a finite floating (B, *in_shape) tensor on the operator's device."""
     check_operator(operator)
+    check_real(operator, "x", x)
     check_shape(operator, "x", x, operator.in_shape)
-    check_tensor("x", x, allow_complex=operator.complex_output)
+    check_tensor("x", x)
     check_devices(operator, x)
     if operator.batch is not None and len(x) != operator.batch:
         raise InputError(f"{operator.label} has parameters for {operator.batch} items, x has {len(x)}")
@@ -244,8 +248,10 @@ def check_measurement(operator: Operator, y: Measurement, noise: NoiseModel, *, 
     """Raise InputError with what was given and what is allowed."""
     check_operator(operator)
     check_parts(operator, y)
-    for part in parts(y):
-        check_tensor("y", part, allow_complex=operator.complex_output)
+    for part, kind in zip(parts(y), operator.complex_outputs, strict=True):
+        check_tensor("y", part, allow_complex=kind)
+        if kind and not part.is_complex():
+            raise InputError(f"{operator.label} gives complex y; given {part.dtype}: if it is the real part of all there is, pass y + 0j")
         check_devices(operator, part)
     check_batch(y, {"operator": operator.batch, "noise": noise.batch})
     noise.check(y)

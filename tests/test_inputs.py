@@ -65,7 +65,7 @@ BAD_TENSORS = {
     "bool": (lambda: measurement() > 0.5, r"given torch\.bool"),
     "float16": (lambda: measurement().half(), r"given torch\.float16; convert"),
     "bfloat16": (lambda: measurement().bfloat16(), r"given torch\.bfloat16"),
-    "complex": (lambda: measurement().to(torch.complex64), r"complex .*real; pass \w+\.real"),
+    "complex": (lambda: measurement().to(torch.complex64), r"complex.*pass \w+\.real"),
     "numpy": (lambda: measurement().numpy(), r"must be a tensor, given ndarray; torch\.as_tensor"),
     "list": (lambda: measurement().tolist(), r"must be a tensor, given list"),
     "nan": (lambda: with_bad(float("nan")), r"1 NaN or infinite values, the first at index \(1, 2, 3, 4\)"),

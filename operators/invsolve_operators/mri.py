@@ -21,7 +21,7 @@ from invsolve.svd import SVD
 from invsolve_operators.common import damping, expect, over, select_arguments
 from invsolve_operators.fourier import fft2, ifft2
 from invsolve_operators.mask import checked_mask
-from invsolve_operators.sampling import sampling_mask
+from invsolve_operators.sampling import points, sampling_mask
 
 SIDES = (-2, -1)
 
@@ -35,7 +35,7 @@ class MRI(Operator):
         pattern: "equispaced" or "random-lines" (whole columns) or "gaussian" (points), see `sampling.sampling_mask`.
         centre: part of the columns (points) about zero frequency that is always measured.
         seed: of the pattern.
-        mask: 1 measured, 0 not, instead of acceleration: (H, W), (1, H, W), or per image (B, 1, H, W).
+        mask: 1 measured, 0 not, instead of acceleration: (H, W), (1, H, W), or per image (B, 1, H, W); (W,) for whole columns.
 
     Raises:
         InputError: another number of channels, both acceleration and mask, a mask of another shape, see `sampling_mask`.
@@ -45,6 +45,7 @@ class MRI(Operator):
     """
 
     traits: ClassVar[frozenset[Capability]] = frozenset({Capability.LINEAR})
+    complex_images: ClassVar[str] = "MRI((2, H, W), ...)"  # named where a complex image is refused
     out_shape: Shape
     sampled: Tensor
     s: Tensor
@@ -66,7 +67,8 @@ class MRI(Operator):
             raise InputError("give acceleration (a pattern) or mask (an array), not both")
         sides = self.in_shape[1:]
         self.out_shape = (2, *sides)
-        drawn = sampling_mask(sides, pattern, 4.0 if acceleration is None else acceleration, centre, seed) if mask is None else mask
+        rate = 4.0 if acceleration is None else acceleration
+        drawn = sampling_mask(sides, pattern, rate, centre, seed) if mask is None else points(mask, sides)
         self.register_buffer("sampled", checked_mask(drawn, (1, *sides)))
         self.batch = len(self.sampled) if self.sampled.ndim == 4 else None
         self.real = self.in_shape[0] == 1

@@ -14,6 +14,20 @@ from invsolve.rng import Rng
 PATTERNS = ("equispaced", "random-lines", "gaussian")
 
 
+def points(mask: object, sides: Sequence[int]) -> Tensor:
+    """A mask of k-space as `mask.checked_mask` takes it: one of columns, (W,), serves every row.
+
+    Raises:
+        InputError: a mask of columns in another form, with the way to give it.
+    """
+    value = torch.as_tensor(mask)
+    if tuple(value.shape) == (sides[1],):
+        return value.expand(tuple(sides))
+    if value.numel() == sides[1] != sides[0] * sides[1]:
+        raise InputError(f"a mask of columns is (W,) = ({sides[1]},): mask.reshape(-1); given {tuple(value.shape)}")
+    return value
+
+
 def sampling_mask(
     sides: Sequence[int], pattern: str = "equispaced", acceleration: float = 4.0, centre: float = 0.08, seed: int = 0
 ) -> Tensor:

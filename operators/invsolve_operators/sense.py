@@ -14,7 +14,7 @@ from invsolve.rng import Rng
 from invsolve_operators.common import expect, select_arguments
 from invsolve_operators.mask import checked_mask
 from invsolve_operators.mri import fourier, inverse_fourier, joined, paired
-from invsolve_operators.sampling import sampling_mask
+from invsolve_operators.sampling import points, sampling_mask
 
 
 class SENSE(Operator):
@@ -38,6 +38,7 @@ class SENSE(Operator):
     """
 
     traits: ClassVar[frozenset[Capability]] = frozenset({Capability.LINEAR})
+    complex_images: ClassVar[str] = "SENSE((2, H, W), ...)"  # named where a complex image is refused
     sampled: Tensor
     maps: Tensor
 
@@ -60,7 +61,8 @@ class SENSE(Operator):
         sides = self.in_shape[1:]
         self.register_buffer("maps", checked_maps(smooth_maps(8, sides) if maps is None else maps, sides))
         self.out_shape = (self.maps.shape[-4], 2, *sides)
-        drawn = sampling_mask(sides, pattern, 4.0 if acceleration is None else acceleration, centre, seed) if mask is None else mask
+        rate = 4.0 if acceleration is None else acceleration
+        drawn = sampling_mask(sides, pattern, rate, centre, seed) if mask is None else points(mask, sides)
         self.register_buffer("sampled", checked_mask(drawn, (1, *sides)))
         sizes = {len(value) for value, rank in ((self.sampled, 4), (self.maps, 5)) if value.ndim == rank}
         if len(sizes) > 1:
