@@ -45,6 +45,11 @@ def one_input(*operators: Operator) -> bool:
     return operators[0].complex_input
 
 
+def turns_real(operator: Operator) -> bool:
+    """Whether a combination holds a step from complex numbers, after which H (iz) is not i H z: it cannot be continued as a whole."""
+    return isinstance(operator, Combined) and any(part.complex_input or turns_real(part) for part in operator.parts)
+
+
 class Combined(Operator):
     """Base of operators that consist of others: they keep what all parts keep.
 
@@ -108,6 +113,11 @@ class Composed(Combined):
             raise InputError(
                 f"{inner.label} gives complex numbers, {outer.label} takes real images and is not linear; with "
                 f"AsComplex({(2 * outer.in_shape[0], *outer.in_shape[1:])}).T between them it gets (real parts, imaginary parts)"
+            )
+        if self.crossed and turns_real(outer):
+            raise InputError(
+                f"{outer.label} turns complex numbers into real ones on the way, and {inner.label} gives complex ones: compose from the "
+                "right, A @ (B @ C)"
             )
         if outer.complex_input and not inner.complex_output:
             raise InputError(f"{outer.label} takes complex numbers, {inner.label} gives real ones; AsComplex stands between them")

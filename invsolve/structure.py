@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from invsolve.algebra import Composed, Scaled
+from invsolve.algebra import Composed, Scaled, turns_real
 from invsolve.measurement import Measurement, parts
 from invsolve.operator import Capability, Operator
 from invsolve.svd import SVD, rank_rule
@@ -32,6 +32,9 @@ def joined(outer: Operator, inner: Operator) -> Operator:
     Raises:
         InputError: the shapes do not meet.
     """
+    if inner.complex_output and isinstance(outer, Composed) and not outer.complex_input and turns_real(outer):
+        first, second = outer.parts
+        return joined(first, joined(second, inner))
     plain = Composed(outer, inner)
     for rule in (own, unscaled, exact, regrouped):
         found = rule(outer, inner)
