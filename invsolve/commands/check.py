@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 import click
 
@@ -24,11 +25,12 @@ CHECKED = ("operator", "prior", "solver")
 @click.option("-v", "--verbose", is_flag=True, help="With --all: a line for every check, not one an entry.")
 @click.option("--device", default="cpu", show_default=True, help="Where operators are checked: cpu, cuda, ...")
 def check(kind: str | None, name: str | None, everything: bool, pattern: str, verbose: bool, device: str) -> None:
-    """Run the conformance checks on one entry (KIND NAME) or on all (--all): PASS, FAIL with what was found, or XFAIL.
+    """Run the conformance checks on one entry (KIND NAME) or on all (--all): PASS, FAIL with what was found, SKIP or XFAIL.
 
     NAME may be module:Class, a class of your own that is not registered; it is looked for in the current directory too. XFAIL is
-    a failure that the class declares, with its reason (`expected_failures`); one that passes all the same is a FAIL. Exit code 1
-    if any check fails, 2 for wrong use.
+    a failure that the class declares, with its reason (`expected_failures`); one that passes all the same is a FAIL. SKIP is a check
+    that found nothing to look at. After the checks of one solver stands what they measured: its bias under Gaussian priors, behind a dense
+    operator (S, G) and a mask (I). Exit code 1 if any check fails, 2 for wrong use.
 
     The checks of priors and solvers run on the CPU, where equality to the bit is promised; --device is for operators.
     """
@@ -57,8 +59,11 @@ def check(kind: str | None, name: str | None, everything: bool, pattern: str, ve
         total += counts
     if pattern and not total:
         raise click.UsageError(f"no check's name contains '{pattern}'")
+    if not everything and chosen[0].kind == "solver" and pattern in "check_posterior":
+        show_bias(chosen[0])
     expected = f"{total['XFAIL']} failed as expected, " if total["XFAIL"] else ""
-    click.echo(f"{total['PASS']} passed, {expected}{total['FAIL']} failed")
+    skipped = f"{total['SKIP']} skipped, " if total["SKIP"] else ""
+    click.echo(f"{total['PASS']} passed, {skipped}{expected}{total['FAIL']} failed")
     if total["FAIL"] or not total:
         sys.exit(1)
 
@@ -73,8 +78,8 @@ def own_entry(kind: str, target: str) -> Any:
 
 
 def results(entry: Any, device: str, pattern: str, *, alone: bool) -> Iterator[tuple[str, str, str]]:
-    """(check, PASS, FAIL or XFAIL, fault or reason) of an entry; one that cannot be loaded is a fault among many, an error alone."""
-    from invsolve.testing.cases import ExpectedFailure, declared
+    """(check, PASS, FAIL, SKIP or XFAIL, fault or reason) of an entry; one that cannot be loaded is a fault among many, an error alone."""
+    from invsolve.testing.cases import declared
 
     try:
         examples = [example.to(device) if entry.kind == "operator" else example for example in examples_of(entry)]
@@ -89,10 +94,7 @@ def results(entry: Any, device: str, pattern: str, *, alone: bool) -> Iterator[t
         for label, run in checks:
             unused.discard(label)
             if pattern in label:
-                fault = fault_of(run, example)
-                expected = isinstance(run, ExpectedFailure)
-                text = run.reason if expected and not fault else fault
-                yield f"{index} {label}" if len(examples) > 1 else label, "FAIL" if fault else "XFAIL" if expected else "PASS", text
+                yield f"{index} {label}" if len(examples) > 1 else label, *outcome(run, example)
     for label in sorted(unused):
         yield label, "FAIL", "is among the expected failures, but applies to none of the examples: remove it"
 
@@ -133,10 +135,38 @@ def checks_of(kind: str, example: Any) -> list[tuple[str, Callable[[Any], None]]
     return denoisers.denoiser_checks(example) if isinstance(example, Denoiser) else denoisers.regulariser_checks(example)
 
 
+def outcome(run: Callable[[Any], None], example: Any) -> tuple[str, str]:
+    """(PASS, FAIL, SKIP or XFAIL, fault or reason) of one check."""
+    from invsolve.testing.cases import ExpectedFailure
+
+    try:
+        fault = fault_of(run, example)
+    except SkipTest as reason:
+        return "SKIP", str(reason)
+    if fault:
+        return "FAIL", fault
+    return ("XFAIL", run.reason) if isinstance(run, ExpectedFailure) else ("PASS", "")
+
+
+def show_bias(entry: Any) -> None:
+    """What the solvers' check_posterior measured, example by example; nothing where that cannot be had (the checks have said why)."""
+    from invsolve.testing.posterior import bias_table
+
+    for example in examples_of(entry):
+        try:
+            table = bias_table(example)
+        except Exception:
+            continue
+        if table:
+            click.echo(f"\n{line(repr(example))}, at its default number of steps:\n" + "\n".join(table) + "\n")
+
+
 def fault_of(run: Callable[[Any], None], example: Any) -> str:
-    """What is wrong, "" if nothing."""
+    """What is wrong, "" if nothing; SkipTest passes through."""
     try:
         run(example)
+    except SkipTest:
+        raise
     except AssertionError as error:
         return (str(error).strip().splitlines() or ["failed"])[0]
     except Exception as error:

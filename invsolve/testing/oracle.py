@@ -137,6 +137,19 @@ def empirical(samples: Tensor) -> Gaussian:
     return Gaussian(rows.mean(0), torch.cov(rows.T))
 
 
+def root(matrix: Tensor) -> Tensor:
+    """The symmetric square root of a positive semi-definite matrix."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+
+
+def wasserstein(first: Gaussian, second: Gaussian) -> float:
+    """The 2-Wasserstein distance, sqrt(|m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2)); of two points that of their means."""
+    half = root(first.cov)
+    spread = (first.cov + second.cov).trace() - 2 * root(half @ second.cov @ half).trace()
+    return math.sqrt(max(0.0, float((first.mean - second.mean).square().sum() + spread)))
+
+
 def standard_errors(samples: Tensor, law: Gaussian) -> tuple[float, float]:
     """The largest deviations of mean and covariance entries of N samples from a law, in standard errors.
 

@@ -57,7 +57,7 @@ def check_refuses_noise(solver: Solver) -> None:
     if not solver.requires.measurement:
         return
     for setting in settings(solver):
-        for noise in noises():
+        for noise in noises(solver):
             if asked_noise(solver.requires, noise):
                 y = setting.problem.y
                 kept = tuple(part if part.is_complex() else part.clamp_min(0) for part in parts(y))  # counts are not negative
@@ -86,7 +86,7 @@ def check_refuses_arguments(solver: Solver) -> None:
     refused(lambda: run(solver, setting, smaples=2), ArgumentError, "did you mean samples")
     for samples in (0, -1):
         refused(lambda n=samples: run(solver, setting, samples=n), InputError, "samples", str(samples))
-    image = setting.problem.image
+    image = setting.inner.image
     for x_init, word in (
         (image[:1], "shape"),
         (image[..., :-1], "shape"),

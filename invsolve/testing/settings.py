@@ -1,37 +1,64 @@
-"""What the solver and prior checks run on: small problems in closed form, and things made wrong on purpose.
+"""What the solver and prior checks run on: small problems and priors, chosen by what a solver requires.
 
-Nothing here needs an installed operator: a solver is checked on y = mask * x and on a y of which every entry depends on
-every pixel.
+The subjects say it themselves: `examples()` of the noise models and priors that are registered, or that a solver names in what it
+requires, `Prior.example_context`, and `Solver.settings()` for problems of a solver's own. Nothing here needs an installed
+operator: a solver is checked on y = mask * x and on a y of which every entry depends on every pixel.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from invsolve.errors import InvsolveError
-from invsolve.measurement import Measurement, column, parts
+from invsolve.errors import InputError, InvsolveError
+from invsolve.measurement import mapped, parts
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
-from invsolve.operator import Capability, Operator, Shape
+from invsolve.operator import Operator, Shape
 from invsolve.plugins import registry
-from invsolve.priors.base import Denoiser, DiffusionPrior, Prior, Regulariser
+from invsolve.priors.base import DiffusionPrior, Prior
 from invsolve.priors.gaussian import GaussianPrior
+from invsolve.priors.latent import LatentPrior
 from invsolve.priors.tv import TotalVariation
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.schedule import DiscreteVP
 from invsolve.solution import Solution
-from invsolve.solver import Solver
-from invsolve.svd import SVD
+from invsolve.solver import Solver, asked_noise
 from invsolve.testing.cases import need
+from invsolve.testing.subjects import Coupled, Hidden, Kept, NegativeLog, ValueOnly, Watched, evaluations, poisoned, watched
+
+__all__ = [
+    "SHAPE",
+    "Coupled",
+    "Hidden",
+    "Kept",
+    "NegativeLog",
+    "Setting",
+    "ValueOnly",
+    "Watched",
+    "evaluations",
+    "fitting_noise",
+    "fitting_priors",
+    "frozen_state",
+    "noises",
+    "poisoned",
+    "refused",
+    "run",
+    "same",
+    "settings",
+    "small",
+    "truth",
+    "watched",
+]
 
 SHAPE = (1, 6, 7)  # neither square nor even
-NOISES = (GaussianNoise, NoNoise, PoissonNoise)
+BUILT_IN = (Kept, Coupled)
+SMALL = 10_000  # parameters: above, a prior is a network, which is checked by itself
 
 
 def same(first: Tensor, second: Tensor, tolerance: float, what: str) -> None:
@@ -55,162 +82,6 @@ def refused(call: Callable[[], object], kind: type[InvsolveError], *words: str) 
     return message
 
 
-class Kept(Operator):
-    """y = mask * x with a fixed 0/1 pattern that leaves out two pixels in five: every capability in closed form.
-
-    Args:
-        in_shape: (C, H, W).
-    """
-
-    traits = frozenset({Capability.LINEAR, Capability.MASK})
-    output_range = (0.0, 1.0)
-    mask: Tensor
-
-    def __init__(self, in_shape: Shape) -> None:
-        super().__init__()
-        self.in_shape = self.out_shape = tuple(in_shape)
-        height, width = in_shape[-2:]
-        index = torch.arange(height)[:, None] * 3 + torch.arange(width)
-        self.register_buffer("mask", (index % 5 > 1).double().expand(1, height, width).contiguous())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """mask * x."""
-        return self.like("mask", x) * x
-
-    def svd(self) -> SVD:
-        """Diagonal: s = mask, U = V = I."""
-        s = self.mask.expand(self.in_shape)
-
-        def masked(y: Tensor) -> Tensor:
-            return self.like("mask", y) * y
-
-        return SVD(s, U=masked, Ut=masked, V=torch.clone, Vt=torch.clone)
-
-
-class Coupled(Operator):
-    """y = s * (I - 2 v v^T) x with a fixed unit vector v and weights s: every pixel tells on every other.
-
-    Only elementwise products and sums within an item: an item's value is the same to the last bit in any batch, which a
-    matrix product does not promise. What differs then comes from the solver.
-
-    Args:
-        in_shape: (C, H, W).
-    """
-
-    traits = frozenset({Capability.LINEAR})
-    v: Tensor
-    s: Tensor
-
-    def __init__(self, in_shape: Shape) -> None:
-        super().__init__()
-        self.in_shape = self.out_shape = tuple(in_shape)
-        index = torch.arange(math.prod(in_shape), dtype=torch.float64).reshape(self.in_shape)
-        self.register_buffer("v", (index + 1).cos() / (index + 1).cos().norm())
-        self.register_buffer("s", torch.where(index % 4 == 0, 0.0, 1 / (1 + index % 4)))
-
-    def _reflect(self, x: Tensor) -> Tensor:
-        v = self.like("v", x)
-        return x - 2 * column((v * x).flatten(1).sum(1), x) * v
-
-    def forward(self, x: Tensor) -> Tensor:
-        """s * (x - 2 v <v, x>)."""
-        return self.like("s", x) * self._reflect(x)
-
-    def svd(self) -> SVD:
-        """U = I, V the reflection."""
-
-        def seen(y: Tensor) -> Tensor:
-            return (self.s > 0).to(y.device) * y
-
-        return SVD(self.s, U=seen, Ut=seen, V=self._reflect, Vt=self._reflect)
-
-
-class Hidden(Operator):
-    """An operator seen without one of its capabilities: what a solver that asks for it must refuse."""
-
-    def __init__(self, operator: Operator, capability: Capability) -> None:
-        super().__init__()
-        self.operator, self.hidden = operator, capability
-        self.in_shape, self.out_shape, self.output_range = operator.in_shape, operator.out_shape, operator.output_range
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """All but the hidden one."""
-        return self.operator.capabilities - {self.hidden}
-
-    def forward(self, x: Tensor) -> Measurement:
-        """H(x)."""
-        return self.operator(x)
-
-    def adjoint(self, y: Measurement) -> Tensor:
-        """H^T y."""
-        self.need(Capability.ADJOINT)
-        return self.operator.adjoint(y)
-
-    def pinv(self, y: Measurement) -> Tensor:
-        """H^+ y."""
-        self.need(Capability.PINV)
-        return self.operator.pinv(y)
-
-    def svd(self) -> SVD:
-        """The SVD."""
-        self.need(Capability.SVD)
-        return self.operator.svd()
-
-    def prox(self, z: Tensor, y: Measurement, tau: float | Tensor) -> Tensor:
-        """The prox."""
-        self.need(Capability.PROX)
-        return self.operator.prox(z, y, tau)
-
-
-class Watched(Denoiser):
-    """A denoiser that counts its calls, and gives NaN from call number `poison` on."""
-
-    def __init__(self, inner: Denoiser, poison: int | None = None) -> None:
-        super().__init__()
-        self.inner, self.poison, self.calls = inner, poison, 0
-        self.sigma_range, self.clip, self.s0 = inner.sigma_range, inner.clip, inner.s0
-
-    def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """The inner estimate, or NaN."""
-        self.calls += 1
-        out = self.inner(x, sigma)
-        return out if self.poison is None or self.calls < self.poison else out * float("nan")
-
-
-class WatchedRegulariser(Regulariser):
-    """A regulariser whose value and prox are NaN from call number `poison` on."""
-
-    def __init__(self, inner: Regulariser, poison: int) -> None:
-        super().__init__()
-        self.inner, self.poison, self.calls, self.weight = inner, poison, 0, inner.weight
-
-    def _factor(self) -> float:
-        self.calls += 1
-        return 1.0 if self.calls < self.poison else float("nan")
-
-    def value(self, x: Tensor) -> Tensor:
-        """R(x), or NaN."""
-        return self.inner.value(x) * self._factor()
-
-    def prox(self, x: Tensor, tau: float | Tensor) -> Tensor:
-        """The prox, or NaN."""
-        return self.inner.prox(x, tau) * self._factor()
-
-
-class ValueOnly(Regulariser):
-    """A regulariser without a prox: R(x) = |x|^2 / 2."""
-
-    def value(self, x: Tensor) -> Tensor:
-        """|x|^2 / 2 per item."""
-        return x.flatten(1).square().sum(1) / 2
-
-
-def poisoned(prior: Prior, call: int) -> Prior:
-    """The prior with NaN from that call on."""
-    return Watched(prior, call) if isinstance(prior, Denoiser) else WatchedRegulariser(prior, call)  # pyright: ignore[reportArgumentType]
-
-
 def truth(shape: Shape, batch: int, dtype: torch.dtype, *, texture: float = 0.1) -> Tensor:
     """(B, *shape) images in [0.1, 0.9]: a smooth wave per item and channel, with a little white texture."""
     rng = Rng(7, range(batch), purpose="truth")
@@ -229,32 +100,66 @@ class Setting:
     prior: Prior
     label: str
 
+    @property
+    def inner(self) -> Problem:
+        """The problem in the prior's own space."""
+        return self.prior.space(self.problem)[0]
 
-def noises() -> list[NoiseModel]:
-    """An example of every registered noise model, the core's first; one that cannot be loaded is left out."""
-    found: list[NoiseModel] = [GaussianNoise(0.1), NoNoise(), PoissonNoise(0.01)]
-    for entry in registry().of("noise"):
+
+@cache
+def examples(cls: Any, kind: type) -> tuple[Any, ...]:
+    """What a class gives as examples, of the kind and small; () of one that cannot be made: its own checks say so."""
+    try:
+        made = [one for one in cls.examples() if isinstance(one, kind)]
+    except Exception:
+        return ()
+    return tuple(one for one in made if sum(part.numel() for part in one.parameters()) < SMALL)
+
+
+def registered(kind: str, packages: set[str] | None = None) -> list[Any]:
+    """The classes registered as a kind, from everywhere or some packages; one that cannot be imported is left out."""
+    found = []
+    for entry in registry().of(kind):
         try:
-            found += [one for one in entry.load().examples() if type(one) not in NOISES]
-        except Exception:  # a stranger's broken noise model is his own check's affair
+            if packages is None or entry.target.partition(":")[0].partition(".")[0] in packages:
+                found.append(entry.load())
+        except Exception:  # a stranger's broken entry is his own check's affair
             continue
     return found
 
 
+def once(candidates: list[Any]) -> list[Any]:
+    """The first of every class."""
+    return list({type(one): one for one in reversed(candidates)}.values())[::-1]
+
+
+def noises(solver: Solver | None = None) -> list[NoiseModel]:
+    """An example of every noise model: the core's, those a solver names in what it requires, those registered."""
+    named = solver.requires.noise if solver is not None and isinstance(solver.requires.noise, tuple) else ()
+    others = [one for cls in (*named, *registered("noise")) for one in examples(cls, NoiseModel)]
+    return once([GaussianNoise(0.1), NoNoise(), PoissonNoise(0.01), *others])
+
+
+def fitting_noises(solver: Solver) -> list[NoiseModel]:
+    """The noise models that the solver takes."""
+    return [noise for noise in noises(solver) if not asked_noise(solver.requires, noise)]
+
+
 def fitting_noise(solver: Solver) -> NoiseModel | None:
-    """The first noise model the solver takes, None where it takes none."""
-    from invsolve.solver import asked_noise
-
-    return next((noise for noise in noises() if not asked_noise(solver.requires, noise)), None)
+    """The first of them, None where there is none."""
+    return next(iter(fitting_noises(solver)), None)
 
 
-def fitting_priors() -> list[Prior]:
-    """A regulariser, and a denoiser as simple as the solver takes."""
-    return [
+def fitting_priors(solver: Solver) -> list[Prior]:
+    """The priors of the kinds a solver takes: closed forms of the core, examples of the classes it names and of its own plug-in's."""
+    simple: list[Prior] = [
         TotalVariation(weight=1.0, tol=1e-3, max_iter=40),
         GaussianPrior(0.5, 0.25),
         DiffusionPrior(GaussianPrior(0.5, 0.25), DiscreteVP()),
     ]
+    classes = [*solver.requires.prior, LatentPrior, *registered("prior", {"invsolve", type(solver).__module__.partition(".")[0]})]
+    others = [one for cls in classes for one in examples(cls, Prior) if type(one) not in map(type, simple)]
+    return [one for one in [*simple, *once(others)] if isinstance(one, solver.requires.prior)]
 
 
 def settings(
@@ -264,25 +169,105 @@ def settings(
     batch: int = 3,
     dtype: torch.dtype = torch.float64,
     operators: list[Operator] | None = None,
+    every: bool = False,
 ) -> list[Setting]:
-    """All pairs of an operator and a prior that the solver accepts; never empty.
+    """Pairs of a problem and a prior that the solver accepts; never empty, but for another shape than the usual one.
+
+    On each operator a prior of every kind the solver takes; with `every` all priors that fit, and all noise models with the first one.
+    Last the solver's own, `Solver.settings()`.
 
     Raises:
-        AssertionError: there is none, with every reason.
+        AssertionError: there is none, with every reason, or the solver refuses a problem of its own.
     """
-    found, reasons = [], []
-    for problem in problems(solver, shape, batch, dtype, operators):
-        for prior in fitting_priors():
-            if isinstance(prior, DiffusionPrior) and found and found[-1].problem is problem and isinstance(found[-1].prior, Denoiser):
-                continue  # the plain denoiser did
-            gaps = solver.mismatches(problem, prior)
-            label = f"{type(solver).__name__} on {problem.operator.label} with {type(prior).__name__}"
-            if gaps:
-                reasons.append(f"{label}: {'; '.join(gaps)}")
-            else:
-                found.append(Setting(problem, prior, label))
-    need(bool(found), "no problem fits:\n" + "\n".join(reasons))
+    reasons: list[str] = []
+    found = [
+        one
+        for index in range(len(operators or BUILT_IN))
+        for one in on_operator(solver, index, shape, batch, dtype, operators, every, reasons)
+    ]
+    if shape == SHAPE and operators is None:
+        found += own(solver, dtype)
+        need(bool(found), "no problem fits:\n" + "\n".join(dict.fromkeys(reasons)))
     return found
+
+
+def on_operator(
+    solver: Solver,
+    index: int,
+    shape: Shape,
+    batch: int,
+    dtype: torch.dtype,
+    operators: list[Operator] | None,
+    every: bool,
+    reasons: list[str],
+) -> list[Setting]:
+    """The settings on one operator; why others do not fit is added to the reasons."""
+    priors, models = fitting_priors(solver), fitting_noises(solver) or [NoNoise()]
+    made: dict[tuple[int, int], Setting] = {}
+
+    def attempt(prior: Prior, noise: NoiseModel) -> bool:
+        setting = fitted(solver, prior, noise, index, shape, batch, dtype, operators)
+        if isinstance(setting, Setting):
+            made[id(prior), id(noise)] = setting
+        else:
+            reasons.extend([setting] if setting else [])
+        return isinstance(setting, Setting)
+
+    firsts: list[tuple[Prior, NoiseModel]] = []
+    for kind in solver.requires.prior:
+        pairs = ((prior, noise) for prior in priors if isinstance(prior, kind) for noise in models)
+        firsts += [pair for pair in [next((pair for pair in pairs if attempt(*pair)), None)] if pair is not None]
+    if every and firsts:
+        first, model = firsts[0]
+        for pair in [*((prior, model) for prior in priors), *((first, noise) for noise in models)]:
+            if (id(pair[0]), id(pair[1])) not in made:
+                attempt(*pair)
+    return list(made.values())
+
+
+def fitted(
+    solver: Solver,
+    prior: Prior,
+    noise: NoiseModel,
+    index: int,
+    shape: Shape,
+    batch: int,
+    dtype: torch.dtype,
+    operators: list[Operator] | None,
+) -> Setting | str:
+    """A setting, or why there is none ("" where the shape is not the prior's, and another one is asked for)."""
+    wanted = prior.image_shape or (getattr(prior, "channels", None) or shape[0], *shape[1:])
+    if wanted != tuple(shape) and (shape != SHAPE or operators is not None):
+        return ""
+    count = prior.batch or batch
+    context = prior.example_context(count)
+    if not solver.requires.measurement:
+        if index:
+            return ""
+        problem, label = (
+            Problem.unconditional(wanted, count, dtype=dtype, context=context),
+            f"{type(solver).__name__} with {type(prior).__name__}",
+        )
+    else:
+        operator = BUILT_IN[index](wanted) if operators is None else operators[index]
+        label = f"{type(solver).__name__} on {operator.label} under {type(noise).__name__} with {type(prior).__name__}"
+        try:
+            problem = Problem.simulate(operator, truth(wanted, count, dtype), noise, generator=5, context=context)
+        except InputError as error:  # such as counts of a negative H(x)
+            return f"{label}: {error}"
+    gaps = solver.mismatches(problem, prior)
+    return f"{label}: {'; '.join(gaps)}" if gaps else Setting(problem, prior, label)
+
+
+def own(solver: Solver, dtype: torch.dtype) -> Iterator[Setting]:
+    """The solver's own problems, in a precision."""
+    for index, (problem, prior) in enumerate(type(solver).settings()):
+        label = f"{type(solver).__name__} on settings()[{index}]"
+        y = mapped(lambda part: part.to(torch.promote_types(dtype, torch.complex32) if part.is_complex() else dtype), problem.y)
+        cast = replace(problem, y=y)
+        gaps = solver.mismatches(cast, prior)
+        need(not gaps, f"{label}: refused: {'; '.join(gaps)}")
+        yield Setting(cast, prior, label)
 
 
 def small(solver: Solver, **options: Any) -> Setting:
@@ -293,18 +278,6 @@ def small(solver: Solver, **options: Any) -> Setting:
 def run(solver: Solver, setting: Setting, seed: Any = 1, **options: Any) -> Solution:
     """Solve it."""
     return solver.solve(setting.problem, setting.prior, generator=seed, **options)
-
-
-def problems(solver: Solver, shape: Shape, batch: int, dtype: torch.dtype, operators: list[Operator] | None) -> Iterator[Problem]:
-    """One per operator, or the one without a measurement."""
-    if not solver.requires.measurement:
-        yield Problem.unconditional(shape, batch, dtype=dtype)
-        return
-    noise = fitting_noise(solver)
-    for operator in [Kept(shape), Coupled(shape)] if operators is None else operators:
-        if noise is None or (isinstance(noise, PoissonNoise) and isinstance(operator, Coupled)):
-            continue  # counts cannot be negative
-        yield Problem.simulate(operator, truth(shape, batch, dtype), noise, generator=5)
 
 
 def frozen_state(*objects: Any) -> list[Tensor]:

@@ -24,7 +24,7 @@ import torch
 from invsolve.errors import DivergedError
 from invsolve.operator import Operator
 from invsolve.plugins import registry
-from invsolve.priors.base import Denoiser, DiffusionPrior, Prior
+from invsolve.priors.base import Denoiser
 from invsolve.priors.convert import rescale
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.rng import Rng
@@ -32,8 +32,24 @@ from invsolve.solution import Solution, Status, Step
 from invsolve.solver import Solver
 from invsolve.storage import load_solution
 from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
+from invsolve.testing.covers import check_covers
+from invsolve.testing.posterior import check_posterior
 from invsolve.testing.refusals import REFUSALS
-from invsolve.testing.settings import Kept, Setting, Watched, frozen_state, poisoned, refused, run, same, settings, small, truth
+from invsolve.testing.settings import (
+    Kept,
+    Setting,
+    evaluations,
+    frozen_state,
+    poisoned,
+    refused,
+    run,
+    same,
+    settings,
+    small,
+    truth,
+    watched,
+)
+from invsolve.testing.units import check_converged, check_perturbed_operator, check_unit_invariance
 
 DOUBLE = 1e-10  # float64: some 1e6 roundings of values below 100; nothing but a coupling of items or a lost digit is larger
 
@@ -41,7 +57,7 @@ DOUBLE = 1e-10  # float64: some 1e6 roundings of values below 100; nothing but a
 def check_finite_answer(solver: Solver) -> None:
     """Every fitting problem is solved, in y's shape, dtype and device, without a gradient graph."""
     for dtype in (torch.float32, torch.float64):
-        for setting in settings(solver, dtype=dtype):
+        for setting in settings(solver, dtype=dtype, every=True):
             solution, image = run(solver, setting), setting.problem.image
             need(solution.x.shape == image.shape, f"{setting.label}: x has shape {tuple(solution.x.shape)}, an image {tuple(image.shape)}")
             need(solution.x.dtype == dtype, f"{setting.label}: x is {solution.x.dtype}, y {dtype}")
@@ -82,14 +98,27 @@ def check_other_seed(solver: Solver) -> None:
 
 def check_item_alone(solver: Solver) -> None:
     """Every item alone equals that item in a batch of 3; its random stream bit for bit."""
-    for setting in settings(solver):
+    for setting in settings(solver, every=True):
         rng = Rng(2, setting.problem.items)
         batch = run(solver, setting, rng)
         for item in range(setting.problem.batch):
             alone_rng = Rng(2, setting.problem[item].items)
-            alone = solver.solve(setting.problem[item], setting.prior, generator=alone_rng)
+            alone = solver.solve(setting.problem[item], setting.prior[item], generator=alone_rng)
             need(torch.equal(alone_rng.state()[0], rng.state()[item]), f"{setting.label}: item {item} drew other numbers than in the batch")
             same(alone.x[0], batch.x[item], DOUBLE, f"{setting.label}: item {item} alone and in a batch of 3")
+
+
+def check_parts(solver: Solver) -> None:
+    """chunk=2 gives the bits of the runs of problem[0:2] and problem[2:3]; with samples too, as many images as it says at a time."""
+    for setting in settings(solver, every=True):
+        problem, prior = setting.problem, setting.prior
+        pieces = [slice(first, first + 2) for first in range(0, problem.batch, 2)]
+        parts = [solver.solve(problem[piece], prior[piece], generator=1) for piece in pieces]
+        cut = run(solver, setting, chunk=2)
+        same(cut.x, torch.cat([part.x for part in parts]), 0, f"{setting.label}: chunk=2 and the parts' own runs")
+        many = run(solver, setting, samples=2, chunk=2)
+        same(many.x[0], cut.x, 0, f"{setting.label}: sample 0 and the plain run, both with chunk=2")
+        same(many.x[1], run(solver, setting, samples=2).x[1], DOUBLE, f"{setting.label}: sample 1 with and without chunk=2")
 
 
 def check_samples(solver: Solver) -> None:
@@ -174,26 +203,24 @@ def check_resume(solver: Solver) -> None:
 def check_start(solver: Solver) -> None:
     """x_init is accepted, matters to nobody else, and is left as it was."""
     for setting in settings(solver):
-        x_init = truth(setting.problem.operator.in_shape, setting.problem.batch, torch.float64)
+        x_init = truth(setting.inner.operator.in_shape, setting.problem.batch, torch.float64)
         kept = x_init.clone()
         solution = run(solver, setting, x_init=x_init)
         same(x_init, kept, 0, f"{setting.label}: x_init was changed")
         need(torch.isfinite(solution.x).all(), f"{setting.label}: NaN or Inf from x_init")
-        alone = solver.solve(setting.problem[1], setting.prior, generator=1, x_init=x_init[1:2])
+        alone = solver.solve(setting.problem[1], setting.prior[1], generator=1, x_init=x_init[1:2])
         same(alone.x[0], solution.x[1], DOUBLE, f"{setting.label}: item 1 from x_init, alone and in a batch")
 
 
 def check_nfe(solver: Solver) -> None:
-    """Solution.nfe is the number of calls that the prior saw; 0 for a regulariser."""
-    for setting in settings(solver):
-        if isinstance(setting.prior, DiffusionPrior):
-            watched: Prior = copy.deepcopy(setting.prior)
-            counter = watched.denoiser = Watched(setting.prior.denoiser)  # pyright: ignore
-        else:
-            watched = counter = Watched(setting.prior) if isinstance(setting.prior, Denoiser) else setting.prior  # pyright: ignore
-        solution = solver.solve(setting.problem, watched, generator=1)
-        calls = counter.calls if isinstance(counter, Watched) else 0
-        need(solution.nfe == calls, f"{setting.label}: nfe says {solution.nfe}, the prior was called {calls} times")
+    """Solution.nfe is the number of calls that the prior saw, each as many as the denoisers it calls itself; 0 for a regulariser."""
+    for setting in settings(solver, every=True):
+        prior, calls = watched(setting.prior)
+        solution, each = solver.solve(setting.problem, prior, generator=1), 0
+        if isinstance(setting.prior, Denoiser):
+            each = evaluations(setting.prior, setting.problem)
+        wanted = calls.count * each
+        need(solution.nfe == wanted, f"{setting.label}: nfe says {solution.nfe}, the prior was called {calls.count} times, {each} a call")
         need(0 <= solution.network_seconds <= solution.seconds, f"{setting.label}: {solution.network_seconds} s in the network")
 
 
@@ -295,6 +322,7 @@ CHECKS: tuple[Check, ...] = (
     check_same_seed,
     check_other_seed,
     check_item_alone,
+    check_parts,
     check_samples,
     check_steps,
     check_stop,
@@ -308,6 +336,11 @@ CHECKS: tuple[Check, ...] = (
     check_range,
     check_sizes,
     check_storage,
+    check_covers,
+    check_posterior,
+    check_unit_invariance,
+    check_perturbed_operator,
+    check_converged,
 )
 
 

@@ -1,0 +1,237 @@
+"""Whether a solver's answers have to do with the posterior: small Gaussian problems whose answer is known in closed form.
+
+x0 ~ N(m, C) with the exact denoiser (or -log p as a regulariser), y = A x0 + n behind a dense A or a mask, two y for every problem. What
+the solver gives at its default settings, its mean and covariance over many chains, is held against the posterior's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from invsolve.errors import InvsolveError
+from invsolve.measurement import column, flat, minus
+from invsolve.noise import Ability, GaussianNoise
+from invsolve.operator import Capability, Operator
+from invsolve.priors.base import Prior, Regulariser
+from invsolve.priors.gaussian import GaussianPrior
+from invsolve.problem import Problem
+from invsolve.rng import Rng
+from invsolve.solver import Solver
+from invsolve.testing.cases import need
+from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, empirical, gaussian_case, normal, wasserstein
+from invsolve.testing.settings import settings, truth
+from invsolve.testing.subjects import Kept, NegativeLog
+
+SIZE, SIGMA, CHAINS, STEPS = 8, 0.05, 500, 100
+CASES = {"S": "white prior, dense operator", "G": "correlated prior, dense operator", "I": "correlated prior, mask"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found on one problem.
+
+    Args:
+        case: the problem, a name in CASES.
+        kind: the kind of prior.
+        found: the mean over two y of the distances from the posterior.
+        prior: the same of the prior, which looks at no y.
+        distance: Wasserstein-2 distance from the posterior over the prior's: below 1, better than not looking; of the mean alone where
+            nothing is drawn.
+        slope: by how much the mean followed the posterior's from one y to the other: 1 wholly, 0 not at all.
+        draws: whether the solver draws random numbers.
+    """
+
+    case: str
+    kind: str
+    found: Bias
+    prior: Bias
+    distance: float
+    slope: float
+    draws: bool
+
+    def __str__(self) -> str:
+        spread = f"{self.found.cov:10.2f} {self.found.trace:8.2f}" if self.draws else f"{'-':>10} {'-':>8}"
+        return f"{self.case:<4} {self.kind:<12} {self.found.mean:10.2f} {spread} {self.distance:10.2f} {self.slope:8.2f}"
+
+
+HEADING = f"{'case':<4} {'prior':<12} {'mean/s.d.':>10} {'cov. err.':>10} {'trace':>8} {'W2/prior':>10} {'slope':>8}"
+
+
+def at_length(solver: Solver, most: int = STEPS) -> Solver:
+    """The solver with as many steps as its class has by default, at most so many; itself where it cannot be made so."""
+    default = {field.name: field.default for field in dataclasses.fields(solver)}.get("steps", dataclasses.MISSING)  # pyright: ignore
+    if default is dataclasses.MISSING:
+        return solver
+    try:
+        return dataclasses.replace(solver, steps=min(default, most) if isinstance(default, int) else default)  # pyright: ignore
+    except (InvsolveError, ValueError, TypeError):  # tied to another field of the example
+        return solver
+
+
+def problem_of(name: str) -> tuple[Gaussian, Operator, Tensor, Tensor]:
+    """(law of x0, operator, A, y of two draws (2, m)) of a case."""
+    law, _, matrix, _ = gaussian_case(name, size=SIZE, rows=SIZE // 2, sigma=SIGMA)
+    operator: Operator = DenseOperator(matrix)
+    if name == "I":
+        operator = kept = Kept((1, 1, SIZE))
+        matrix = torch.eye(SIZE, dtype=torch.float64)[kept.mask.flatten() > 0]
+    y = law.sample(2, 200) @ matrix.T + SIGMA * normal(2, len(matrix), seed=300)
+    return law, operator, matrix, y
+
+
+def prior_of(kind: str, law: Gaussian) -> Prior:
+    """The law as a prior of a kind."""
+    exact = GaussianPrior(law.mean.reshape(1, 1, -1), cov=law.cov)
+    return exact if kind == "denoiser" else NegativeLog(exact)
+
+
+def draws(solver: Solver, problem: Problem, prior: Prior) -> bool:
+    """Whether a run moves the random streams."""
+    rng = Rng(0, problem.items)
+    before = rng.state()
+    solver.solve(problem, prior, generator=rng)
+    return any(not torch.equal(old, new) for old, new in zip(before, rng.state(), strict=True))
+
+
+def rows(solver: Solver, chains: int = CHAINS) -> Iterator[Row]:
+    """A row for every case and kind of prior that the solver takes; none for one that takes neither kind, or no Gaussian noise."""
+    solver = at_length(solver)
+    for kind in ("denoiser", "regulariser"):
+        for name in CASES:
+            law, operator, matrix, y = problem_of(name)
+            prior = prior_of(kind, law)
+            if solver.requires.measurement:
+                shaped = y if not isinstance(operator, Kept) else (y @ matrix).reshape(2, 1, 1, SIZE)
+                short = Problem(operator, shaped, GaussianNoise(SIGMA))
+            else:
+                short = Problem.unconditional((1, 1, SIZE), 2, dtype=torch.float64)
+            if solver.mismatches(short, prior) or (not solver.requires.measurement and name == "I"):
+                continue
+            random = draws(solver, short, prior)
+            many = short.rows([0] * chains + [1] * chains) if random else short
+            x = solver.solve(many, prior, generator=0).x.flatten(1).double()
+            yield row(name, kind, law, matrix if solver.requires.measurement else None, y, x.reshape(2, -1, SIZE), random)
+
+
+def row(name: str, kind: str, law: Gaussian, matrix: Tensor | None, y: Tensor, x: Tensor, random: bool) -> Row:
+    """The figures of one case, x being (2, chains, n)."""
+    exact = [law if matrix is None else law.posterior(matrix, one, SIGMA) for one in y]
+    means = x.mean(1)
+    found = [empirical(one) if random else Gaussian(one[0], torch.zeros_like(law.cov)) for one in x]
+    # without a measurement there is no prior to beat: the yardstick is then its mean, a law without a spread
+    point = torch.zeros_like(law.cov)
+    posts = exact if random else [Gaussian(one.mean, point) for one in exact]
+    other = law if matrix is not None and random else Gaussian(law.mean, point)
+    near, far = (math.hypot(*(wasserstein(one, two) for one, two in zip(these, posts, strict=True))) for these in (found, [other] * 2))
+    moved = exact[0].mean - exact[1].mean
+    slope = float((means[0] - means[1]) @ moved / (moved @ moved)) if matrix is not None else math.nan
+    both = [mean_bias([Bias.of(one, two) for one, two in zip(these, exact, strict=True)]) for these in (found, [law] * 2)]
+    return Row(name, kind, both[0], both[1], near / far, slope, random)
+
+
+def mean_bias(several: list[Bias]) -> Bias:
+    """Their root mean square (mean, cov) and mean (trace)."""
+    count = len(several)
+    mean, cov = (math.sqrt(sum(getattr(one, name) ** 2 for one in several) / count) for name in ("mean", "cov"))
+    return Bias(mean, cov, sum(one.trace for one in several) / count)
+
+
+def bias_table(solver: Solver) -> list[str]:
+    """The rows as text, with a heading; [] where there are none."""
+    found = [str(one) for one in rows(solver)]
+    return [HEADING, *found] if found else []
+
+
+def check_posterior(solver: Solver) -> None:
+    """The answer depends on y, is nearer to the posterior than the prior is, and stays within the bias that the class declares.
+
+    On every case: the solver's mean follows the posterior's by a quarter at least when y changes; its law (or answer, where it draws
+    nothing) is nearer to the posterior than the prior's; what `declared_bias` says holds, with three standard errors of N chains to spare.
+    Samplers of the prior are held to the prior: nearer than half of what its mean alone is. And in every setting an item's answer fits its
+    own y better than the other items' answers do; that of a regulariser's solver has a lower objective than grey, y, H^T y and the truth.
+    """
+    check_fits(solver)
+    for row in rows(solver):
+        where = f"case {row.case} ({CASES[row.case]}), {row.kind}"
+        if solver.requires.measurement:
+            need(row.slope >= 0.25, f"{where}: the answer hardly depends on y: it follows the posterior's mean by {row.slope:.2f}")
+        most, yardstick = (1.0, "the prior is") if solver.requires.measurement else (0.5, "the prior's mean is")
+        far = f"{row.distance:.2f} times as far from the truth as {yardstick}; less than {most:g} is asked for"
+        need(row.distance < most, f"{where}: {far}\n{HEADING}\n{row}")
+        declared(solver, row, where)
+
+
+def declared(solver: Solver, row: Row, where: str) -> None:
+    """AssertionError where a figure is beyond what the class declares.
+
+    Sampling adds sqrt(t / N) to the mean's error (t the trace ratio), t sqrt((n + 1) / N) to the covariance's, since
+    E|C_N - C|^2 = ((tr C)^2 + |C|^2) / (N - 1) and (tr C)^2 <= n |C|^2, and t sqrt(2 / N) to the trace ratio's.
+    """
+    found, says = row.found, solver.declared_bias
+    t, count = (found.trace, CHAINS) if row.draws else (0.0, 1)
+    unknown = set(says) - {"mean", "cov", "trace"}
+    need(not unknown, f"declared_bias knows mean, cov and trace; it has {sorted(unknown)}")
+    if "mean" in says:
+        most = says["mean"] + 3 * math.sqrt(t / count)
+        need(found.mean <= most, f"{where}: the mean is {found.mean:.2f} s.d. off; declared is {says['mean']:g}, with sampling {most:.2f}")
+    if "cov" in says and row.draws:
+        most = says["cov"] + 3 * t * math.sqrt((SIZE + 1) / count)
+        need(
+            found.cov <= most, f"{where}: the covariance is off by {found.cov:.2f}; declared are {says['cov']:g}, with sampling {most:.2f}"
+        )
+    if "trace" in says and row.draws:
+        low, high = says["trace"]
+        slack = 3 * t * math.sqrt(2 / count)
+        need(
+            low - slack <= found.trace <= high + slack,
+            f"{where}: {found.trace:.2f} of the posterior's variance; declared are {low:g} to {high:g}, with sampling {slack:.2f} more",
+        )
+
+
+def check_fits(solver: Solver) -> None:
+    """AssertionError unless an item's answer fits its own y best, and a regulariser's objective is below that of simple candidates."""
+    if not solver.requires.measurement:
+        return
+    long = at_length(solver)
+    for setting in settings(solver):
+        problem = setting.problem
+        x = long.solve(problem, setting.prior, generator=1).x
+        own = misfit(problem, x)
+        for shift in range(1, problem.batch):
+            other = misfit(problem, x.roll(shift, 0))
+            need(
+                (own < other).all(),
+                f"{setting.label}: |y - H x| is {own.tolist()}, with the answers of other items {other.tolist()}: not of y",
+            )
+        if isinstance(setting.prior, Regulariser) and Ability.NLL in problem.noise.abilities:
+            best = objective(problem, setting.prior, x)
+            for name, candidate in candidates(problem):
+                value = objective(problem, setting.prior, candidate)
+                need((best <= value).all(), f"{setting.label}: the objective is {best.tolist()}, that of {name} {value.tolist()}")
+
+
+def misfit(problem: Problem, x: Tensor) -> Tensor:
+    """|y - H x| per item, (B,)."""
+    return flat(minus(problem.y, problem.operator(x))).abs().square().sum(1).sqrt()
+
+
+def objective(problem: Problem, prior: Regulariser, x: Tensor) -> Tensor:
+    """nll + weight R per item, (B,)."""
+    return problem.noise.nll(problem.y, problem.operator(x)) + prior.weight * prior.value(x)
+
+
+def candidates(problem: Problem) -> Iterator[tuple[str, Tensor]]:
+    """Images that cost no solver, none of them below what Poisson noise can be seen at."""
+    grey = problem.image + 0.5
+    yield "grey", grey
+    if isinstance(problem.y, Tensor) and problem.y.shape == grey.shape:
+        yield "y", problem.y.clamp_min(1e-3)
+    if problem.operator.has(Capability.ADJOINT):
+        yield "H^T y / |H|^2", (problem.operator.adjoint(problem.y) / column(problem.gain, grey) ** 2).clamp_min(1e-3)
+    yield "the truth", truth(problem.operator.in_shape, problem.batch, grey.dtype)

@@ -1,0 +1,233 @@
+"""Whether an answer depends on what it must not depend on: the unit of y, a thousandth of the operator, a claim of convergence.
+
+The problem (cH, cy, c sigma) has the posterior and the minimisers of (H, y, sigma). Whatever a solver compares with y, or with sigma_y (a
+floor, a step, a stopping rule, a denoiser's level), shows here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+from unittest import SkipTest
+
+import torch
+from torch import Tensor
+
+from invsolve.errors import CapabilityError
+from invsolve.measurement import flat, mapped
+from invsolve.noise import GaussianNoise
+from invsolve.operator import Operator
+from invsolve.priors.base import Prior
+from invsolve.priors.gaussian import GaussianPrior
+from invsolve.problem import Problem
+from invsolve.rng import Rng
+from invsolve.solution import Step
+from invsolve.solver import Solver
+from invsolve.testing.cases import need
+from invsolve.testing.oracle import Gaussian
+from invsolve.testing.posterior import at_length, draws
+from invsolve.testing.settings import SHAPE, Setting, settings, truth
+from invsolve.testing.subjects import Coupled, Kept, NegativeLog
+
+FACTORS = (1e-4, 0.5, 1e4)
+RELATIVE = 1e-6  # of the largest value of the answer, float64: what the sums of some thousand products may round, and no rule's constant
+
+
+def in_units(problem: Problem, factor: float) -> Problem:
+    """(cH, cy, c sigma).
+
+    Raises:
+        CapabilityError: the noise model does not say what it is in another unit.
+    """
+    y = mapped(lambda part: factor * part, problem.y)
+    return Problem(factor * problem.operator, y, problem.noise.scaled(factor), problem.items, False, problem.context)
+
+
+def check_unit_invariance(solver: Solver) -> None:
+    """The problem (cH, cy, c sigma) has the answer of (H, y, sigma), c = 1e-4, .5 and 1e4, to 1e-6 of its size in float64.
+
+    At the solver's default number of steps where the prior is in closed form. `authors=True` is excepted: such a recurrence mixes units
+    where its authors' does.
+    """
+    if not solver.requires.measurement or getattr(solver, "authors", False):
+        return
+    missed: list[str] = []
+    compared = 0
+    for setting in [*settings(solver), *closed_forms(solver)]:
+        plain: Tensor | None = None
+        for factor in FACTORS:
+            try:
+                problem = in_units(setting.problem, factor)
+            except CapabilityError as error:
+                missed.append(str(error))
+                break
+            gaps = solver.mismatches(problem, setting.prior)
+            if gaps:
+                missed += gaps
+                break
+            plain = plain if plain is not None else solved(solver, setting.problem, setting.prior)
+            x = solved(solver, problem, setting.prior)
+            size, gap = float(plain.abs().max()), float((x - plain).abs().max())
+            need(
+                gap <= RELATIVE * size,
+                f"{setting.label}: (cH, cy, c sigma) with c = {factor:g} gives an answer {gap / size:.2g} off, allowed is {RELATIVE:g}",
+            )
+            compared += 1
+    if not compared:
+        raise SkipTest(f"no problem can be written in another unit: {'; '.join(dict.fromkeys(missed))}")
+
+
+def solved(solver: Solver, problem: Problem, prior: Prior) -> Tensor:
+    """The answer; at the solver's full length where an iteration costs little."""
+    return (at_length(solver) if cheap(prior) else solver).solve(problem, prior, generator=1).x
+
+
+def cheap(prior: Prior) -> bool:
+    """Whether the prior is a Gaussian in closed form."""
+    return isinstance(prior, GaussianPrior | NegativeLog)
+
+
+def closed_forms(solver: Solver, sigmas: tuple[float, ...] = (0.005, 0.5)) -> list[Setting]:
+    """Gaussian problems with the exact denoiser or -log p, as far as the solver takes them, at weak and strong noise."""
+    found = []
+    exact = GaussianPrior(0.5, 0.25)
+    for sigma in sigmas:
+        for operator in (Kept(SHAPE), Coupled(SHAPE)):
+            problem = Problem.simulate(operator, truth(SHAPE, 2, torch.float64), GaussianNoise(sigma), generator=5)
+            for prior in (exact, NegativeLog(exact)):
+                if not solver.mismatches(problem, prior):
+                    label = f"{type(solver).__name__} on {operator.label}, sigma {sigma:g}, with {type(prior).__name__}"
+                    found.append(Setting(problem, prior, label))
+    return found
+
+
+def check_converged(solver: Solver) -> None:
+    """No run says that it has converged before it has: not with its first step, unless that is the answer.
+
+    Where the answer is known (a Gaussian prior) it must be right to a tenth of the posterior's standard deviation; where it is not, a run
+    that goes on from there must not move by more than a thousandth of the image's range.
+    """
+    if not solver.requires.measurement:
+        return
+    long = at_length(solver)
+    for setting in [*settings(solver), *closed_forms(solver)]:
+        for factor in (1.0, *FACTORS):
+            try:
+                problem = setting.problem if factor == 1 else in_units(setting.problem, factor)
+            except CapabilityError:
+                continue
+            if solver.mismatches(problem, setting.prior):
+                continue
+            first: list[Step] = []
+            long.solve(problem, setting.prior, generator=1, callback=lambda step, kept=first: bool(kept.append(step)))  # one step is enough
+            if first[0].converged:
+                error, what = distance(solver, setting, first[0].x)
+                need(error <= 1, f"{setting.label}, in units of {factor:g}: 'converged' after the first step, {what}")
+
+
+def distance(solver: Solver, setting: Setting, x: Tensor) -> tuple[float, str]:
+    """How far an answer is from right, 1 being allowed, and in words."""
+    if cheap(setting.prior) and isinstance(setting.problem.noise, GaussianNoise):
+        mean, std = gaussian_answer(setting.problem, setting.prior)
+        error = float(((x - mean).square().mean() / std.square().mean()).sqrt())
+        return 10 * error, f"but {error:.3g} posterior standard deviations from the answer"
+    problem, on = setting.problem, x
+    for _ in range(3):
+        on = solver.solve(problem, setting.prior, generator=1, x_init=on).x
+    moved = float((on - x).square().mean().sqrt())
+    return 1e3 * moved, f"but it moves by {moved:.3g} when it goes on"
+
+
+def gaussian_answer(problem: Problem, prior: Prior) -> tuple[Tensor, Tensor]:
+    """Mean (B, *in_shape) and standard deviation of the posterior of a linear problem with one Gaussian noise level, a Gaussian prior."""
+    law, matrix = gaussian_law(prior, problem), matrix_of(problem.operator)
+    exact = [law.posterior(matrix, one, float(problem.noise.sigma)) for one in flat(problem.y).double()]
+    mean = torch.stack([one.mean for one in exact]).reshape(problem.image.shape)
+    return mean, exact[0].cov.diagonal().sqrt().reshape(1, *problem.operator.in_shape)
+
+
+def gaussian_law(prior: Any, problem: Problem) -> Gaussian:
+    """The law of a Gaussian prior (or of one seen as -log p) on the problem's images."""
+    exact: GaussianPrior = prior.prior if isinstance(prior, NegativeLog) else prior
+    size = problem.image[0].numel()
+    cov = exact.std**2 * torch.eye(size, dtype=torch.float64)
+    if exact.full:
+        cov = exact.vectors @ (exact.values[:, None] * exact.vectors.T)
+    return Gaussian(exact.mean.expand(problem.operator.in_shape).flatten(), cov)
+
+
+def matrix_of(operator: Operator) -> Tensor:
+    """A, (m, n), of a linear operator without parameters per item."""
+    size = math.prod(operator.in_shape)
+    return flat(operator(torch.eye(size, dtype=torch.float64).reshape(size, *operator.in_shape))).T
+
+
+PERTURBATION, FACTOR, REST, CHAINS = 1e-3, 10.0, 0.01, 200
+
+
+def perturbed(operator: Operator) -> list[tuple[str, Operator]]:
+    """H (1 + 1e-3); H as a matrix, which knows nothing of H's structure; and that plus a matrix of norm 1e-3 |H| which has none."""
+    matrix = matrix_of(operator)
+    noise = Rng(0, [0], purpose="perturbation").normal(matrix.shape, matrix)[0]
+    size = PERTURBATION * torch.linalg.matrix_norm(matrix, 2) / torch.linalg.matrix_norm(noise, 2)
+    shapes: Any = (operator.in_shape, operator.out_shape)
+    return [
+        ("H (1 + 1e-3)", (1 + PERTURBATION) * operator),
+        ("H as a matrix", Operator.from_matrix(matrix, *shapes)),
+        ("H as a matrix + 1e-3 |H|", Operator.from_matrix(matrix + size * noise, *shapes)),
+    ]
+
+
+def check_perturbed_operator(solver: Solver) -> None:
+    """A thousandth of the operator changes an answer by what it changes the posterior's mean, times 10, and a hundredth of its spread.
+
+    Gaussian prior, mask and coupled pixels, sigma .05 and .5; H' = 1.001 H, H as a plain matrix, and that plus a matrix of norm 1e-3 |H|
+    that leaves nothing of H's null space. The posterior's mean moves by K (E^T r - H^T E m_y) / sigma^2 + O(E^2), K its covariance, r the
+    residual; the exact difference is computed. Ten times that is for solvers that stop early or whose law is wider; a hundredth of the
+    posterior's standard deviation is what an iteration may keep of its start, which may be another where H shows less of itself.
+
+    The same random numbers are used for both. Where they meet other directions (a spectrum's basis, which is not unique), the means of 200
+    chains are compared, with three standard errors of their difference to spare.
+    """
+    if not solver.requires.measurement or getattr(solver, "authors", False):
+        return
+    missed: list[str] = []
+    compared = 0
+    for setting in closed_forms(solver, (0.05, 0.5)):
+        mean, std = gaussian_answer(setting.problem, setting.prior)
+        for name, operator in perturbed(setting.problem.operator):
+            problem = replace(setting.problem, operator=operator, check_range=False)
+            gaps = solver.mismatches(problem, setting.prior)
+            if gaps:
+                missed += gaps
+                continue
+            sensitivity = rms(gaussian_answer(problem, setting.prior)[0] - mean)
+            moved, error = movement(solver, setting, problem, FACTOR * sensitivity + REST * rms(std))
+            allowed = FACTOR * sensitivity + REST * rms(std) + 3 * error
+            need(
+                moved <= allowed,
+                f"{setting.label}: with {name} the answer moves by {moved:.3g} (rms); the posterior's mean by {sensitivity:.3g}, "
+                f"its standard deviation is {rms(std):.3g}, allowed is {allowed:.3g}",
+            )
+            compared += 1
+    if not compared:
+        raise SkipTest(f"nothing to compare: {'; '.join(dict.fromkeys(missed)) or 'no Gaussian prior or noise is taken'}")
+
+
+def movement(solver: Solver, setting: Setting, problem: Problem, allowed: float) -> tuple[float, float]:
+    """(rms difference of the two answers, its standard error): with the same random numbers, or of means where that is too much."""
+    long = at_length(solver)
+    both = [long.solve(one, setting.prior, generator=1).x for one in (setting.problem, problem)]
+    moved = rms(both[1] - both[0])
+    if moved <= allowed or not draws(solver, problem, setting.prior):
+        return moved, 0.0
+    rows = [*range(problem.batch)] * CHAINS
+    chains = [long.solve(one.rows(rows), setting.prior, generator=1).x for one in (setting.problem, problem)]
+    first, second = (x.reshape(CHAINS, *problem.image.shape) for x in chains)
+    return rms(second.mean(0) - first.mean(0)), math.hypot(rms(first.std(0)), rms(second.std(0))) / math.sqrt(CHAINS)
+
+
+def rms(x: Tensor) -> float:
+    """Root mean square."""
+    return float(x.square().mean().sqrt())
