@@ -14,6 +14,13 @@ from invsolve.operator import Operator
 from invsolve.structure import exact
 
 
+def check_operators(name: str, operators: tuple[object, ...]) -> None:
+    """Raise InputError for none, or for something else."""
+    wrong = [type(one).__name__ for one in operators if not isinstance(one, Operator)]
+    if wrong or not operators:
+        raise InputError(f"{name} takes operators; given {', '.join(wrong) or 'none'}")
+
+
 class Chain:
     """H_n ... H_2 H_1, operators in the order they are applied: what `H_n @ ... @ H_1` gives, with all the structure it keeps.
 
@@ -30,9 +37,7 @@ class Chain:
 
     def __call__(self, *operators: Operator) -> Operator:
         """The composition."""
-        wrong = [type(one).__name__ for one in operators if not isinstance(one, Operator)]
-        if wrong or not operators:
-            raise InputError(f"a chain takes operators, in the order they are applied; given {', '.join(wrong) or 'none'}")
+        check_operators("chain", operators)
         return reduce(lambda inner, outer: outer @ inner, operators)
 
     def examples(self) -> list[Operator]:
@@ -57,6 +62,7 @@ class Kept:
 
     def __call__(self, outer: Operator, inner: Operator) -> Operator:
         """By the first rule that applies."""
+        check_operators("structured", (outer, inner))
         found = exact(outer, inner)
         if found is None:
             raise InputError(f"{outer.label} and {inner.label} keep no SVD together; chain composes any two")

@@ -10,7 +10,7 @@ from invsolve import registry
 from invsolve.errors import InputError, InvsolveError
 
 NONSENSE = ["a", -1, 0, float("nan"), 1.5, None, [], (1, 2), {}, torch.zeros(2, 3, 4, 5), torch.tensor(float("nan"))]
-NAMES = [entry.name for entry in registry().of("operator") if entry.name != "deepinv"]
+NAMES = [entry.name for entry in registry().of("operator") if entry.name != "deepinv" and isinstance(entry.load(), type)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,6 +34,14 @@ def test_the_error_says_what_was_given():
         registry().load("operator", "identity")(5)
     with pytest.raises(InvsolveError, match="factor"):
         registry().build("operator", "block-mean", in_shape=(1, 8, 8), factor="a")
+
+
+@pytest.mark.parametrize("value", NONSENSE, ids=str)
+def test_nonsense_in_a_composition(value):
+    operator = Mask((1, 2, 2))
+    for name, arguments in (("chain", {"operators": [operator, value]}), ("structured", {"outer": operator, "inner": value})):
+        with pytest.raises(InvsolveError, match=f"{type(value).__name__}"):
+            registry().build("operator", name, **arguments)
 
 
 @pytest.mark.parametrize("cls", [GaussianBlur, BlockMean, Mask])

@@ -1,22 +1,26 @@
 """The dot test on 200 draws of shapes and parameters for every linear operator in the registry.
 
 |<H x, y> - <x, H^T y>| relative to |H x| |y|, item by item: below 1e-6 in single and 1e-12 in double precision; the inner products
-themselves are taken in double. Where H x is 0 the adjoint's product must be too.
+themselves are taken in double, their real parts where y is complex. Where H x is 0 the adjoint's product must be too.
 
 An operator that needs no more than in_shape is drawn by its shape alone; any other has a line in `PARAMETERS`, and one without fails here.
 """
 
 import inspect
+import math
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from invsolve import Capability, Operator, registry
+from invsolve import Capability, IterativePinv, IterativeProx, KrylovSVD, Operator, Stack, registry
+from invsolve.algebra import AdjointView, Composed, Scaled, Sum
+from invsolve.chain import chain, structured
 from invsolve.errors import InvsolveError
 from invsolve.linalg import inner
-from invsolve.measurement import flat, parts
+from invsolve.matrix import MatrixOperator
+from invsolve.measurement import flat, mapped
 
 many = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 LIMITS = {torch.float32: 1e-6, torch.float64: 1e-12}
@@ -157,13 +161,31 @@ def of_deepinv(draw):
     return draw(st.sampled_from(registry().load("operator", "deepinv").examples()))
 
 
+@st.composite
+def of_a_matrix(draw, make):
+    """An operator made of a dense matrix, (m, n) or one for each of two images, and a number."""
+    return make(MatrixOperator(**draw(dense())), draw(st.integers(1, 5)))
+
+
+def turned(operator, count):
+    """A rotation of what the operator gives, after it."""
+    size = math.prod(operator.out_shape)
+    return structured(MatrixOperator(torch.eye(size, dtype=torch.float64).roll(count, 0), operator.out_shape), operator)
+
+
+def leading(operator, rank):
+    return KrylovSVD(operator, min(rank, math.prod(operator.in_shape), math.prod(operator.out_shape)))
+
+
 widths = st.floats(0.3, 3)
 bayers = one(in_shape=shapes(channels=st.just(3)), pattern=st.sampled_from(["RGGB", "BGGR", "GRBG", "GBRG"]))
 drawn = one(in_shape=shapes(), seed=seeds, items=items)
 boundaries = st.sampled_from(["zero", "reflect", "symmetric", "circular"])
 vectors = st.builds(lambda size, seed, lead: rand(*lead, size, seed=seed), st.integers(1, 6), seeds, st.sampled_from([(), (2,)]))
 PARAMETERS = {
+    "adjoint-view": of_a_matrix(lambda A, _: AdjointView(A)),
     "anisotropic-gaussian-blur": one(in_shape=shapes(), sigma=st.tuples(widths, widths), angle=st.floats(-90, 90)),
+    "as-complex": one(in_shape=shapes(channels=st.sampled_from([2, 4]))),
     "bayer-mask": bayers,
     "bicubic": with_factor(boundary=st.sampled_from(["symmetric", "reflect", "circular"])),
     "block-mean": with_factor(),
@@ -171,6 +193,8 @@ PARAMETERS = {
     "blur-decimate": with_factor(kernel=kernels()),
     "box-mask": boxed(),
     "camera-shake-blur": one(in_shape=shapes(), size=st.sampled_from([3, 5]), intensity=st.floats(0, 1), seed=st.integers(0, 3)),
+    "chain": of_a_matrix(lambda A, count: chain(*[A, AdjointView(A)] * count)),
+    "composed": of_a_matrix(lambda A, _: Composed(AdjointView(A), A)),
     "daps-random-mask-70": drawn,
     "ddrm-super-resolution-4": one(in_shape=multiples(4)),
     "deepinv": of_deepinv(),
@@ -185,7 +209,10 @@ PARAMETERS = {
     "grey": colours(),
     "grid-mask": one(in_shape=shapes(), factor=factors),
     "half-mask": one(in_shape=shapes(), known=st.sampled_from(["left", "right", "top", "bottom"])),
+    "iterative-pinv": of_a_matrix(lambda A, _: IterativePinv(A)),
+    "iterative-prox": of_a_matrix(lambda A, _: IterativeProx(A)),
     "kernel-blur": one(in_shape=shapes(), kernel=kernels()),
+    "krylov-svd": of_a_matrix(leading),
     "line-mask": one(in_shape=shapes(), period=factors, axis=st.sampled_from(["rows", "columns"])),
     "mask": masked(),
     "matrix": dense(),
@@ -198,14 +225,18 @@ PARAMETERS = {
     "random-range-mask": drawn,
     "repaint-narrow-mask": one(in_shape=shapes(), seed=seeds),
     "repaint-wide-mask": drawn,
+    "scaled": of_a_matrix(lambda A, factor: Scaled(A, -0.3 * factor)),
     "sense": fourier(coils=True),
     "separable": separable(),
     "separable-blur": one(in_shape=shapes(), vertical=vectors, boundary=boundaries),
     "separable-gaussian-blur": one(in_shape=shapes(), sigma=st.one_of(widths, st.just(torch.tensor([0.5, 1.5]))), boundary=boundaries),
     "sparse-matrix": sparse(),
+    "stack": of_a_matrix(lambda A, count: Stack(*[A] * count)),
+    "structured": of_a_matrix(turned),
     "stroke-mask": one(
         in_shape=shapes(sides=st.integers(6, 12)), style=st.sampled_from(["narrow", "medium", "wide"]), seed=seeds, items=items
     ),
+    "sum": of_a_matrix(lambda A, factor: Sum(A, Scaled(A, factor))),
     "text-mask": one(in_shape=shapes(sides=st.integers(4, 16)), size=st.floats(0.2, 1)),
     "through-plane": slices(),
     "walsh-hadamard": hadamard(),
@@ -253,13 +284,13 @@ def dot_product_holds(operator, dtype, limit, seed):
     """Both inner products of every item, from the operator's own precision, summed in double."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(operator.batch or 2, *operator.in_shape, generator=generator, dtype=dtype)
-    image = flat(operator(x)).double()
-    y = torch.randn(image.shape, generator=generator, dtype=dtype)
-    shape = parts(operator(x))[0].shape
-    left = inner(image, y.double())
-    right = inner(x.double(), operator.adjoint(y.reshape(shape)).double())
-    scale = image.norm(dim=1) * y.double().norm(dim=1)
-    back = operator.adjoint(y.reshape(shape)).double().flatten(1).norm(dim=1) * x.double().flatten(1).norm(dim=1)
+    made = operator(x)
+    y = mapped(lambda part: torch.randn(part.shape, generator=generator, dtype=part.dtype), made)
+    image, rows = (flat(value).to(torch.promote_types(flat(value).dtype, torch.float64)) for value in (made, y))
+    returned = operator.adjoint(y).double()
+    left, right = inner(image, rows), inner(x.double(), returned)
+    scale = image.norm(dim=1) * rows.norm(dim=1)
+    back = returned.flatten(1).norm(dim=1) * x.double().flatten(1).norm(dim=1)
     assert ((left - right).abs() <= limit * torch.maximum(scale, back)).all(), (operator, dtype)
 
 

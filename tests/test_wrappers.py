@@ -258,7 +258,7 @@ def test_structured_needs_a_rule():
     wide = chain.examples()[0]
     with pytest.raises(InputError, match="keep no SVD together; chain"):
         structured(wide.T, wide)
-    with pytest.raises(InputError, match="a chain takes operators"):
+    with pytest.raises(InputError, match="chain takes operators; given int"):
         chain(wide, 3)
     with pytest.raises(InputError, match="given none"):
         chain()
