@@ -230,7 +230,8 @@ def finite(x: Tensor) -> bool:
 
     One pass over x in place of three; the check is made after every step.
     """
-    return math.isfinite(abs(complex(x.sum())) if x.is_complex() else float(x.sum()))
+    total = x.detach().sum()
+    return math.isfinite(abs(complex(total)) if x.is_complex() else float(total))
 
 
 def operator_gaps(solver: Solver, problem: Problem) -> list[str]:

@@ -28,7 +28,7 @@ from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, empirical, ga
 from invsolve.testing.settings import settings, truth
 from invsolve.testing.subjects import Kept, NegativeLog
 
-SIZE, SIGMA, CHAINS, STEPS = 8, 0.05, 500, 100
+SIZE, SIGMA, CHAINS, STEPS, SAMPLES = 8, 0.05, 500, 100, 8
 CASES = {"S": "white prior, dense operator", "G": "correlated prior, dense operator", "I": "correlated prior, mask"}
 
 
@@ -170,11 +170,11 @@ def check_posterior(solver: Solver) -> None:
 def declared(solver: Solver, row: Row, where: str) -> None:
     """AssertionError where a figure is beyond what the class declares.
 
-    Sampling adds sqrt(t / N) to the mean's error (t the trace ratio), t sqrt((n + 1) / N) to the covariance's, since
+    Sampling adds sqrt(t / N) to the mean's error (t the trace ratio, the highest declared), t sqrt((n + 1) / N) to the covariance's, since
     E|C_N - C|^2 = ((tr C)^2 + |C|^2) / (N - 1) and (tr C)^2 <= n |C|^2, and t sqrt(2 / N) to the trace ratio's.
     """
     found, says = row.found, solver.declared_bias
-    t, count = (found.trace, CHAINS) if row.draws else (0.0, 1)
+    t, count = (says.get("trace", (0, found.trace))[1], CHAINS) if row.draws else (0.0, 1)
     unknown = set(says) - {"mean", "cov", "trace"}
     need(not unknown, f"declared_bias knows mean, cov and trace; it has {sorted(unknown)}")
     if "mean" in says:
@@ -201,14 +201,11 @@ def check_fits(solver: Solver) -> None:
     long = at_length(solver)
     for setting in settings(solver):
         problem = setting.problem
-        x = long.solve(problem, setting.prior, generator=1).x
+        x = long.solve(problem, setting.prior, generator=1, samples=SAMPLES if draws(solver, problem, setting.prior) else None).mean
         own = misfit(problem, x)
         for shift in range(1, problem.batch):
             other = misfit(problem, x.roll(shift, 0))
-            need(
-                (own < other).all(),
-                f"{setting.label}: |y - H x| is {own.tolist()}, with the answers of other items {other.tolist()}: not of y",
-            )
+            need(own.sum() < other.sum(), f"{setting.label}: |y - H x| is {own.tolist()}, with other items' answers {other.tolist()}")
         if isinstance(setting.prior, Regulariser) and Ability.NLL in problem.noise.abilities:
             best = objective(problem, setting.prior, x)
             for name, candidate in candidates(problem):
