@@ -210,13 +210,17 @@ class PoissonNoise(NoiseModel):
             raise InputError(f"gain must be positive and finite; given {gain}")
 
     def check(self, y: Measurement) -> None:
-        """Counts are not negative; below 0 the likelihood has no maximum."""
-        least = min((float(part.detach().min()) for part in parts(y) if part.numel() and not part.is_complex()), default=0.0)
+        """Counts are real and not negative; below 0 the likelihood has no maximum."""
+        if any(part.is_complex() for part in parts(y)):
+            raise InputError("Poisson noise is of counts, which are real; of complex y take GaussianNoise")
+        least = min((float(part.detach().min()) for part in parts(y) if part.numel()), default=0.0)
         if least < 0:
             raise InputError(f"Poisson noise needs y >= 0; its smallest value is {least:.3g}: clip it, or take GaussianNoise")
 
     def sample(self, clean: Measurement, rng: Rng) -> Measurement:
         """gain * Poisson(clean / gain)."""
+        if any(part.is_complex() for part in parts(clean)):
+            raise InputError("Poisson noise is of counts, which are real; H(x) is complex: take GaussianNoise")
         tolerance = max(float(torch.finfo(part.dtype).eps) * 100 for part in parts(clean))
         low = min((float(part.min()) for part in parts(clean) if part.numel()), default=0.0)
         if low < -tolerance:

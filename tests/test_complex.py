@@ -17,6 +17,7 @@ from invsolve import (
     KrylovSVD,
     NoNoise,
     Operator,
+    PoissonNoise,
     Problem,
     Stack,
     load_prior,
@@ -335,6 +336,9 @@ def test_masks_of_columns():
 def test_kinds_that_do_not_meet():
     with pytest.raises(InputError, match=r"y is complex.*pass y\.real"):
         Problem(BLUR, cplx(2, *SHAPE), GaussianNoise(0.1))
+    for call in (lambda: Problem(F, cplx(2, *SHAPE), PoissonNoise(0.1)), lambda: Problem.simulate(F, draw(2, *SHAPE), PoissonNoise(0.1))):
+        with pytest.raises(InputError, match="counts, which are real"):
+            call()
     with pytest.raises(InputError, match=r"gives complex y; given torch.float64.*y \+ 0j"):
         Problem(F, draw(2, *SHAPE), GaussianNoise(0.1))
     with pytest.raises(InputError, match=r"takes complex images.*@ AsComplex\(\(2, 6, 5\)\)"):
