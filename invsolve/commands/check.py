@@ -1,4 +1,4 @@
-"""invsolve check: the public conformance checks on registered operators, priors and solvers."""
+"""invsolve check: the public conformance checks on registered operators, priors, noise models and solvers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 from invsolve.commands import Kind
 from invsolve.output import line
 
-CHECKED = ("operator", "prior", "solver")
+CHECKED = ("operator", "prior", "noise", "solver")
 
 
 @click.command(short_help="Run the conformance checks.")
@@ -32,7 +32,7 @@ def check(kind: str | None, name: str | None, everything: bool, pattern: str, ve
     that found nothing to look at. After the checks of one solver stands what they measured: its bias under Gaussian priors, behind a dense
     operator (S, G) and a mask (I). Exit code 1 if any check fails, 2 for wrong use.
 
-    The checks of priors and solvers run on the CPU, where equality to the bit is promised; --device is for operators.
+    The checks of priors, noise and solvers run on the CPU, where equality to the bit is promised; --device is for operators.
     """
     from invsolve.build import usable_device
     from invsolve.plugins import registry
@@ -42,7 +42,7 @@ def check(kind: str | None, name: str | None, everything: bool, pattern: str, ve
     if everything == (name is not None) or (kind is None and not everything):
         raise click.UsageError("give KIND NAME, or [KIND] --all")
     if usable_device(device).type != "cpu" and kind != "operator":
-        raise click.UsageError(f"--device {device} is for operators; the checks of priors and solvers run on the CPU")
+        raise click.UsageError(f"--device {device} is for operators; the checks of priors, noise and solvers run on the CPU")
     if everything:
         chosen = [entry for one in CHECKED if kind in (None, one) for entry in registry().of(one)]
     else:
@@ -106,11 +106,12 @@ def examples_of(entry: Any) -> list[Any]:
         InputError: there are none, or they are not of the entry's kind.
     """
     from invsolve.errors import InputError
+    from invsolve.noise import NoiseModel
     from invsolve.operator import Operator
     from invsolve.priors.base import Prior
     from invsolve.solver import Solver
 
-    wanted = {"operator": Operator, "prior": Prior, "solver": Solver}[entry.kind]
+    wanted = {"operator": Operator, "prior": Prior, "noise": NoiseModel, "solver": Solver}[entry.kind]
     target = entry.load()
     if isinstance(target, wanted):
         made: Any = [target]
@@ -126,12 +127,12 @@ def examples_of(entry: Any) -> list[Any]:
 def checks_of(kind: str, example: Any) -> list[tuple[str, Callable[[Any], None]]]:
     """The checks that apply."""
     from invsolve.priors.base import Denoiser
-    from invsolve.testing import denoisers, operators, solvers
+    from invsolve.testing import denoisers, noises, operators, solvers
 
     if kind == "operator":
         return operators.operator_checks(example)
-    if kind == "solver":
-        return solvers.solver_checks(example)
+    if kind in ("solver", "noise"):
+        return solvers.solver_checks(example) if kind == "solver" else noises.noise_checks(example)
     return denoisers.denoiser_checks(example) if isinstance(example, Denoiser) else denoisers.regulariser_checks(example)
 
 

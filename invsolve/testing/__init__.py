@@ -1,4 +1,4 @@
-"""Conformance checks that anyone can run on their own operators, priors and solvers; pytest is not needed to import or run them.
+"""Conformance checks that anyone can run on their own operators, priors, noise models and solvers; pytest is not needed to run them.
 
 @pytest.mark.parametrize("operator, check", operator_cases(*MyOperator.examples()))
 def test_conformance(operator, check):
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from invsolve.testing.cases import failures
     from invsolve.testing.denoisers import denoiser_cases, denoiser_checks, prior_cases, prior_checks, regulariser_cases, regulariser_checks
+    from invsolve.testing.noises import noise_cases, noise_checks
     from invsolve.testing.operators import operator_cases, operator_checks
     from invsolve.testing.solvers import solver_cases, solver_checks
 
@@ -18,6 +19,8 @@ _HOME = {
     "denoiser_cases": "denoisers",
     "denoiser_checks": "denoisers",
     "failures": "cases",
+    "noise_cases": "noises",
+    "noise_checks": "noises",
     "operator_cases": "operators",
     "operator_checks": "operators",
     "prior_cases": "denoisers",
@@ -32,6 +35,8 @@ __all__ = [
     "denoiser_cases",
     "denoiser_checks",
     "failures",
+    "noise_cases",
+    "noise_checks",
     "operator_cases",
     "operator_checks",
     "prior_cases",

@@ -14,13 +14,14 @@ from torch import Tensor
 from invsolve.arguments import signature_of
 from invsolve.errors import CapabilityError
 from invsolve.measurement import mapped, parts
+from invsolve.noise import NoiseModel
 from invsolve.operator import Capability, Operator
 from invsolve.priors.base import Prior
 from invsolve.testing.cases import Check, need
 from invsolve.testing.probes import calls, close, equal, frobenius, image, measurement, norms, unit
 
 # What a module holds beside its attributes: torch's own tables, the constructor's arguments, converted copies of buffers.
-Made = TypeVar("Made", bound=Operator | Prior)
+Made = TypeVar("Made", bound=Operator | Prior | NoiseModel)
 TABLES = {"_parameters", "_buffers", "_modules", "arguments", "_converted"}
 
 
@@ -34,7 +35,7 @@ def strays(value: Any, where: str, depth: int = 3) -> Iterator[str]:
             yield from strays(one, f"{where}[{key!r}]", depth - 1)
 
 
-def check_buffers(module: Operator | Prior) -> None:
+def check_buffers(module: Operator | Prior | NoiseModel) -> None:
     """Every floating tensor is a buffer or a parameter, so that .to(device or dtype), copies and state_dict reach it.
 
     This is asked of an object that has just been made: what it converts or factors in use, and renews, is its own affair.
@@ -109,7 +110,7 @@ def made_again(operator: Made) -> Made | None:
     parameters = signature_of(type(operator)).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
         return None
-    return type(operator)(**copy.deepcopy(operator.arguments)).to(operator.device)
+    return type(operator)(**copy.deepcopy(operator.arguments)).to(getattr(operator, "device", None))
 
 
 def check_state_dict(operator: Operator) -> None:
