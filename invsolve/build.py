@@ -157,7 +157,10 @@ def _operator_for(config: Config, y: Tensor) -> tuple[Tensor, Operator]:
             return y, operator
         reasons.append(f"in_shape {tuple(shape)} gives y of shape {operator.out_shape}")
     why = reasons[0] if reasons else "its rank is not that of an image"
-    raise InputError(f"no image shape was found for y of shape {tuple(y.shape)} ({why}); give it: operator.in_shape=[C,H,W]")
+    how = "give it: operator.in_shape=[C,H,W]"
+    if y.is_complex():
+        how += '; y is complex: { name = "as-complex" } after the operator makes complex numbers of its real and imaginary channels'
+    raise InputError(f"no image shape was found for y of shape {tuple(y.shape)} ({why}); {how}")
 
 
 def shapes_for(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

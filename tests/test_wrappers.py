@@ -111,6 +111,20 @@ def test_the_image_shape_is_found_through_a_wrapper(folder):
     assert set_up(make_config(tables(means, data={"image": "photo.png"}), folder=folder)).problem.operator.in_shape == (3, 24, 32)
 
 
+def test_complex_measurements_from_a_file(folder):
+    """k-space as complex numbers, with an operator that has pairs: told what is missing, and then solved."""
+    pairs = registry().build("operator", "mri", in_shape=(2, 8, 8))
+    complex_one = invsolve.AsComplex((2, 8, 8)) @ pairs
+    y = Problem.simulate(complex_one, torch.full((1, 2, 8, 8), 0.5), GaussianNoise(0.05), generator=0).y
+    write_image(folder / "k.npy", y[0])
+    mri, data = {"name": "mri", "in_shape": [2, 8, 8]}, {"image": "k.npy"}
+    with pytest.raises(InputError, match=r'y is complex: \{ name = "as-complex" \} after the operator'):
+        set_up(make_config(tables(mri, data=data), folder=folder))
+    setup = set_up(make_config(tables([mri, {"name": "as-complex"}], data=data), folder=folder))
+    assert torch.equal(setup.problem.y, y)
+    assert setup.solver.solve(setup.problem, setup.prior).x.shape == (1, 2, 8, 8)
+
+
 def test_overrides_reach_inside(folder):
     overrides = ["operator.operator.boundary=zero", "operator.tol=0.01"]
     made = set_up(make_config(tables(TABLES["iterative prox"]), overrides, folder=folder)).problem.operator
