@@ -71,6 +71,13 @@ def known_doors() -> list[Door]:
     return found
 
 
+def __getattr__(name: str) -> tuple[tuple[Capability, str], ...]:
+    """DOORS, what `known_doors` replaces: (capability, code) of every door."""
+    if name == "DOORS":
+        return tuple((door.adds, door.code) for door in known_doors())
+    raise AttributeError(f"module 'invsolve.which' has no attribute {name!r}")
+
+
 @checked
 def which_solvers(problem: Problem, prior: Prior | None = None) -> list[Fit]:
     """Every installed solver with its reasons: those that fit first, then by name.

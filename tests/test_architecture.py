@@ -30,6 +30,7 @@ PUBLIC = {
     "invsolve.algebra",
     "invsolve.arguments",
     "invsolve.bench",
+    "invsolve.complex_data",
     "invsolve.errors",
     "invsolve.estimate",
     "invsolve.files",

@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 from invsolve_operators import BlockMean, GaussianBlur, Mask, PaddedBlur
 
-import invsolve
+import invsolve.which
 from invsolve import Capability, CompatibilityError, GaussianNoise, InputError, IterativeProx, KrylovSVD, Problem, Stack, load_prior
 from invsolve.algebra import Combined, Composed, Scaled
 from invsolve.bench import Suite, run
@@ -339,6 +339,11 @@ def test_a_door_that_cannot_be_loaded_is_none(monkeypatch):
     monkeypatch.setitem(registry().entries, ("operator", "gone"), entry)
     assert "gone" not in {door.name for door in known_doors()}
     assert {"iterative-prox", "iterative-pinv", "krylov-svd"} <= {door.name for door in known_doors()}
+
+
+def test_the_table_of_before_is_read_from_the_registry(stranger):
+    assert ("prox", "IterativeProx(H, tol=1e-4)") in invsolve.which.DOORS
+    assert ("prox", "HalfProx(H, steps=3)") in invsolve.which.DOORS
 
 
 def test_no_door_is_named_that_does_not_open():

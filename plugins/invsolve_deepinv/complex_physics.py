@@ -8,22 +8,12 @@ import deepinv
 import torch
 from torch import Tensor
 
+from invsolve.complex_data import joined_pairs, paired
 from invsolve.errors import InputError
 from invsolve.measurement import Measurement, mapped, parts
 from invsolve_deepinv.recast import ours, theirs
 
 KINDS = ("image", "measurement")
-
-
-def joined(x: Tensor) -> Tensor:
-    """(B, 2 C, ...) as complex (B, C, ...): the first C channels are the real part."""
-    real, imaginary = x.chunk(2, dim=1)
-    return torch.complex(real.contiguous(), imaginary.contiguous())
-
-
-def split(x: Tensor) -> Tensor:
-    """The inverse of `joined`; a real x has imaginary part 0."""
-    return torch.cat([x.real, x.imag if x.is_complex() else torch.zeros_like(x)], dim=1)
 
 
 class Pairs(deepinv.physics.LinearPhysics):
@@ -52,7 +42,7 @@ class Pairs(deepinv.physics.LinearPhysics):
 
     def A(self, x: Tensor, **_options: Any) -> Any:  # noqa: N802 (deepinv's name)
         """A x, complex parts as pairs."""
-        y = ours(self.physics.A(joined(x) if self.kind == "image" else x))
+        y = ours(self.physics.A(joined_pairs(x) if self.kind == "image" else x))
         self.complex_parts = tuple(part.is_complex() for part in parts(y))
         return theirs(mapped(lambda part: torch.stack([part.real, part.imag], dim=1) if part.is_complex() else part, y))
 
@@ -64,7 +54,7 @@ class Pairs(deepinv.physics.LinearPhysics):
             for part, is_complex in zip(parts(held), self.complex_parts, strict=True)
         )
         x = self.physics.A_adjoint(theirs(made if isinstance(held, tuple) else made[0]))
-        return split(x) if self.kind == "image" else x.real
+        return paired(x) if self.kind == "image" else x.real
 
 
 class OneByOne(deepinv.physics.LinearPhysics):
