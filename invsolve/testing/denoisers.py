@@ -25,6 +25,7 @@ from invsolve.errors import InputError, UnknownNameError
 from invsolve.priors.base import Denoiser, DiffusionPrior, Prior, Regulariser
 from invsolve.rng import Rng
 from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
+from invsolve.testing.conditions import check_given, check_in_solvers, for_one_problem
 from invsolve.testing.objects import check_buffers
 from invsolve.testing.settings import frozen_state, refused, same, truth
 
@@ -334,14 +335,18 @@ DENOISER_CHECKS: tuple[Check, ...] = (
     check_strides,
     check_buffers,
     check_copies,
+    check_given,
+    check_in_solvers,
 )
+AS_THEY_ARE = (check_buffers, check_given, check_in_solvers)  # the others are called with the denoiser of one problem
 REGULARISER_CHECKS: tuple[Check, ...] = (check_value, check_buffers, check_copies)
 PROX_CHECKS: tuple[Check, ...] = (check_prox, check_prox_forms, check_prox_contracts)
 
 
 def denoiser_checks(denoiser: Denoiser, expected_failures: Mapping[str, str] | None = None) -> Checks:
     """The checks of a denoiser by name; each is called with it. What its class declares as `expected_failures` must fail."""
-    return chosen(denoiser, DENOISER_CHECKS, DENOISER_CHECKS, expected_failures)
+    every = [check if check in AS_THEY_ARE else for_one_problem(check) for check in DENOISER_CHECKS]
+    return chosen(denoiser, every, every, expected_failures)
 
 
 def regulariser_checks(regulariser: Regulariser, expected_failures: Mapping[str, str] | None = None) -> Checks:
