@@ -52,7 +52,10 @@ class Requires:
 
 
 class Counted(Denoiser):
-    """The prior of a run: looks like the denoiser inside, and holds its estimates to x's shape and dtype."""
+    """The prior of a run: looks like the denoiser inside, and holds its estimates to x's shape and dtype.
+
+    What else a prior of a class of its own has (a decoder, a method) is reached through it.
+    """
 
     def __init__(self, inner: Denoiser) -> None:
         super().__init__()
@@ -74,6 +77,14 @@ class Counted(Denoiser):
     def sigmas(self, steps: int, grid: str = "karras", sigma_max: float | None = None) -> list[float]:
         """The inner denoiser's grid."""
         return self.inner.sigmas(steps, grid, sigma_max)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "inner" or name.startswith("__"):
+                raise
+            return getattr(self.inner, name)
 
 
 class Solver(metaclass=Remembering):

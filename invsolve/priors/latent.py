@@ -51,8 +51,9 @@ class LatentPrior(Denoiser):
         return problem.through(self.decoder), self.decoder
 
     def given(self, problem: Problem) -> Denoiser:
-        """The denoiser of the codes, given the problem."""
-        return self.denoiser.given(problem)
+        """The same decoder on the denoiser of this problem's codes; a solver that asks for one finds `decoder` and `encode` there."""
+        denoiser = self.denoiser.given(problem)
+        return self if denoiser is self.denoiser else LatentPrior(denoiser, self.decoder, self.encode)
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:

@@ -101,7 +101,7 @@ def check_given(prior: Denoiser) -> None:
     if context:
         bare = problem_for(prior, context=False)
         need(
-            prior.gaps(bare),
+            bool(prior.gaps(bare)),
             f"gaps() of a problem without context is empty, but {type(prior).__name__} looks at {', '.join(context)}; "
             "say there what is missing, so that it is refused before anything runs",
         )
@@ -109,7 +109,8 @@ def check_given(prior: Denoiser) -> None:
 
 def special(prior: Prior) -> bool:
     """Whether a solver's run has to do something for it: a condition, another space, data per item."""
-    if prior.batch is not None or prior.example_context(1) or prior.space(problem_for(prior))[0].operator.label != "Kept":
+    problem = problem_for(prior)
+    if prior.batch is not None or problem.context or prior.space(problem)[0] is not problem:
         return True
     return isinstance(prior, Denoiser) and conditional(prior)
 
@@ -134,10 +135,7 @@ def check_in_solvers(prior: Prior) -> None:
             refusals.append(f"{entry.name}: {'; '.join(gaps)}")
             continue
         batch = solver.solve(one, prior, generator=1)
-        need(
-            batch.x.shape == one.image.shape,
-            f"{entry.name} gives images of shape {tuple(batch.x.shape)}, expected {tuple(one.image.shape)}",
-        )
+        need(batch.x.shape == one.image.shape, f"{entry.name} gives {tuple(batch.x.shape)}, expected {tuple(one.image.shape)}")
         need(torch.isfinite(batch.x).all(), f"{entry.name} gives NaN or Inf")
         for item in range(one.batch):
             alone = solver.solve(one[item], prior[item], generator=1)
