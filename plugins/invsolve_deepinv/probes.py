@@ -170,8 +170,9 @@ class Probe:
         other = self.like(self.x)
         self.second = other, self.A(other)
         self.linear = self._linear()
-        single = isinstance(self.y, Tensor) and not self.complex_output
-        self.decomposable = single and isinstance(getattr(physics, "mask", None), Tensor) and hasattr(physics, "V_adjoint")
+        self.decomposable = (
+            isinstance(self.y, Tensor) and isinstance(getattr(physics, "mask", None), Tensor) and hasattr(physics, "V_adjoint")
+        )
 
     @torch.no_grad()
     def A(self, x: Tensor) -> Any:  # noqa: N802

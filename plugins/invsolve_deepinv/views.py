@@ -37,7 +37,7 @@ def to_deepinv(operator: Operator, noise: NoiseModel | None = None) -> Any:
     if not isinstance(operator, Operator):
         raise InputError(f"to_deepinv takes an invsolve Operator; given {type(operator).__name__}")
     model = noise_model(noise)
-    if operator.has(Capability.SVD) and not operator.complex_output and not operator.stacked:
+    if operator.has(Capability.SVD) and not operator.stacked:
         made: Any = DecomposableView(operator)
     else:
         made = LinearView(operator) if operator.has(Capability.ADJOINT) else View(operator)
