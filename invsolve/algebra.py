@@ -208,6 +208,9 @@ class Scaled(Combined):
         if not math.isfinite(factor) or factor == 0:
             raise InputError(f"the factor must be finite and not 0; given {factor}")
         self.factor = float(factor)
+        if operator.output_range is not None:
+            low, high = sorted(self.factor * end for end in operator.output_range)
+            self.output_range = (low, high)
         self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
         self.complex_input, self.complex_output = operator.complex_input, operator.complex_output
 

@@ -148,3 +148,15 @@ def test_restore_with_the_level_estimated(photo):
     assert refused.exit_code == 2
     assert "give the level" in refused.output
     assert CliRunner().invoke(main, [*arguments[:-1], "loud"]).exit_code == 2
+
+
+@pytest.mark.parametrize("factor", [1e-4, 0.5, 1e4])
+@pytest.mark.parametrize("operator", [GaussianBlur((3, 48, 48), sigma=2.0), BlockMean((3, 96, 96), factor=2), Identity((1, 48, 48))])
+def test_the_level_is_in_the_unit_of_the_data(operator, factor):
+    """c H gives c y and so c sigma: the same numbers but for the rounding of the factor."""
+    x = torch.rand(1, operator.in_shape[0], 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.nn.functional.interpolate(x, size=operator.in_shape[-2:], mode="bicubic").clamp(0, 1)
+    y = Problem.simulate(operator, x, GaussianNoise(0.05), generator=0).y
+    plain, scaled = estimate_noise(operator, y), estimate_noise(factor * operator, factor * y)
+    assert scaled.method == plain.method
+    assert float(scaled.sigma / factor / plain.sigma - 1) == pytest.approx(0, abs=1e-9)
