@@ -191,7 +191,7 @@ USAGE = {
     "negative noise": [*RESTORE, "--noise", "-1"],
     "a device that is not there": [*RESTORE, "--device", "abacus"],
     "a suffix that cannot be written": [*RESTORE, "--set", "solver.steps=1", "--out", "r.bmp"],
-    "check of a noise": ["check", "noise", "gaussian"],
+    "check of a suite": ["check", "suite", "quick"],
     "check of nothing": ["check"],
     "check of one and all": ["check", "operator", "mask", "--all"],
     "no such suite": ["bench", "run", "quik"],
