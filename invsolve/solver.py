@@ -118,7 +118,10 @@ class Solver(metaclass=Remembering):
     def mismatches(self, problem: Problem, prior: Prior) -> list[str]:
         """Every reason why this solver cannot solve this problem with this prior; [] if it can."""
         if isinstance(prior, Prior):
-            problem = prior.space(problem)[0]
+            try:
+                problem = prior.space(problem)[0]
+            except InputError as error:  # it lives elsewhere, and not where this problem's images come from
+                return [str(error)]
         return [*operator_gaps(self, problem), *prior_gaps(self, problem, prior), *noise_gaps(self, problem), *self._own(problem, prior)]
 
     def _own(self, problem: Problem, prior: Prior) -> list[str]:

@@ -19,7 +19,7 @@ from invsolve.priors.tv import TotalVariation
 from invsolve.problem import Problem
 from invsolve.solver import Solver, asked_noise
 from invsolve.testing.cases import need
-from invsolve.testing.settings import SHAPE, Hidden, Kept, ValueOnly, noises, refused, run, settings, small, truth
+from invsolve.testing.settings import Hidden, Kept, ValueOnly, noises, refused, run, settings, small, truth
 
 
 def check_refuses_operators(solver: Solver) -> None:
@@ -27,7 +27,7 @@ def check_refuses_operators(solver: Solver) -> None:
     for setting in settings(solver):
         for capability in sorted(solver.requires.operator):
             problem = Problem(Hidden(setting.problem.operator, capability), setting.problem.y, setting.problem.noise)
-            named = ("Hidden", f"'{capability.value}'", "solvers that can")
+            named = (setting.prior.space(problem)[0].operator.label, f"'{capability.value}'", "solvers that can")
             refused(partial(solver.solve, problem, setting.prior), CompatibilityError, *named)
             wrong: Any = nn.Identity()
             refused(partial(solver.solve, problem, wrong), CompatibilityError, f"'{capability.value}'", "Identity")
@@ -67,12 +67,14 @@ def check_refuses_noise(solver: Solver) -> None:
 
 def check_refuses_measurement(solver: Solver) -> None:
     """A problem without a measurement for a posterior solver, one with a measurement for a sampler of the prior."""
-    prior = small(solver).prior
+    setting = small(solver)
+    prior, shape, batch = setting.prior, setting.problem.operator.in_shape, setting.problem.batch
     if solver.requires.measurement:
-        refused(lambda: solver.solve(Problem.unconditional(SHAPE, 2), prior), CompatibilityError, "no measurement")
+        empty = Problem.unconditional(shape, batch, context=setting.problem.context)
+        refused(lambda: solver.solve(empty, prior), CompatibilityError, "no measurement")
     else:
         noise = GaussianNoise(0.1)
-        problem = Problem.simulate(Kept(SHAPE), truth(SHAPE, 2, torch.float32), noise, generator=0)
+        problem = Problem.simulate(Kept(shape), truth(shape, batch, torch.float32), noise, generator=0, context=setting.problem.context)
         refused(lambda: solver.solve(problem, prior), CompatibilityError, "Problem.unconditional")
 
 

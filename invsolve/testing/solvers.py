@@ -286,9 +286,10 @@ def check_value(solver: Solver) -> None:
 def check_range(solver: Solver) -> None:
     """A denoiser that lives in [-1, 1], rescaled, gives the image of the same denoiser written for [0, 1]."""
     for setting in settings(solver):
-        if isinstance(setting.prior, GaussianPrior):
-            wide = GaussianPrior(0.0, 0.5)  # N(0, 1/4) in [-1, 1] is N(1/2, 1/16) in [0, 1]
-            wide.sigma_range = tuple(2 * end for end in setting.prior.sigma_range)  # pyright: ignore[reportAttributeAccessIssue]
+        prior = setting.prior
+        if type(prior) is GaussianPrior and not prior.full:
+            wide = GaussianPrior(2 * prior.mean - 1, 2 * prior.std)  # N(m, s^2) in [0, 1] is N(2 m - 1, 4 s^2) in [-1, 1]
+            wide.sigma_range = tuple(2 * end for end in prior.sigma_range)  # pyright: ignore[reportAttributeAccessIssue]
             other = solver.solve(setting.problem, rescale(wide, (-1.0, 1.0)), generator=1)
             same(other.x, run(solver, setting).x, DOUBLE, f"{setting.label}: a prior in [-1, 1] and the same one in [0, 1]")
 
