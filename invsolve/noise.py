@@ -32,11 +32,15 @@ class NoiseModel(nn.Module, metaclass=Remembering):
         sigma:     an attribute, buffer or property `sigma`, a scalar or (B,): the noise is Gaussian of that width, or may be treated so
         variance:  the method `variance`, Var[y | clean] entry by entry; follows from sigma
 
+    Attributes:
+        quantum: the smallest difference that y can show (one count), 0 for continuous noise: entries are known no better than to it.
+
     `scaled` is no ability but a change of unit, which the conformance checks use.
     """
 
     arguments: dict[str, Any]
     sigma: Tensor
+    quantum: float = 0.0
 
     @abstractmethod
     def sample(self, clean: Measurement, rng: Rng) -> Measurement:
@@ -208,6 +212,7 @@ class PoissonNoise(NoiseModel):
             raise InputError(f"gain must be a number, one for all items; given {gain!r}") from None
         if not 0 < self.gain < float("inf"):
             raise InputError(f"gain must be positive and finite; given {gain}")
+        self.quantum = self.gain
 
     def check(self, y: Measurement) -> None:
         """Counts are real and not negative; below 0 the likelihood has no maximum."""

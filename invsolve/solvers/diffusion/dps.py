@@ -11,51 +11,88 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import flat, minus
+from invsolve.gain import noise_level
+from invsolve.measurement import Measurement, column, flat, mapped, minus
 from invsolve.meter import network_time
-from invsolve.noise import PoissonNoise
+from invsolve.noise import Ability
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
+from invsolve.schedule import DiscreteVP
 from invsolve.solution import Step
-from invsolve.solver import Requires
-from invsolve.solvers.diffusion.common import Sampler, estimate, generic_step, initial, inner_norm
+from invsolve.solver import Requires, Solver
+from invsolve.solvers.diffusion.common import Restorer, estimate, generic_step, initial, inner_norm
+from invsolve.unit import Unit
+
+LIMIT = 2.0  # of scale: at it, what a step changes in the residual along the largest singular vector is twice that residual
+SCALE, AUTHORS_SCALE = 1.5, 0.5
 
 
 @dataclass(frozen=True)
-class DPS(Sampler):
-    """Ancestral sampling, each step followed by a gradient step on the residual's norm.
+class DPS(Restorer):
+    """Guide every estimate by the gradient of the likelihood through the network, then go to the next noise level.
 
-        x_s = ancestral(x_t, x0_hat) - (scale / 2) sqrt((1 + 4 sigma_t^2)(1 + 4 sigma_s^2)) grad_{x_t} |y - H(x0_hat(x_t))|
+        x0~ = x0_hat - scale sigma_t^2 grad_{x_t} 1/2 sum_j (y - H x0_hat(x_t))_j^2 / (v_j + |H|^2 sigma_t^2)
+        x_s = x0~ + sigma_s (sqrt(1 - zeta) (x_t - x0~) / sigma_t + sqrt(zeta) z);   the last step returns x0~
 
-    Works for any differentiable operator. sigma_y does not enter: this is a heuristic, not a sampler of p(x | y); its bias
-    under a Gaussian prior is recorded by the tests.
+    v = Var[y | H x0_hat] entry by entry. Works for any differentiable operator (|H| is then that of its Jacobian) and any noise.
+
+    At scale 1 this is Tweedie's formula for p(x | y), with p(y | x_t) = N(H x0_hat, v + |H|^2 sigma_t^2). What a step does to a residual
+    along a singular vector s is at most its scale s^2 / |H|^2, since the network's Jacobian does not exceed 1: nothing is overshot below
+    scale 2, and nothing depends on the number of measurements, on the unit of y, or on where the grid puts its steps. The noise weakens
+    the pull by itself where sigma_t < sigma_y / |H|: the last steps do not fit it.
+
+    zeta = 1 gives one good picture: its samples spread less than they err. zeta = None is the ancestral step of the paper, whose samples
+    are nearer to draws of p(x | y), each one worse as a picture: an exact draw has twice the squared error of the posterior mean.
+    benchmarks/results/dps.md has both on photographs, the bias under a Gaussian prior is recorded by the tests.
 
     Args:
         steps: network evaluations, each with a backward pass.
-        scale: the authors' zeta: 0.3 (deblurring, super-resolution) to 1 at their 1000 steps; fewer steps want more.
+        scale: weight of the likelihood, 0 <= scale < 2; None for 1.5, which serves every operator, size, noise level and grid that was
+            tried. With authors=True their zeta, 0.3 (deblurring, super-resolution) to 1 (phase retrieval), None for 0.5 (inpainting).
+        zeta: share of fresh noise, 0 to 1; None for the ancestral share 1 - (sigma_s / sigma_t)^2.
         grid: name of the sigma grid; a DiffusionPrior brings its own levels.
-        sigma_max: first noise level in data units; None for the top of the prior's range.
+        sigma_max: first noise level in data units; None for 20 standard deviations of the prior's data.
+        authors: their recurrence, sigma_y and zeta unused, from the top of the prior's range:
+            x_s = ancestral(x_t, x0_hat) - n (scale / w) sqrt((1 + w^2 sigma_t^2) (1 + w^2 sigma_s^2)) grad_{x_t} |y - H x0_hat(x_t)|,
+            n the number of the authors' 1000 steps between the two levels, which is 1 on their own grid (`vp-respaced`, 1000 steps):
+            one scale means the same guidance on any grid. w is the width of the prior's unit, 2 for [-1, 1].
+
+    Raises:
+        InputError: scale is negative, not finite, or 2 and more without authors=True; zeta is not between 0 and 1.
 
     References:
         Diffusion Posterior Sampling for General Noisy Inverse Problems (Chung et al., 2023), arXiv:2209.14687, algorithm 1.
-        The norm, not its square, as the authors' code has it (the paper's zeta_i = zeta' / |y - H x0_hat| makes both agree).
-        The factor (1/2) sqrt(...) carries their step from a VP state in [-1, 1] to a VE state in [0, 1].
-        Deviations: norms are per item, so that a batch is its items; a residual of 0 has gradient 0, not NaN; for Poisson noise the
-        residual is weighted by sqrt(mean v / v), v = gain max(y, gain), which is 1 where the noise is even, instead of the authors'
-        division by |y|; noise where a mask measures nothing does not enter the norm (E9), since a Problem sets y to 0 there.
+        Deviations: the paper's step has a length that does not shrink with the residual, so that its zeta must be tuned anew for every
+        size, operator, noise and grid, and loses to the prior alone where the noise is large; v + |H|^2 sigma^2 in its place is
+        the bound Cov[x0 | x_t] <= sigma_t^2 of the covariance that Pseudoinverse-Guided Diffusion Models (Song et al., 2023) use. zeta is
+        DiffPIR's. With authors=True: their code's norm, not its square (the paper's zeta_i = zeta' / |y - H x0_hat| makes both agree).
+        Everywhere: norms are per item, so that a batch is its items; a residual of 0 has gradient 0, not NaN; noise whose variance
+        differs from entry to entry (Poisson) weights them, by sqrt(mean v / v), v taken at y, in the norm of authors=True instead of the
+        authors' division by |y|; v is at least that of one count; noise where a mask measures nothing does not enter (E9), since a
+        Problem sets y to 0 there.
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}), noise=frozenset(), gradient=True)
-    steps: int = 250
-    scale: float = 1.0
+    reach: ClassVar[float] = 20.0
+    steps: int = 100
+    scale: float | None = None
+    zeta: float | None = 1.0
     grid: str = "karras"
     sigma_max: float | None = None
+    authors: bool = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and self.scale >= 0):
+        if self.scale is not None and not (math.isfinite(self.scale) and self.scale >= 0):
             raise InputError(f"scale must be finite and not negative; given {self.scale}")
+        if self.scale is not None and self.scale >= LIMIT and not self.authors:
+            raise InputError(
+                f"scale must be below 2, where a step overshoots the data (1.5 is the default); given {self.scale}. "
+                "Values tuned for a norm's gradient belong to DPS(authors=True)"
+            )
+        if self.zeta is not None and not 0 <= self.zeta <= 1:
+            raise InputError(f"zeta must be between 0 and 1, or None for ancestral steps; given {self.zeta}")
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
@@ -63,30 +100,65 @@ class DPS(Sampler):
         sigmas = self.sigmas(prior)
         first, x = initial(problem, prior, rng, sigmas[0], start)
         total = len(sigmas) - 1
-        weight = residual_weight(problem)
         for index in range(first, total):
             sigma, following = sigmas[index], sigmas[index + 1]
-            x0_hat, norm, gradient = self._guide(problem, prior, x, sigma, weight)
-            x = generic_step(x, x0_hat, sigma, following, 1.0, rng)
-            x = x - 0.5 * self.scale * math.sqrt((1 + 4 * sigma**2) * (1 + 4 * following**2)) * gradient
-            yield Step(index, total, x, x0_hat, following, stats={"residual": norm})
+            x0_hat, gradient, residual = self.guide(problem, prior, x, sigma)
+            if self.authors:
+                x = generic_step(x, x0_hat, sigma, following, 1.0, rng) - self._length(prior.unit, sigma, following) * gradient
+            else:
+                guided = x0_hat - (SCALE if self.scale is None else self.scale) * gradient
+                x = generic_step(x, guided, sigma, following, self._eta(sigma, following), rng)
+            yield Step(index, total, x, x0_hat, following, stats={"residual": residual})
 
-    @staticmethod
-    def _guide(problem: Problem, prior: Denoiser, x: Tensor, sigma: float, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """x0_hat, |y - H x0_hat| per item, and its gradient in x."""
+    def guide(self, problem: Problem, prior: Denoiser, x: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
+        """x0_hat, the gradient in x of the misfit, and |y - H x0_hat| per item."""
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
             x0_hat = estimate(prior, x, sigma)
-            residual = flat(minus(problem.y, problem.operator(x0_hat)))
-            norm = inner_norm(residual if weight is None else weight * residual)
+            clean = problem.operator(x0_hat)
+            residual = flat(minus(problem.y, clean))
+            misfit = self._misfit(problem, residual, mapped(torch.detach, clean), sigma)
             with network_time():  # the backward pass is the network's time too
-                (gradient,) = torch.autograd.grad(norm.sum(), x)
-        return x0_hat.detach(), norm.detach(), gradient
+                (gradient,) = torch.autograd.grad(misfit.sum(), x)
+        return x0_hat.detach(), gradient, inner_norm(residual.detach())
+
+    def _misfit(self, problem: Problem, residual: Tensor, clean: Measurement, sigma: float) -> Tensor:
+        """What is made smaller, (B,): sigma^2 times the likelihood's -log, or the authors' norm."""
+        if self.authors:
+            spread = variances(problem, problem.y)
+            weight = torch.where(spread > 0, (spread.mean(1, keepdim=True) / spread).sqrt(), 1.0)
+            return inner_norm(weight * residual)
+        width = variances(problem, clean) + column(problem.gain * sigma, residual).square()
+        return 0.5 * (sigma**2 / width * residual.abs().square()).sum(1)
+
+    def _length(self, unit: Unit, sigma: float, following: float) -> float:
+        """What multiplies the norm's gradient: the authors' step from a VP state in their unit to a VE state in [0, 1]."""
+        scale = AUTHORS_SCALE if self.scale is None else self.scale
+        level, after = unit.sigma(sigma), unit.sigma(following)
+        return crossed(level, after) * scale / unit.width * math.sqrt((1 + level**2) * (1 + after**2))
+
+    def _eta(self, sigma: float, following: float) -> float:
+        """The generic step's eta that makes a share zeta of the next level's noise fresh."""
+        return 1.0 if self.zeta is None else math.sqrt(self.zeta / (1 - (following / sigma) ** 2))
+
+    @classmethod
+    def examples(cls) -> list[Solver]:
+        """Eight steps, with fresh noise, ancestral, and as the authors have it."""
+        return [cls(steps=8), cls(steps=8, zeta=None), cls(steps=8, scale=0.3, authors=True)]
 
 
-def residual_weight(problem: Problem) -> Tensor | None:
-    """sqrt(mean v / v) per measurement for Poisson noise, (B, m); None where the noise is even."""
-    if not isinstance(problem.noise, PoissonNoise):
-        return None
-    variance = problem.noise.gain * flat(problem.y).clamp_min(problem.noise.gain)
-    return (variance.mean(1, keepdim=True) / variance).sqrt()
+def variances(problem: Problem, clean: Measurement) -> Tensor:
+    """Var[y | clean] entry by entry, (B, m), at least that of one count; (B, 1) for noise that is even or does not say."""
+    if Ability.VARIANCE not in problem.noise.abilities or Ability.SIGMA in problem.noise.abilities:
+        return noise_level(problem.noise, problem.y)[:, None].square()
+    return flat(problem.noise.variance(clean)).real.clamp_min(problem.noise.quantum**2)
+
+
+def crossed(sigma: float, following: float) -> float:
+    """How many of the authors' 1000 steps lie between two levels of a network's unit; 1000 from their top to 0."""
+    return _time(sigma) - _time(following)
+
+
+def _time(sigma: float) -> float:
+    """The (fractional) index of a level on the authors' schedule; -1 for 0, the state that their last step leads to."""
+    return -1.0 if sigma == 0 else float(DiscreteVP().time(torch.tensor(sigma, dtype=torch.float64)))
