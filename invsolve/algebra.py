@@ -263,7 +263,8 @@ class Scaled(Combined):
         """U takes c's sign, s its size."""
         self.need(Capability.SVD)
         inner, sign = self.parts[0].svd(), 1.0 if self.factor > 0 else -1.0
-        return SVD(inner.s * abs(self.factor), lambda c: sign * inner.U(c), lambda y: sign * inner.Ut(y), inner.V, inner.Vt)
+        # s may be held in single precision where that is exact (0 and 1); times c it is not
+        return SVD(inner.s.double() * abs(self.factor), lambda c: sign * inner.U(c), lambda y: sign * inner.Ut(y), inner.V, inner.Vt)
 
 
 class AdjointView(Combined):
