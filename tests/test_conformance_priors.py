@@ -7,6 +7,7 @@ from invsolve.plugins import registry
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.priors.convert import rescale
 from invsolve.priors.gaussian import GaussianPrior
+from invsolve.priors.latent import LatentPrior
 from invsolve.priors.tv import TotalVariation
 from invsolve.testing.cases import failures
 from invsolve.testing.denoisers import NETWORK, noisy, prior_cases, prior_checks
@@ -196,3 +197,60 @@ def test_a_sound_regulariser_passes(prior):
 def test_a_planted_fault_in_a_regulariser_is_found(faulty):
     found = failures(faulty(), prior_checks(faulty()))
     assert REGULARISER_FAULTS[faulty] in found, found
+
+
+class ByLabel(Sound):
+    """Pixels about a grey of each item's label, to be spoilt."""
+
+    def gaps(self, problem):
+        return [] if "label" in problem.context else ["context={'label': labels} is missing"]
+
+    def given(self, problem):
+        return GaussianPrior(0.3 + 0.2 * problem.context["label"].double().reshape(-1, 1, 1, 1), 0.25)
+
+    def example_context(self, batch):
+        return {"label": torch.arange(batch) % 3}
+
+
+class IgnoresLabel(ByLabel):
+    def given(self, problem):
+        return GaussianPrior(0.5 + 0 * problem.context["label"].double().reshape(-1, 1, 1, 1), 0.25)
+
+
+class FirstLabel(ByLabel):
+    def given(self, problem):
+        greys = 0.3 + 0.2 * problem.context["label"].double().reshape(-1, 1, 1, 1)
+        return GaussianPrior(greys + 0.01 * greys[:1], 0.25)
+
+
+class NeedsUnsaid(ByLabel):
+    def gaps(self, problem):
+        return []
+
+
+class Remembers(ByLabel):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1))
+
+    def given(self, problem):
+        self.seen += 1
+        return super().given(problem)
+
+
+def test_a_sound_conditional_prior_passes():
+    assert failures(ByLabel(), prior_checks(ByLabel())) == {}
+    wide = GaussianPrior(torch.rand(3, 1, 6, 7, dtype=torch.float64))
+    assert failures(wide, prior_checks(wide)) == {}
+    (codes,) = LatentPrior.examples()
+    assert failures(codes, prior_checks(codes)) == {}
+
+
+@pytest.mark.parametrize("faulty", [IgnoresLabel, FirstLabel, NeedsUnsaid, Remembers], ids=lambda cls: cls.__name__)
+def test_a_planted_fault_in_a_conditional_prior_is_found(faulty):
+    assert "check_given" in failures(faulty(), prior_checks(faulty()))
+
+
+def test_a_coupling_between_the_conditions_of_items_is_seen_in_solvers_too():
+    found = failures(FirstLabel(), prior_checks(FirstLabel()))
+    assert "alone and in a batch" in found["check_in_solvers"]
