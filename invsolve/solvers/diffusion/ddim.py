@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -13,7 +13,7 @@ from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Requires
+from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Sampler, estimate, generic_step, initial
 
 
@@ -35,6 +35,7 @@ class DDIM(Sampler):
     """
 
     requires: ClassVar[Requires] = Requires(noise=(), measurement=False)
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.1, "cov": 0.2, "trace": (0.8, 1.05)}
     steps: int = 50
     eta: float = 0.0
     grid: str = "karras"
@@ -54,3 +55,8 @@ class DDIM(Sampler):
             x0_hat = estimate(prior, x, sigmas[index])
             x = generic_step(x, x0_hat, sigmas[index], sigmas[index + 1], self.eta, rng)
             yield Step(index, total, x, x0_hat, sigmas[index + 1])
+
+    @classmethod
+    def examples(cls) -> list[Solver]:
+        """Eight steps; deterministic, and half way to ancestral where eta is a choice."""
+        return [cls(steps=8)] if cls.eta == 1 else [cls(steps=8), cls(steps=8, eta=0.5)]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -14,7 +14,7 @@ from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Requires
+from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Sampler, estimate, initial
 
 
@@ -39,6 +39,7 @@ class Heun(Sampler):
     """
 
     requires: ClassVar[Requires] = Requires(noise=(), measurement=False)
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.1, "cov": 0.25, "trace": (1.0, 1.25)}
     steps: int = 18
     churn: float = 0.0
     s_min: float = 0.0
@@ -74,3 +75,8 @@ class Heun(Sampler):
                 ahead = x + (following - raised) * slope
             x = ahead
             yield Step(index, total, x, x0_hat, following)
+
+    @classmethod
+    def examples(cls) -> list[Solver]:
+        """Eight steps, deterministic and with churn."""
+        return [cls(steps=8), cls(steps=8, churn=2.0, s_noise=1.003)]
