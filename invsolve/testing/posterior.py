@@ -158,7 +158,7 @@ def check_posterior(solver: Solver) -> None:
     """The answer depends on y, is nearer to the posterior than the prior is, and stays within the bias that the class declares.
 
     On every case: the solver's mean follows the posterior's by a quarter at least when y changes; its law (or answer, where it draws
-    nothing) is nearer to the posterior than the prior's; what `declared_bias` says holds, at the defaults, with three standard errors to spare.
+    nothing) is nearer to the posterior than the prior's; what `declared_bias` says of the defaults holds, three standard errors to spare.
     Samplers of the prior are held to the prior: nearer than half of what its mean alone is. And in every setting an item's answer fits its
     own y better than the other items' answers do; that of a regulariser's solver has a lower objective than grey, y, H^T y and the truth.
     """
