@@ -14,6 +14,7 @@ import torch
 
 from invsolve import GaussianNoise, NoNoise, Problem
 from invsolve.priors import GaussianMixturePrior, GaussianPrior
+from invsolve.schedule import karras
 from invsolve.solvers import DDIM, DDPM, DDRM, DPS, DiffPIR, Heun, ScoreALD
 from invsolve.solvers.diffusion.common import inner_norm
 from invsolve.testing.oracle import (
@@ -48,6 +49,17 @@ def start(sigma):
     return Gaussian(torch.full((SIZE,), 0.5, dtype=torch.float64), sigma**2 * EYE)
 
 
+def warm_start(prior, sigma, a, y, sigma_y=SIGMA_Y):
+    """sigma z about the posterior mean of N(1/2, s0^2 I)."""
+    white = Gaussian(torch.full((SIZE,), 0.5, dtype=torch.float64), prior.s0**2 * EYE)
+    return Gaussian(white.posterior(a, y, sigma_y).mean, sigma**2 * EYE)
+
+
+def grid(prior, steps):
+    """The grid that the samplers which start from y take by rule: from 20 s0."""
+    return karras(steps, 0.002, 20 * prior.s0)
+
+
 # ---- the laws, step by step: x <- F x + g + N(0, Q) ----
 
 
@@ -80,7 +92,7 @@ def heun_law(law, sigmas):
     return propagate(start(sigmas[0]), steps())
 
 
-def diffpir_law(law, sigmas, a, y, *, zeta, spread, sigma_y=SIGMA_Y):
+def diffpir_law(law, prior, sigmas, a, y, *, zeta, spread, sigma_y=SIGMA_Y):
     def steps():
         for sigma, following in itertools.pairwise(sigmas):
             gain, offset = law.denoiser(sigma)
@@ -89,10 +101,10 @@ def diffpir_law(law, sigmas, a, y, *, zeta, spread, sigma_y=SIGMA_Y):
             kept = following / sigma * math.sqrt(1 - zeta)
             yield matrix + kept * (EYE - matrix), (1 - kept) * shift, following**2 * zeta * EYE
 
-    return propagate(start(sigmas[0]), steps())
+    return propagate(warm_start(prior, sigmas[0], a, y, sigma_y), steps())
 
 
-def ddrm_law(law, sigmas, a, y, *, eta=0.85, eta_b=1.0, sigma_y=SIGMA_Y):
+def ddrm_law(law, sigmas, a, y, *, eta=0.9, eta_b=1.0, sigma_y=SIGMA_Y):
     u, s, vh = torch.linalg.svd(a, full_matrices=True)
     seen = torch.arange(SIZE) < ROWS
     level, value = torch.zeros(SIZE, dtype=torch.float64), torch.zeros(SIZE, dtype=torch.float64)
@@ -127,39 +139,98 @@ def ddrm_law(law, sigmas, a, y, *, eta=0.85, eta_b=1.0, sigma_y=SIGMA_Y):
     return spectral.affine(vh.T, torch.zeros(SIZE, dtype=torch.float64), zero())
 
 
-def ald_law(law, sigmas, a, y, *, step=0.3, gamma=1.0, inner=3):
+def added(before, after, kept, noise, h):
+    """Variance of the fresh noise: what is missing to the level told next, or Langevin's."""
+    return 2 * h if noise == "langevin" else max(0.0, after**2 - (kept * before) ** 2)
+
+
+def ald_law(law, prior, sigmas, a, y, *, step=0.8, gamma=1.0, inner=1, noise="consistent", sigma_y=SIGMA_Y):
+    """One step size in all directions."""
     bound = float(torch.linalg.matrix_norm(a, 2)) ** 2
 
     def steps():
-        for sigma in sigmas[:-1]:
+        for sigma, following in itertools.pairwise(sigmas[:-1] + sigmas[-2:-1]):
             gain, offset = law.denoiser(sigma)
-            width = SIGMA_Y**2 + (gamma * sigma) ** 2 * bound
-            rate = step / (1 / sigma**2 + bound / width)
-            matrix = EYE + rate * ((gain - EYE) / sigma**2 - a.T @ a / width)
-            for _ in range(inner):
-                yield matrix, rate * (offset / sigma**2 + a.T @ y / width), 2 * rate * EYE
+            width = sigma_y**2 + (gamma * sigma) ** 2 * bound
+            h = step / (1 / sigma**2 + bound / width)
+            matrix = EYE + h * ((gain - EYE) / sigma**2 - a.T @ a / width)
+            for count in range(inner):
+                after = following if count == inner - 1 else sigma
+                fresh = added(sigma, after, 1 - h / sigma**2, noise, h)
+                yield matrix, h * (offset / sigma**2 + a.T @ y / width), fresh * EYE
         gain, offset = law.denoiser(sigmas[-2])
         yield gain, offset, zero()
 
-    return propagate(start(sigmas[0]), steps())
+    return propagate(warm_start(prior, sigmas[0], a, y, sigma_y), steps())
+
+
+def ald_component_law(law, prior, sigmas, a, y, *, step=0.8, gamma=1.0, inner=1, noise="consistent", sigma_y=SIGMA_Y):
+    """A step size for each singular component, written without components.
+
+    P is a function of A^T A and h = step (1 / sigma^2 + P)^-1, so x keeps 1 - step of its noise in every direction; y - H x0 brings
+    h P H^+ n, of covariance sigma_y^2 h P (A^T A)^+ P h.
+    """
+    values, vectors = torch.linalg.eigh(a.T @ a)
+    seen = values > 1e-12 * values.max()
+
+    def function(of):  # of(s^2) on the row space, 0 on the null space
+        return (vectors * torch.where(seen, of(values.clamp_min(1e-300)), torch.zeros(SIZE, dtype=torch.float64))) @ vectors.T
+
+    centre = torch.linalg.pinv(a, rtol=1e-10) @ y  # y in the image; what it weighs has no part in the null space
+
+    def steps():
+        for sigma, following in itertools.pairwise(sigmas[:-1] + sigmas[-2:-1]):
+            gain, offset = law.denoiser(sigma)
+            precision = function(lambda square, sigma=sigma: 1 / (sigma_y**2 / square + (gamma * sigma) ** 2))
+            h = step * torch.linalg.inv(EYE / sigma**2 + precision)
+            matrix = EYE + h @ ((gain - EYE) / sigma**2 - precision)
+            shift = h @ (offset / sigma**2 + precision @ centre)
+            brought = h @ precision @ function(lambda square: sigma_y**2 / square) @ precision @ h
+            for count in range(inner):
+                after = following if count == inner - 1 else sigma
+                missing = (after**2 - ((1 - step) * sigma) ** 2) * EYE - brought
+                size, basis = torch.linalg.eigh(0.5 * (missing + missing.T))
+                yield matrix, shift, 2 * h if noise == "langevin" else (basis * size.clamp_min(0)) @ basis.T
+        gain, offset = law.denoiser(sigmas[-2])
+        yield gain, offset, zero()
+
+    return propagate(warm_start(prior, sigmas[0], a, y, sigma_y), steps())
 
 
 def posterior_spread(prior):
     return lambda sigma: prior.s0**2 * sigma**2 / (prior.s0**2 + sigma**2)
 
 
+def paper_spread(sigma):
+    return sigma**2
+
+
 SAMPLERS = {
-    "ddrm": (DDRM(), lambda law, prior, a, y: ddrm_law(law, prior.sigmas(20), a, y)),
-    "ddrm-eta_b": (DDRM(eta=0.5, eta_b=0.7), lambda law, prior, a, y: ddrm_law(law, prior.sigmas(20), a, y, eta=0.5, eta_b=0.7)),
-    "diffpir": (
-        DiffPIR(),
-        lambda law, prior, a, y: diffpir_law(law, prior.sigmas(50), a, y, zeta=0.3, spread=posterior_spread(prior)),
+    "ddrm": (DDRM(), lambda law, prior, a, y: ddrm_law(law, grid(prior, 50), a, y)),
+    "ddrm-eta_b": (DDRM(20, 0.5, 0.7), lambda law, prior, a, y: ddrm_law(law, grid(prior, 20), a, y, eta=0.5, eta_b=0.7)),
+    "ddrm-top": (DDRM(20, sigma_max=80.0), lambda law, prior, a, y: ddrm_law(law, prior.sigmas(20), a, y)),
+    "diffpir": (DiffPIR(), lambda law, prior, a, y: diffpir_law(law, prior, grid(prior, 30), a, y, zeta=1.0, spread=paper_spread)),
+    "diffpir-zeta": (
+        DiffPIR(zeta=0.3, variance="posterior"),
+        lambda law, prior, a, y: diffpir_law(law, prior, grid(prior, 30), a, y, zeta=0.3, spread=posterior_spread(prior)),
     ),
-    "diffpir-paper": (
-        DiffPIR(steps=30, zeta=1.0, variance="noise", weight=2.0),
-        lambda law, prior, a, y: diffpir_law(law, prior.sigmas(30), a, y, zeta=1.0, spread=lambda sigma: sigma**2 / 2),
+    "diffpir-weight": (
+        DiffPIR(weight=2.0, sigma_max=80.0),
+        lambda law, prior, a, y: diffpir_law(law, prior, prior.sigmas(30), a, y, zeta=1.0, spread=lambda sigma: sigma**2 / 2),
     ),
-    "score-ald": (ScoreALD(steps=60), lambda law, prior, a, y: ald_law(law, prior.sigmas(60), a, y)),
+    "score-ald": (ScoreALD(60), lambda law, prior, a, y: ald_component_law(law, prior, grid(prior, 60), a, y)),
+    "score-ald-langevin": (
+        ScoreALD(40, inner=2, step=0.3, gamma=0.5, noise="langevin"),
+        lambda law, prior, a, y: ald_component_law(law, prior, grid(prior, 40), a, y, inner=2, step=0.3, gamma=0.5, noise="langevin"),
+    ),
+    "score-ald-one": (
+        ScoreALD(30, inner=2, precondition=False),
+        lambda law, prior, a, y: ald_law(law, prior, grid(prior, 30), a, y, inner=2),
+    ),
+    "score-ald-paper": (
+        ScoreALD(60, inner=3, step=0.3, noise="langevin", precondition=False),
+        lambda law, prior, a, y: ald_law(law, prior, grid(prior, 60), a, y, inner=3, step=0.3, noise="langevin"),
+    ),
 }
 
 
@@ -254,10 +325,10 @@ def test_posterior_samplers_beat_the_prior(solver, name):
 def test_diffpir_of_the_paper_halves_the_covariance():
     """Rule (vi): lambda = 1, zeta = 1, r^2 = sigma^2 on a white prior: trace ratio .5 +- .05, mean nearly exact."""
     law, prior, matrix, y, posterior = posterior_problem("S", 0)
-    found = diffpir_law(law, prior.sigmas(100), matrix, y, zeta=1.0, spread=lambda sigma: sigma**2)
+    found = diffpir_law(law, prior, grid(prior, 100), matrix, y, zeta=1.0, spread=paper_spread)
     bias = Bias.of(found, posterior)
     assert abs(bias.trace - 0.5) < 0.05
-    samples = DiffPIR(steps=100, zeta=1.0, variance="noise").solve(problem_of(matrix, y), prior, generator=0).x
+    samples = DiffPIR(steps=100).solve(problem_of(matrix, y), prior, generator=0).x
     measured = Bias.of(empirical(samples), posterior)
     # The trace of a sample covariance of N chains has relative standard error sqrt(2 |C|_F^2 / N) / tr C.
     error = math.sqrt(2 * float(found.cov.square().sum()) / CHAINS) / float(posterior.cov.trace())

@@ -11,22 +11,19 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import column, flat, parts
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires
-from invsolve.solvers.diffusion.common import Sampler, estimate
-from invsolve.svd import SVD, reciprocal
-
-# A measurement computed in its own precision and taken to the spectrum: a few roundings of its root mean square a component.
-ROUNDINGS = 4
+from invsolve.solvers.diffusion.common import Restorer, estimate
+from invsolve.solvers.diffusion.spectrum import Measured
+from invsolve.svd import SVD
 
 
 @dataclass(frozen=True)
-class DDRM(Sampler):
+class DDRM(Restorer):
     """Sample every singular component with the variance the measurement leaves it.
 
     With x- = V^T x, y- = U^T y / s, e- = V^T (x_t - x0_hat) / sigma_t and the next level sigma:
@@ -54,8 +51,8 @@ class DDRM(Sampler):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.SVD}))
-    steps: int = 20
-    eta: float = 0.85
+    steps: int = 50
+    eta: float = 0.9
     eta_b: float = 1.0
     grid: str = "karras"
     sigma_max: float | None = None
@@ -77,7 +74,9 @@ class DDRM(Sampler):
         for index in range(first, total):
             sigma, following = sigmas[index], sigmas[index + 1]
             x0_hat = estimate(prior, x, sigma)
-            state = self._step(measured, svd.Vt(x0_hat), state, sigma, following, rng)
+            state = self._step(measured, svd.Vt(x0_hat), state, sigma, following)
+            if following > 0:
+                state = state + self._spread(measured, following) * svd.Vt(rng.normal_like(x))
             x = svd.V(state)
             yield Step(index, total, x, x0_hat, following, state={"spectrum": state})
 
@@ -95,40 +94,23 @@ class DDRM(Sampler):
         middle = svd.Vt(problem.image + prior.centre)
         informed = measured.seen & (measured.level < sigma)
         std = torch.where(informed, (sigma**2 - measured.level**2).clamp_min(0).sqrt(), sigma)
-        state = torch.where(informed, measured.value, middle) + std * rng.normal_like(middle)
-        return state * math.sqrt(1 + 1 / (2 * sigma) ** 2) if self.authors else state
+        state = torch.where(informed, measured.value, middle) + std * svd.Vt(rng.normal_like(problem.image))
+        return state * math.sqrt(1 + 1 / prior.unit.sigma(sigma) ** 2) if self.authors else state
 
-    def _step(self, measured: Measured, x0: Tensor, state: Tensor, sigma: float, following: float, rng: Rng) -> Tensor:
-        """x0 + pull (y- - x0) + keep (x- - x0) + std z, with the three cases in the factors."""
-        level, kept = measured.level, math.sqrt(1 - self.eta**2) * following
-        strong = measured.seen & (level < following if self.authors else level <= following)
-        weak = measured.seen & (level > following)
+    def _strong(self, measured: Measured, following: float) -> Tensor:
+        """Where the measurement tells more than the next level."""
+        return measured.seen & (measured.level < following if self.authors else measured.level <= following)
+
+    def _step(self, measured: Measured, x0: Tensor, state: Tensor, sigma: float, following: float) -> Tensor:
+        """x0 + pull (y- - x0) + keep (x- - x0), with the three cases in the factors."""
+        kept = math.sqrt(1 - self.eta**2) * following
+        strong = self._strong(measured, following)
+        weak = measured.seen & (measured.level > following)
         pull = torch.where(strong, self.eta_b, torch.where(weak, kept * measured.precision, 0.0))
         keep = (~(strong | weak)).to(x0.dtype) * (kept / sigma)
-        out = x0 + pull * (measured.value - x0) + keep * (state - x0)
-        if following == 0:
-            return out
-        spread = (following**2 - (self.eta_b * level).square()).clamp_min(0).sqrt()
-        return out + torch.where(strong, spread, self.eta * following) * rng.normal_like(x0)
+        return x0 + pull * (measured.value - x0) + keep * (state - x0)
 
-
-@dataclass(frozen=True)
-class Measured:
-    """The measurement in the spectrum: value U^T y / s, its noise level sigma_y / s and 1 / level, and where s > 0."""
-
-    value: Tensor
-    level: Tensor
-    precision: Tensor
-    seen: Tensor
-
-    @classmethod
-    def of(cls, svd: SVD, problem: Problem, finest: float) -> Measured:
-        """From the problem's y and sigma; rounding of y counts as noise where it is more than `finest` in the image."""
-        y = parts(problem.y)[0]
-        inverse = reciprocal(svd.values(y))
-        value = inverse * svd.Ut(y)
-        level = column(problem.sigma, value) * inverse
-        rounding = ROUNDINGS * torch.finfo(value.dtype).eps * flat(y).abs().square().mean(1).sqrt()
-        unresolved = column(rounding, value) * inverse
-        level = torch.where(unresolved > finest, torch.maximum(level, unresolved), level)
-        return cls(value, level, reciprocal(level), svd.values(y) > 0)
+    def _spread(self, measured: Measured, following: float) -> Tensor:
+        """Standard deviation of the fresh noise, component by component."""
+        left = (following**2 - (self.eta_b * measured.level).square()).clamp_min(0).sqrt()
+        return torch.where(self._strong(measured, following), left, self.eta * following)

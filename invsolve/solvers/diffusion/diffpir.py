@@ -17,13 +17,11 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires
-from invsolve.solvers.diffusion.common import Sampler, estimate, initial
-
-FLOOR = 0.001  # of sigma_y, the authors' own: a noiseless problem keeps a finite prox step
+from invsolve.solvers.diffusion.common import FLOOR, Restorer, estimate, initial, noise_of
 
 
 @dataclass(frozen=True)
-class DiffPIR(Sampler):
+class DiffPIR(Restorer):
     """Denoise, pull the estimate to the data, go to the next noise level with part of the noise fresh.
 
         x0~ = argmin_x |y - Hx|^2 + rho |x - x0_hat|^2,   rho = weight sigma_y^2 / r^2,   r^2 = s0^2 sigma^2 / (s0^2 + sigma^2)
@@ -46,10 +44,10 @@ class DiffPIR(Sampler):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
-    steps: int = 50
-    zeta: float = 0.3
+    steps: int = 30
+    zeta: float = 1.0
     weight: float = 1.0
-    variance: str = "posterior"
+    variance: str = "noise"
     grid: str = "karras"
     sigma_max: float | None = None
     authors: bool = False
@@ -64,7 +62,7 @@ class DiffPIR(Sampler):
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the answer."""
         sigmas = self.sigmas(prior)
-        first, x = initial(problem, prior, rng, sigmas[0], start)
+        first, x = initial(problem, prior, rng, sigmas[0], start, warm=not self.authors)
         total = len(sigmas) - 1
         for index in range(first, total):
             sigma, following = sigmas[index], sigmas[index + 1]
@@ -76,11 +74,10 @@ class DiffPIR(Sampler):
 
     def tau(self, problem: Problem, prior: Denoiser, sigma: float) -> Tensor:
         """1 / rho, a scalar or (B,): r^2 / (weight sigma_y^2)."""
-        noise = problem.sigma.clamp_min(FLOOR) ** 2
         if self.authors:
-            return (2 * sigma) ** 2 / (self.weight * noise)
+            return (prior.unit.sigma(sigma) / problem.sigma.clamp_min(FLOOR)) ** 2 / self.weight
         spread = sigma**2 if self.variance == "noise" else prior.s0**2 * sigma**2 / (prior.s0**2 + sigma**2)
-        return spread / (self.weight * noise)
+        return spread / (self.weight * noise_of(problem) ** 2)
 
     def _renoise(self, x: Tensor, x0: Tensor, sigma: float, following: float, rng: Rng) -> Tensor:
         if following == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.linalg import inner, norm
+from invsolve.linalg import inner
 from invsolve.measurement import column, minus
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser, Prior
@@ -19,18 +19,30 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires
-from invsolve.solvers.diffusion.common import Sampler, estimate, initial
+from invsolve.solvers.diffusion.common import Restorer, estimate, initial
+from invsolve.solvers.diffusion.spectrum import Measured
+
+Move = Callable[[Tensor, Tensor, float, float, Rng], Tensor]  # x, D(x, sigma), sigma, sigma_next, draws -> the next x
 
 AUTHORS_RATE, AUTHORS_MSE = 5e-5, 5.0  # step_lr and mse of the authors' configuration files
 
 
 @dataclass(frozen=True)
-class ScoreALD(Sampler):
-    """Langevin steps on the smoothed posterior, level by level.
+class ScoreALD(Restorer):
+    """Langevin steps on the smoothed posterior, level by level, each with the noise that the next level is told.
 
-        x <- x + h_i [(D(x, sigma_i) - x) / sigma_i^2 + H^T (y - H x) / (sigma_y^2 + gamma_i^2)] + sqrt(2 h_i) z
-        gamma_i = gamma |H| sigma_i,
+        x <- x + h_i [(D(x, sigma_i) - x) / sigma_i^2 + H^T (y - H x) / (sigma_y^2 + gamma_i^2)] + noise,   gamma_i = gamma |H| sigma_i
         h_i = step / (1 / sigma_i^2 + |H|^2 / (sigma_y^2 + gamma_i^2)):   a fixed share of the stability limit 2 at every level
+        noise: sqrt(max(0, sigma_next^2 - (1 - h_i / sigma_i^2)^2 sigma_i^2)) z;   sigma_next = sigma_i but for the level's last step
+
+    Where the operator has an SVD each singular component has a step of its own: with x- = V^T x, y- = U^T y / s and its noise
+    level l = sigma_y / s,
+
+        p = 1 / (l^2 + gamma^2 sigma_i^2)  (0 where s = 0),   h = step / (1 / sigma_i^2 + p)
+        x- <- x- + h [(D- - x-) / sigma_i^2 + p (y- - x-)] + sqrt(max(0, sigma_next^2 - (1 - step)^2 sigma_i^2 - (h p l)^2)) z
+
+    so that small singular values are served as well as |H|, and what noise x keeps, 1 - step of it, what y brings and what is drawn
+    are together white with the level that the network is told next.
 
     x itself enters the likelihood, so no gradient runs through the network. After the last level one denoising removes what is left of
     the noise (the answer is D(x, sigma_L)).
@@ -40,23 +52,30 @@ class ScoreALD(Sampler):
         inner: Langevin steps per level.
         step: share of the stability limit, 0 < step < 1.
         gamma: width of the likelihood in units of |H| sigma_i, what the noise in x is worth in the measurement; 0 is stiff, about 1 works.
+        noise: "consistent" as above, or "langevin" for sqrt(2 h) z, the paper's: up to 1.67 times the variance that the network is told.
+        precondition: a step per singular component where there is an SVD; False for the same step in all directions.
         grid: name of the sigma grid.
-        sigma_max: first noise level in data units; None for the top of the prior's range.
-        authors: reproduce the authors' recurrence, item E13: the data gradient is rescaled to 5 times the score's norm (per item here),
-            without gamma and sigma_y, and h_i = 5e-5 (sigma_i / sigma_L)^2.
+        sigma_max: first noise level in data units.
+        authors: reproduce the authors' recurrence, item E13: Langevin noise, one step size, the data gradient rescaled to 5 times the
+            score's norm (per item here), without gamma and sigma_y, and h_i = 5e-5 (sigma_i / sigma_L)^2. Their sigma_L is .0066 at the
+            end of 2311 levels: on another grid these constants are another dynamics.
 
     References:
         Robust Compressed Sensing MRI with Deep Generative Priors (Jalal et al., 2021), arXiv:2108.01368, eq. 4 and its section 3.
+        The noise: Adversarial score matching and improved sampling for image generation (Jolicoeur-Martineau et al., 2020),
+        arXiv:2009.05475, algorithm 2 (consistent annealed sampling), here with the data term.
         Deviations: the step rule above in place of eta_0 (sigma_i / sigma_L)^2, to which it is proportional while gamma_i dominates
         sigma_y; gamma_i in units of |H| sigma_i (the paper leaves its scale open), so that a small |H|, as in super-resolution, does
-        not drown the data; |H| by 50 products of the power method; the final denoising.
+        not drown the data; the step per component; the start about what y says, where there is a prox; the final denoising.
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.LINEAR, Capability.ADJOINT}))
     steps: int = 100
-    inner: int = 3
-    step: float = 0.3
+    inner: int = 1
+    step: float = 0.8
     gamma: float = 1.0
+    noise: str = "consistent"
+    precondition: bool = True
     grid: str = "karras"
     sigma_max: float | None = None
     authors: bool = False
@@ -66,6 +85,8 @@ class ScoreALD(Sampler):
             raise InputError(
                 f"need a whole inner >= 1, 0 < step < 1, gamma >= 0; given inner={self.inner}, step={self.step}, gamma={self.gamma}"
             )
+        if self.noise not in ("consistent", "langevin"):
+            raise InputError(f"noise must be 'consistent' or 'langevin'; given {self.noise!r}")
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """A grid that leaves the prior's range; no noise and no gamma, which leaves the likelihood without a width."""
@@ -78,32 +99,57 @@ class ScoreALD(Sampler):
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """One Step per level; the last one's x is the answer."""
         sigmas = self.sigmas(prior)[:-1]
-        first, x = initial(problem, prior, rng, sigmas[0], start)
+        first, x = initial(problem, prior, rng, sigmas[0], start, warm=not self.authors)
         total = len(sigmas)
-        bound = norm(problem.operator, x, iterations=50).square().clamp_min(torch.finfo(x.dtype).tiny)
+        spectral = self.precondition and not self.authors and problem.operator.has(Capability.SVD)
+        move = self._by_component(problem, sigmas[-1]) if spectral else self._in_one(problem, sigmas[-1])
         for index in range(first, total):
             sigma, x0_hat = sigmas[index], x
-            rate = self._rate(problem, sigma, sigmas[-1], bound)
-            for _ in range(self.inner):
+            after = sigmas[min(index + 1, total - 1)]
+            for count in range(self.inner):
                 x0_hat = estimate(prior, x, sigma)
-                x = x + column(rate, x) * self._drift(problem, x, x0_hat, sigma, bound) + column((2 * rate).sqrt(), x) * rng.normal_like(x)
+                x = move(x, x0_hat, sigma, sigma if count < self.inner - 1 else after, rng)
             if index == total - 1:
                 x = x0_hat = estimate(prior, x, sigma)
             yield Step(index, total, x, x0_hat, sigma if index < total - 1 else 0.0)
 
-    def _width(self, problem: Problem, sigma: float, bound: Tensor) -> Tensor:
-        """sigma_y^2 + gamma_i^2, (B,); bound is |H|^2."""
-        return problem.sigma**2 + (self.gamma * sigma) ** 2 * bound
+    def _in_one(self, problem: Problem, last: float) -> Move:
+        """The step of one size in all directions; last is sigma_L."""
+        bound = problem.gain**2
 
-    def _rate(self, problem: Problem, sigma: float, last: float, bound: Tensor) -> Tensor:
-        if self.authors:
-            return torch.full_like(bound, AUTHORS_RATE * (sigma / last) ** 2)
-        return self.step / (1 / sigma**2 + bound / self._width(problem, sigma, bound))
+        def move(x: Tensor, x0_hat: Tensor, sigma: float, following: float, rng: Rng) -> Tensor:
+            score = (x0_hat - x) / sigma**2
+            data = problem.operator.adjoint(minus(problem.y, problem.operator(x)))
+            if self.authors:
+                rate = torch.full_like(bound, AUTHORS_RATE * (sigma / last) ** 2)
+                size = inner(data, data).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
+                drift = score + column(AUTHORS_MSE * inner(score, score).sqrt() / size, x) * data
+            else:
+                width = problem.sigma**2 + (self.gamma * sigma) ** 2 * bound
+                rate = self.step / (1 / sigma**2 + bound / width)
+                drift = score + data / column(width, x)
+            if self.authors or self.noise == "langevin":
+                added = 2 * rate
+            else:
+                added = (following**2 - (1 - rate / sigma**2) ** 2 * sigma**2).clamp_min(0)
+            return x + column(rate, x) * drift + column(added.sqrt(), x) * rng.normal_like(x)
 
-    def _drift(self, problem: Problem, x: Tensor, x0_hat: Tensor, sigma: float, bound: Tensor) -> Tensor:
-        score = (x0_hat - x) / sigma**2
-        data = problem.operator.adjoint(minus(problem.y, problem.operator(x)))
-        if self.authors:
-            size = inner(data, data).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
-            return score + column(AUTHORS_MSE * inner(score, score).sqrt() / size, x) * data
-        return score + data / column(self._width(problem, sigma, bound), x)
+        return move
+
+    def _by_component(self, problem: Problem, last: float) -> Move:
+        """The step of each singular component; last is sigma_L."""
+        svd = problem.operator.svd()
+        measured = Measured.of(svd, problem, last)
+
+        def move(x: Tensor, x0_hat: Tensor, sigma: float, following: float, rng: Rng) -> Tensor:
+            precision = torch.where(measured.seen, 1 / (measured.level**2 + (self.gamma * sigma) ** 2), 0.0)
+            rate = self.step / (1 / sigma**2 + precision)
+            drift = svd.Vt(x0_hat - x) / sigma**2 + precision * (measured.value - svd.Vt(x))
+            if self.noise == "langevin":
+                added = 2 * rate
+            else:
+                brought = rate * precision * measured.level
+                added = (following**2 - ((1 - self.step) * sigma) ** 2 - brought**2).clamp_min(0)
+            return x + svd.V(rate * drift + added.sqrt() * svd.Vt(rng.normal_like(x)))
+
+        return move
