@@ -197,12 +197,18 @@ class NoNoise(NoiseModel):
 class PoissonNoise(NoiseModel):
     """y = gain * Poisson(clean / gain): counts in units of the image; nll = sum clean / gain - (y / gain) log clean.
 
+    No H(x) >= 0 is imposed, so nll has a meaning below 0 too. With m = clean / gain and k = y / gain in counts, below m_0 = 1/100 count
+    m - k log m is continued by the parabola of the same value and slope whose second derivative is k / m_0^2 + 1 / m_0: it is convex,
+    falls without end nowhere, pulls back wherever counts were seen, and has its minimum at clean = 0 where none were.
+
     Args:
         gain: the value of one count in data units; the variance of y is gain * clean.
 
     Raises:
         InputError: gain is not a positive finite number; a value of H(x), or of a Problem's y, is negative.
     """
+
+    floor = 0.01  # m_0, in counts: no data can tell it from 0
 
     def __init__(self, gain: float) -> None:
         super().__init__()
@@ -233,9 +239,13 @@ class PoissonNoise(NoiseModel):
         return mapped(lambda part: self.gain * rng.poisson(part.clamp_min(0) / self.gain), clean)
 
     def nll(self, y: Measurement, clean: Measurement) -> Tensor:
-        """(clean - y log clean) / gain, summed; clean is floored at 1e-8 (data units) so that the logarithm stays finite."""
-        mean = flat(clean).clamp_min(1e-8)
-        return ((mean - flat(y) * mean.log()) / self.gain).sum(1)
+        """sum m - k log m of the counts k = y / gain and the mean m = clean / gain, continued below 1/100 of a count."""
+        mean, counts = flat(clean) / self.gain, flat(y) / self.gain
+        safe = mean.clamp_min(self.floor)
+        below = mean - safe  # 0 where nothing is continued
+        slope = 1 - counts / self.floor
+        curve = (counts / self.floor + 1) / self.floor
+        return (safe - counts * safe.log() + below * (slope + curve * below / 2)).sum(1)
 
     def variance(self, clean: Measurement) -> Measurement:
         """gain clean, clean floored at 0."""

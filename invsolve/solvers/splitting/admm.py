@@ -18,54 +18,64 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.splitting.common import keep, level_gaps, noise_levels, regulariser_prox
+from invsolve.solvers.splitting.common import WEIGHT_FLOOR, copies, data_step, keep, level_gaps, noise_levels, prox_copies, pulls
 from invsolve.solvers.variational.common import first_image, objective, objective_gaps, rms
+
+RHO = 0.3  # first penalty at most
+FIRST = 15.0  # of weight sigma_x^2: the first penalty for a weak regulariser
+PLUGGED = 10.0  # the second residual of the denoiser form, in units of tol sigma_x
 
 
 @dataclass(frozen=True)
 class ADMM(Solver):
     """Alternating direction method of multipliers, stopped per item by its primal and dual residuals.
 
-        x = argmin 1/2 |Hx - y|^2 + rho/2 |x - z + u|^2
-        z = prox_R(x + u, weight sigma_y^2 / rho)     or     z = D(x + u; sigma_d),  rho = strength sigma_y^2 / sigma_d^2
+        x = argmin |Hx - y|^2 / |H|^2 + rho |x - z + u|^2
+        z = prox_R(x + u, weight sigma_x^2 / rho)     or     z = D(x + u; sigma_d),  rho = strength sigma_x^2 / sigma_d^2
         u <- u + x - z
+
+    sigma_x = sigma_y / |H| is the noise in units of the image, so that nothing depends on the unit of y.
 
     With a regulariser the limit is the minimiser of nll + weight R. With a denoiser rho is tied to its level, because then the
     denoiser of a Gaussian prior has the posterior mean as fixed point, whatever sigma_d; the answer is z.
 
     Args:
-        steps: at most so many iterations; default 500 for a regulariser, 20 for a denoiser.
-        tol: an item stops at rms(x - z) <= tol and rho rms(z - z_before) <= tol, both in units of images in [0, 1]; the second
-            is the residual of H^T (Hx - y) + rho u = 0. 0 never stops.
-        rho: for a regulariser: first penalty, in units of |H|^2, balanced later.
+        steps: at most so many iterations; default 500 for a regulariser, 100 for a denoiser.
+        tol: an item stops at rms(x - z) <= tol sigma_x and rho rms(z - z_before) <= tol max(rho rms(u), sigma_x^2), the residual of
+            H^T (Hx - y) + rho u = 0 against its terms. 0 never stops.
+        rho: for a regulariser: first penalty, in units of |H|^2, balanced later; None for 15 weight sigma_x^2, at most 0.3.
         relaxation: x is replaced by relaxation x + (1 - relaxation) z in the last two lines; in (0, 2), for a regulariser.
-        denoiser_sigma: sigma_d in data units; None for sigma_y, or the low end of the prior's range where that is higher.
+        denoiser_sigma: sigma_d in data units; None for sigma_x within the prior's range.
         strength: for a denoiser: factor in front of rho; more than 1 trusts the denoiser more.
+        positive: x >= 0. The objective has it as a second copy of x, and the answer is cut at 0; a denoiser's estimate is cut.
 
     Raises:
         InputError: a parameter out of its range.
 
     References:
         Distributed Optimization and Statistical Learning via ADMM (Boyd et al., 2011), sections 3.3 and 3.4.1.
+        ADMM Penalty Parameter Selection by Residual Balancing (Wohlberg, 2017), arXiv:1704.06209: relative residuals.
         Plug-and-Play Priors for Model Based Reconstruction (Venkatakrishnan, Bouman, Wohlberg, 2013).
         Deviations: rho is balanced in the first half of the run only, so that convergence is that of a fixed rho; without noise
-        the denoiser form takes sigma_y = 0.255 / 255.
+        the denoiser form takes sigma_x = 0.255 / 255.
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}), prior=(Regulariser, Denoiser), prox=True)
     steps: int | None = None
-    tol: float = 1e-4
-    rho: float = 0.3
+    tol: float = 4e-3
+    rho: float | None = None
     relaxation: float = 1.6
     denoiser_sigma: float | None = None
     strength: float = 1.0
+    positive: bool = False
 
     def __post_init__(self) -> None:
         if self.steps is not None and (not isinstance(self.steps, int) or self.steps < 1):
             raise InputError(f"steps must be a whole number, at least 1; given {self.steps!r}")
         for name in ("rho", "strength"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise InputError(f"{name} must be positive and finite; given {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name} must be positive and finite; given {value}")
         if not self.tol >= 0 or not 0 < self.relaxation < 2:
             raise InputError(f"need tol >= 0 and 0 < relaxation < 2; given tol={self.tol}, relaxation={self.relaxation}")
 
@@ -74,7 +84,7 @@ class ADMM(Solver):
         if isinstance(prior, Regulariser):
             return objective_gaps(problem, prior)
         assert isinstance(prior, Denoiser)
-        return level_gaps(problem, prior, {} if self.denoiser_sigma is None else {"denoiser_sigma": self.denoiser_sigma})
+        return level_gaps(prior, {"denoiser_sigma": self.denoiser_sigma})
 
     def iterate(self, problem: Problem, prior: Regulariser | Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """x is the answer (z above); stats: primal and dual residual, and the objective where there is one."""
@@ -84,52 +94,70 @@ class ADMM(Solver):
 
     @torch.no_grad()
     def _exact(self, problem: Problem, prior: Regulariser, start: Step | None) -> Iterator[Step]:
-        total = self.steps or 500
-        first, z, u, active = self._begin(problem, start)
+        total, sigma, pull = self.steps or 500, problem.sigma_x, pulls(problem, prior)
+        first, z, u, active = self._begin(problem, start, self.positive)
         state = start.state if start is not None else {}
-        sigma, inner = noise_levels(problem), min(1e-4, max(1e-8, 0.1 * self.tol))
-        rho, dual = state.get("rho", torch.full_like(sigma, self.rho)), state.get("dual")
+        inner = min(1e-5, max(1e-9, 2.5e-3 * self.tol))
+        rho, dual = state.get("rho", self._penalty(problem, prior)), state.get("dual")
         for index in range(first, total):
-            x = problem.operator.prox(z - u, problem.y, 1 / rho)
+            x = data_step(problem, (z - u).mean(1), z.shape[1] * rho)[:, None]
             mixed = self.relaxation * x + (1 - self.relaxation) * z
-            new, found = regulariser_prox(prior, mixed + u, prior.weight * sigma**2 / rho, dual, inner)
+            new, found = prox_copies(prior, mixed + u, pull / rho, dual, inner, self.positive)
             primal, change = rms(x - new), rho * rms(new - z)
             u, z = keep(active, u + mixed - new, u), keep(active, new, z)
             dual = found if found is None or dual is None else keep(active, found, dual)
-            active = active & ~((primal <= self.tol) & (change <= self.tol))
+            small = torch.maximum(rho * rms(u), sigma**2)
+            active = active & ~((primal <= self.tol * sigma) & (change <= self.tol * small))
             if index < total // 2 and index % 5 == 4:
-                scale = torch.where(primal > 3 * change, 2.0, torch.where(change > 3 * primal, 0.5, 1.0)).to(rho)
+                # Without a regulariser u tends to 0 and tells no scale: then the residuals are compared as they are.
+                left, right = primal / sigma, change / small
+                scale = torch.where(left > 3 * right, 2.0, torch.where(right > 3 * left, 0.5, 1.0)).to(rho)
                 scale = torch.where(active, scale, 1.0)
                 rho, u = rho * scale, u / column(scale, u)
-            stats = {"primal": primal, "dual": change, "objective": objective(problem, prior, z)}
-            kept = {"u": u, "rho": rho, "active": active, **({} if dual is None else {"dual": dual})}
+            answer = z[:, 0].clamp_min(0) if self.positive else z[:, 0]
+            stats = {"primal": primal, "dual": change, "objective": objective(problem, prior, answer)}
+            kept = {"z": z, "u": u, "rho": rho, "active": active, **({} if dual is None else {"dual": dual})}
             done = not bool(active.any())
-            yield Step(index, total, z, z, stats=stats, state=kept, converged=done)
+            yield Step(index, total, answer, answer, stats=stats, state=kept, converged=done)
             if done:
                 return
 
+    def _penalty(self, problem: Problem, prior: Regulariser) -> Tensor:
+        """The first rho, (B,)."""
+        sigma = problem.sigma_x
+        if self.rho is not None:
+            return torch.full_like(sigma, self.rho)
+        return (FIRST * max(prior.weight, WEIGHT_FLOOR) * sigma**2).clamp_max(RHO)
+
     @torch.no_grad()
     def _plug(self, problem: Problem, prior: Denoiser, start: Step | None) -> Iterator[Step]:
-        total = self.steps or 20
-        first, z, u, active = self._begin(problem, start)
-        sigma = noise_levels(problem)
-        level = sigma.clamp_min(prior.sigma_range[0]) if self.denoiser_sigma is None else torch.full_like(sigma, self.denoiser_sigma)
+        total, sigma = self.steps or 100, noise_levels(problem)
+        first, z, u, active = self._begin(problem, start, positive=False)
+        z, u = z[:, 0], u[:, 0]
+        level = sigma.clamp(*prior.sigma_range) if self.denoiser_sigma is None else torch.full_like(sigma, self.denoiser_sigma)
         rho = self.strength * (sigma / level) ** 2
         for index in range(first, total):
-            x = problem.operator.prox(z - u, problem.y, 1 / rho)
+            x = data_step(problem, z - u, rho)
             new = prior(x + u, level)
+            new = new.clamp_min(0) if self.positive else new
             primal, change = rms(x - new), rho * rms(new - z)
             u, z = keep(active, u + x - new, u), keep(active, new, z)
-            active = active & ~((primal <= self.tol) & (change <= self.tol))
+            active = active & ~((primal <= self.tol * sigma) & (change <= PLUGGED * self.tol * sigma**2))
+            kept = {"z": z[:, None], "u": u[:, None], "active": active}
             done = not bool(active.any())
-            yield Step(index, total, z, z, stats={"primal": primal, "dual": change}, state={"u": u, "active": active}, converged=done)
+            yield Step(index, total, z, z, stats={"primal": primal, "dual": change}, state=kept, converged=done)
             if done:
                 return
 
     @staticmethod
-    def _begin(problem: Problem, start: Step | None) -> tuple[int, Tensor, Tensor, Tensor]:
-        """First index, z, u and which items still run."""
-        z = first_image(problem, start)
+    def _begin(problem: Problem, start: Step | None, positive: bool) -> tuple[int, Tensor, Tensor, Tensor]:
+        """First index, the copies z and their u, (B, 1 or 2, *in_shape), and which items still run."""
         state = start.state if start is not None else {}
+        z = state["z"] if "z" in state else copies(first_image(problem, start), positive)
         running = torch.ones(len(z), dtype=torch.bool, device=z.device)
         return 0 if start is None else start.index + 1, z, state.get("u", torch.zeros_like(z)), state.get("active", running)
+
+    @classmethod
+    def examples(cls) -> list[Solver]:
+        """Eight steps as they come, and with a penalty of one's own and x >= 0."""
+        return [cls(steps=8), cls(steps=8, rho=1.0, positive=True)]

@@ -34,7 +34,9 @@ class AdamTV(Solver):
         steps: gradient evaluations (and one more for the last objective).
         lr: first step, in units of images in [0, 1].
         betas: decay of the mean and of the mean square of the gradient.
-        eps: added to sqrt(v_hat), in the units of the gradient.
+        eps: added to sqrt(v_hat). A gradient in x is that of a negative log-likelihood, whatever the unit of y, and of the order of the
+            weight: one of 1e-4 is next to none, and dividing by less would make steps of rounding errors.
+        positive: x >= 0. x is cut at 0 after every step: the projection in Adam's own metric, which is diagonal.
 
     Raises:
         InputError: a parameter out of its range.
@@ -50,7 +52,8 @@ class AdamTV(Solver):
     steps: int = 400
     lr: float = 0.02
     betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
+    eps: float = 1e-4
+    positive: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 1:
@@ -78,6 +81,7 @@ class AdamTV(Solver):
     def iterate(self, problem: Problem, prior: Regulariser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """x is the answer; stats: the objective at x per item."""
         x = first_image(problem, start)
+        x = x.clamp_min(0) if self.positive else x
         state = start.state if start is not None else {}
         mean, square = state.get("mean", torch.zeros_like(x)), state.get("square", torch.zeros_like(x))
         (fast, slow), first = self.betas, 0 if start is None else start.index + 1
@@ -88,5 +92,6 @@ class AdamTV(Solver):
             lr = self.lr * (1 + math.cos(math.pi * index / self.steps)) / 2
             size = (square / (1 - slow ** (index + 1))).sqrt_().add_(self.eps)
             x = x - (lr / (1 - fast ** (index + 1))) * mean / size
+            x = x.clamp_min(0) if self.positive else x
             value, gradient = self._evaluate(problem, prior, x)
             yield Step(index, self.steps, x, x, stats={"objective": value}, state={"mean": mean, "square": square})
