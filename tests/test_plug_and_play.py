@@ -45,7 +45,7 @@ def measured(noise=True, items=3):
 
 def posterior_means(A, problem, mean, cov):
     out = []
-    for y, sigma in zip(problem.y, problem.sigma, strict=True):
+    for y, sigma in zip(problem.y, problem.sigma.expand(len(problem.y)), strict=True):
         spread = A @ cov @ A.T + sigma**2 * torch.eye(ROWS, dtype=A.dtype)
         out.append(mean + cov @ A.T @ torch.linalg.solve(spread, y - A @ mean))
     return torch.stack(out).reshape(-1, *SHAPE)

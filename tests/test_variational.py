@@ -9,7 +9,6 @@ from invsolve_operators.downsample import BlockMean
 from invsolve_operators.mask import BoxMask
 
 from invsolve import CompatibilityError, GaussianNoise, InputError, NoNoise, Operator, PoissonNoise, Problem, Stack, Status
-from invsolve.linalg import matrix
 from invsolve.measurement import parts
 from invsolve.operator import Capability
 from invsolve.priors import GaussianPrior, Regulariser, TotalVariation
