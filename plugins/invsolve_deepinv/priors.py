@@ -90,6 +90,8 @@ class Shipped(NetworkDenoiser):
             precision=precision,
             channels_last=channels_last,
         )
+        # Photographs of anything, trained on with all turns and flips; of a file of one's own nothing is known.
+        self.placeless = weights in ("natural", "natural-gray", "dncnn", "dncnn-gray")
         self.card: Card = card
         self.weights_sha256 = card.sha256
         self.made_with = (1, own)
