@@ -27,10 +27,7 @@ def check_covers(solver: Solver) -> None:
     declaration is strict. A branch that depends on a parameter needs an example with that parameter.
     """
     codes = methods(type(solver))
-    with traced(codes) as seen:
-        for one, short in runs(solver):
-            exercise(one, short)
-    missed = {line for code in codes for line in lines(code)} - seen
+    missed = {line for code in codes for line in lines(code)} - ran(type(solver), tuple(codes), None if in_examples(solver) else solver)
     unreached, used = [], set()
     for where in sorted(missed):
         text = linecache.getline(*where).strip()
@@ -45,15 +42,26 @@ def check_covers(solver: Solver) -> None:
     need(all(solver.unreached.values()), f"{name}.unreached needs a reason for each")
 
 
-def runs(solver: Solver) -> Iterator[tuple[Solver, bool]]:
+def in_examples(solver: Solver) -> bool:
+    """Whether its class names it as an example."""
+    return solver in type(solver).examples()
+
+
+@functools.lru_cache(maxsize=64)
+def ran(cls: type[Solver], codes: tuple[CodeType, ...], solver: Solver | None) -> frozenset[tuple[str, int]]:
+    """The lines that run in the examples of a class, and in a solver that is none; once for all its examples."""
+    with traced(list(codes)) as seen:
+        for one, short in runs(cls, solver):
+            exercise(one, short)
+    return frozenset(seen)
+
+
+def runs(cls: type[Solver], solver: Solver | None) -> Iterator[tuple[Solver, bool]]:
     """(solver, whether it is short): the one that is checked, the examples of its class, and the one that has all defaults."""
-    seen: list[Solver] = []
-    for one in (solver, *type(solver).examples()):
-        if one not in seen:
-            seen.append(one)
-            yield one, True
+    seen = [*cls.examples(), *([] if solver is None else [solver])]
+    yield from ((one, True) for one in seen)
     try:
-        default = type(solver)()
+        default = cls()
     except Exception:  # without defaults the examples are all there is
         return
     if default not in seen:

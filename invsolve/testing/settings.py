@@ -153,7 +153,7 @@ def fitting_noise(solver: Solver) -> NoiseModel | None:
 def fitting_priors(solver: Solver) -> list[Prior]:
     """The priors of the kinds a solver takes: closed forms of the core, examples of the classes it names and of its own plug-in's."""
     simple: list[Prior] = [
-        TotalVariation(weight=1.0, tol=1e-3, max_iter=40),
+        TotalVariation(weight=1.0, tol=1e-3, max_iter=20),
         GaussianPrior(0.5, 0.25),
         DiffusionPrior(GaussianPrior(0.5, 0.25), DiscreteVP()),
     ]

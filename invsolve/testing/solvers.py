@@ -110,7 +110,7 @@ def check_item_alone(solver: Solver) -> None:
 
 def check_parts(solver: Solver) -> None:
     """chunk=2 gives the bits of the runs of problem[0:2] and problem[2:3]; with samples too, as many images as it says at a time."""
-    for setting in settings(solver, every=True):
+    for setting in {type(one.prior): one for one in settings(solver, every=True)}.values():
         problem, prior = setting.problem, setting.prior
         pieces = [slice(first, first + 2) for first in range(0, problem.batch, 2)]
         parts = [solver.solve(problem[piece], prior[piece], generator=1) for piece in pieces]
