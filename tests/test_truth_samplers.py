@@ -111,6 +111,7 @@ def ddrm_law(law, sigmas, a, y, *, eta=0.9, eta_b=1.0, sigma_y=SIGMA_Y):
     level[:ROWS], value[:ROWS] = sigma_y / s, (u.T @ y) / s
     middle = vh @ torch.full((SIZE,), 0.5, dtype=torch.float64)
     first = sigmas[0]
+    seen = seen & (level <= first)
     informed = seen & (level < first)
     law_now = Gaussian(torch.where(informed, value, middle), torch.diag(torch.where(informed, first**2 - level**2, first**2)))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Requires
+from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Restorer, estimate
 from invsolve.solvers.diffusion.spectrum import Measured
 from invsolve.svd import SVD
@@ -51,6 +51,7 @@ class DDRM(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.SVD}))
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.65, "cov": 0.45, "trace": (0.55, 0.85)}
     steps: int = 50
     eta: float = 0.9
     eta_b: float = 1.0
@@ -67,7 +68,7 @@ class DDRM(Restorer):
         """The last x is the answer."""
         sigmas = self.sigmas(prior)
         svd = problem.operator.svd()
-        measured = Measured.of(svd, problem, sigmas[-2])
+        measured = Measured.of(svd, problem, sigmas[-2], math.inf if self.authors else sigmas[0])
         total = len(sigmas) - 1
         first, state = self._first(measured, problem, prior, svd, sigmas[0], rng, start)
         x = svd.V(state)
@@ -114,3 +115,8 @@ class DDRM(Restorer):
         """Standard deviation of the fresh noise, component by component."""
         left = (following**2 - (self.eta_b * measured.level).square()).clamp_min(0).sqrt()
         return torch.where(self._strong(measured, following), left, self.eta * following)
+
+    @classmethod
+    def examples(cls) -> list[Solver]:
+        """Eight steps, by rule and from a level of one's own, and as the authors have it."""
+        return [cls(steps=8), cls(steps=8, eta=0.5, eta_b=0.7, sigma_max=3.0), cls(steps=8, authors=True)]

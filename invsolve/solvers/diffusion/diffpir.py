@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Requires
+from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import FLOOR, Restorer, estimate, initial, noise_of
 
 
@@ -44,6 +44,7 @@ class DiffPIR(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.75, "cov": 0.6, "trace": (0.4, 0.65)}
     steps: int = 30
     zeta: float = 1.0
     weight: float = 1.0
@@ -85,3 +86,8 @@ class DiffPIR(Restorer):
         kept = following / sigma * math.sqrt(1 - self.zeta) * (x - x0)
         fresh = following * math.sqrt(self.zeta) * rng.normal_like(x) if self.zeta > 0 else 0.0
         return x0 + kept + fresh
+
+    @classmethod
+    def examples(cls) -> list[Solver]:
+        """Eight steps, for a picture and for calibrated samples, and as the authors have it."""
+        return [cls(steps=8), cls(steps=8, zeta=0.3, variance="posterior", sigma_max=2.0), cls(steps=8, authors=True)]
