@@ -42,8 +42,8 @@ class ScoreALD(Restorer):
         p = 1 / (l^2 + gamma^2 sigma_i^2)  (0 where s = 0),   h = step / (1 / sigma_i^2 + p)
         x- <- x- + h [(D- - x-) / sigma_i^2 + p (y- - x-)] + sqrt(max(0, sigma_next^2 - (1 - step)^2 sigma_i^2 - (h p l)^2)) z
 
-    so that small singular values are served as well as |H|, and what noise x keeps, 1 - step of it, what y brings and what is drawn
-    are together white with the level that the network is told next.
+    so that small singular values are served as well as |H|, and the noise that x keeps, 1 - step of it, that which y brings and that
+    which is drawn are together white with the level that the network is told next (3 % above it at most: their correlation is left out).
 
     x itself enters the likelihood, so no gradient runs through the network. After the last level one denoising removes what is left of
     the noise (the answer is D(x, sigma_L)).
