@@ -251,12 +251,23 @@ def fitted(
     else:
         operator = BUILT_IN[index](wanted) if operators is None else operators[index]
         label = f"{type(solver).__name__} on {operator.label} under {type(noise).__name__} with {type(prior).__name__}"
+        if isinstance(operator, Coupled) and counts(noise):
+            return f"{label}: what cannot be negative is not measured with negative weights"
         try:
             problem = Problem.simulate(operator, truth(wanted, count, dtype), noise, generator=5, context=context)
         except InputError as error:  # such as counts of a negative H(x)
             return f"{label}: {error}"
     gaps = solver.mismatches(problem, prior)
     return f"{label}: {'; '.join(gaps)}" if gaps else Setting(problem, prior, label)
+
+
+def counts(noise: NoiseModel) -> bool:
+    """Whether the model takes no negative y."""
+    try:
+        noise.check(-torch.ones(1, 1))
+    except InputError:
+        return True
+    return False
 
 
 def own(solver: Solver, dtype: torch.dtype) -> Iterator[Setting]:
