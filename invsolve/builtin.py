@@ -10,6 +10,7 @@ def invsolve_register(registry: Any) -> None:
     """Solvers, the priors in closed form, matrices, what is made of other operators, and the noise models."""
     add = registry.add
     add("solver", "adam-tv", "invsolve.solvers.variational.adam_tv:AdamTV", summary="Adam on nll + weight R, any regulariser")
+    add("solver", "rl-tv", "invsolve.solvers.variational.rl_tv:RLTV", summary="Richardson-Lucy (EM) with TV, for counts")
     add("solver", "hqs", "invsolve.solvers.splitting.hqs:HQS", summary="half-quadratic splitting: TV by continuation, or a denoiser (DPIR)")
     add("solver", "admm", "invsolve.solvers.splitting.admm:ADMM", summary="ADMM: TV exactly, or a denoiser (plug and play)")
     add("solver", "dps", "invsolve.solvers.diffusion.dps:DPS", summary="diffusion posterior sampling, gradient through the network")

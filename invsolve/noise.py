@@ -197,9 +197,10 @@ class NoNoise(NoiseModel):
 class PoissonNoise(NoiseModel):
     """y = gain * Poisson(clean / gain): counts in units of the image; nll = sum clean / gain - (y / gain) log clean.
 
-    No H(x) >= 0 is imposed, so nll has a meaning below 0 too. With m = clean / gain and k = y / gain in counts, below m_0 = 1/100 count
-    m - k log m is continued by the parabola of the same value and slope whose second derivative is k / m_0^2 + 1 / m_0: it is convex,
-    falls without end nowhere, pulls back wherever counts were seen, and has its minimum at clean = 0 where none were.
+    nll has a meaning below 0 too, since no solver need keep H(x) >= 0. With the counts k = y / gain and their mean m = clean / gain, below
+    m_0 = 1/10 of a count m - k log m goes on as (m - k)^2 / (2 m_0), which has its value (up to a constant) and its slope there: the
+    likelihood of a Gaussian of variance m_0. It is convex, its slope has the mean 0 at the true m as before, it pulls back what is
+    negative, and where nothing was counted it has its minimum at 0.
 
     Args:
         gain: the value of one count in data units; the variance of y is gain * clean.
@@ -208,7 +209,7 @@ class PoissonNoise(NoiseModel):
         InputError: gain is not a positive finite number; a value of H(x), or of a Problem's y, is negative.
     """
 
-    floor = 0.01  # m_0, in counts: no data can tell it from 0
+    floor = 0.1  # m_0, in counts
 
     def __init__(self, gain: float) -> None:
         super().__init__()
@@ -239,13 +240,11 @@ class PoissonNoise(NoiseModel):
         return mapped(lambda part: self.gain * rng.poisson(part.clamp_min(0) / self.gain), clean)
 
     def nll(self, y: Measurement, clean: Measurement) -> Tensor:
-        """sum m - k log m of the counts k = y / gain and the mean m = clean / gain, continued below 1/100 of a count."""
+        """sum m - k log m of the counts k = y / gain and their mean m = clean / gain, continued below 1/10 of a count."""
         mean, counts = flat(clean) / self.gain, flat(y) / self.gain
         safe = mean.clamp_min(self.floor)
         below = mean - safe  # 0 where nothing is continued
-        slope = 1 - counts / self.floor
-        curve = (counts / self.floor + 1) / self.floor
-        return (safe - counts * safe.log() + below * (slope + curve * below / 2)).sum(1)
+        return (safe - counts * safe.log() + below * (1 + (below / 2 - counts) / self.floor)).sum(1)
 
     def variance(self, clean: Measurement) -> Measurement:
         """gain clean, clean floored at 0."""

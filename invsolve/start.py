@@ -63,9 +63,7 @@ def smooth_guess(problem: Problem) -> Tensor:
     def seen(x: Tensor) -> Tensor:
         return operator.adjoint(operator(x)) / size
 
-    # The same draw for every item.
-    probe = Rng(0, [0] * len(grey), purpose="start").normal_like(grey)
-    mean = column(inner(probe, seen(probe)) / inner(probe, probe), grey)
+    mean = column(seen_share(problem), grey)
     right, x = operator.adjoint(minus(problem.y, operator(grey))) / size, torch.zeros_like(grey)
     for level in LEVELS:
         noise = column(problem.sigma_x.clamp_min(level), grey)
@@ -94,6 +92,18 @@ def chebyshev(apply: Callable[[Tensor], Tensor], divided: Callable[[Tensor], Ten
         move = following * factor * move + (2 * following / half) * divided(residual)
         factor = following
     return x
+
+
+@torch.no_grad()
+def seen_share(problem: Problem) -> Tensor:
+    """About the mean diagonal of H^T H / |H|^2, (B,), by one product: the share of the image that is seen; 1 for H = identity.
+
+    Args:
+        problem: with a linear operator.
+    """
+    operator, image = problem.operator, problem.image
+    probe = Rng(0, [0] * len(image), purpose="start").normal_like(image)  # the same draw for every item
+    return inner(probe, operator.adjoint(operator(probe))) / inner(probe, probe) / problem.gain**2
 
 
 def rough(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from invsolve.solvers.splitting.admm import ADMM
     from invsolve.solvers.splitting.hqs import HQS
     from invsolve.solvers.variational.adam_tv import AdamTV
+    from invsolve.solvers.variational.rl_tv import RLTV
 
 _HOME = {
     "ADMM": "splitting.admm",
@@ -25,10 +26,11 @@ _HOME = {
     "DiffPIR": "diffusion.diffpir",
     "HQS": "splitting.hqs",
     "Heun": "diffusion.heun",
+    "RLTV": "variational.rl_tv",
     "ScoreALD": "diffusion.score_ald",
 }
 
-__all__ = ["ADMM", "DDIM", "DDPM", "DDRM", "DPS", "HQS", "AdamTV", "DiffPIR", "Heun", "ScoreALD"]
+__all__ = ["ADMM", "DDIM", "DDPM", "DDRM", "DPS", "HQS", "RLTV", "AdamTV", "DiffPIR", "Heun", "ScoreALD"]
 
 
 def __getattr__(name: str) -> Any:
