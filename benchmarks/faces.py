@@ -41,7 +41,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--scale", type=float, default=1.25)
     arguments = parser.parse_args()
     prior = load_prior("faces64", precision="auto")
     truth = faces(arguments.data / "dev" / "faces64" / "dev.zip", arguments.count, every=12)
@@ -56,9 +55,7 @@ def main() -> None:
     results = {
         "mean face": torch.where(mask.bool(), measured, middle),
         "TV (ADMM)": ADMM(steps=200).solve(problem, load_prior("tv", weight=8.0), generator=0).x,
-        f"DPS, {arguments.steps} steps": DPS(steps=arguments.steps, scale=arguments.scale, sigma_max=10.0)
-        .solve(problem, prior, generator=0)
-        .x,
+        f"DPS, {arguments.steps} steps": DPS(steps=arguments.steps).solve(problem, prior, generator=0).x,
         "DDRM, 50 steps": DDRM(steps=50, sigma_max=10.0).solve(problem, prior, generator=0).x,
     }
     lines = [

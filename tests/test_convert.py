@@ -239,11 +239,11 @@ def test_the_range_of_a_scheduled_network_follows_its_schedule():
     assert math.isclose(denoiser.sigma_range[1], 78.7, rel_tol=1e-3)
 
 
-@pytest.mark.parametrize("range", [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)])
-def test_the_spread_of_the_data_does_not_depend_on_the_range_of_the_network(range):
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)])
+def test_the_spread_of_the_data_does_not_depend_on_the_range_of_the_network(interval):
     """A network that says nothing is taken for one of images whose spread is a quarter of the range, and whose mean is its middle."""
-    prior = as_denoiser(lambda x, sigma: x, range=range)
+    prior = as_denoiser(lambda x, sigma: x, range=interval)
     assert prior.s0 == 0.25
     assert prior.centre == 0.5
-    said = as_denoiser(lambda x, sigma: x, range=range, s0=0.1 * (range[1] - range[0]))
+    said = as_denoiser(lambda x, sigma: x, range=interval, s0=0.1 * (interval[1] - interval[0]))
     assert said.s0 == pytest.approx(0.1)

@@ -130,7 +130,7 @@ def pairs(problem: Problem, prior: Denoiser, steps: int) -> dict[str, tuple[Solv
         return torch.no_grad()(lambda: model(y.clone(), physics))
 
     return {
-        "dps": (DPS(steps=steps), dps),
+        "dps": (DPS(steps=steps, authors=True), dps),
         "diffpir": (DiffPIR(steps=steps), diffpir),
         "ddrm": (DDRM(steps=steps, sigma_max=40.0), ddrm),
         "hqs": (HQS(steps=steps), hqs),
