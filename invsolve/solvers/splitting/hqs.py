@@ -22,7 +22,8 @@ from invsolve.solvers.splitting.common import WEIGHT_FLOOR, copies, data_step, l
 from invsolve.solvers.variational.common import first_image, objective, objective_gaps
 
 START = 49 / 255  # DPIR's first level
-END = 0.5  # of sigma_x
+# (last level over sigma_x, fidelity) for networks of plug and play, and for those made for samplers
+PLUGGED, SAMPLER = (0.5, 0.23), (0.25, 0.35)
 FIRST = 5.0  # of weight sigma_x^2: a total variation then moves a pixel by up to a fifth of the range in the first sweep
 SAMPLED = 1.0  # a network for levels beyond the images' whole range was made for samplers
 
@@ -74,8 +75,8 @@ class HQS(Solver):
         growth: for a regulariser: rho_k / k in units of |H|^2, in place of the schedule above.
         sigma_start: for a denoiser: first level in data units; None for DPIR's 49 / 255 within the prior's range; raised to the last level
             where that is higher.
-        sigma_end: last level; None for sigma_x / 2 within the prior's range.
-        fidelity: lambda of DPIR: less trusts the data more.
+        sigma_end: last level; None for sigma_x / 2, or sigma_x / 4 for a network made for samplers, within the prior's range.
+        fidelity: lambda of DPIR: less trusts the data more; None for DPIR's 0.23, or 0.35 for a network made for samplers.
         noise: share of sigma_k that is added before the denoiser; None: 1 for a network made for samplers (it has a `clip`, and levels
             above 1), else 0.
         ensemble: the denoiser sees the k-th of the eight turns and flips in sweep k (a periodic self-ensemble); for priors that know no
@@ -99,7 +100,7 @@ class HQS(Solver):
     growth: float | None = None
     sigma_start: float | None = None
     sigma_end: float | None = None
-    fidelity: float = 0.23
+    fidelity: float | None = None
     noise: float | None = None
     ensemble: bool = False
     positive: bool = False
@@ -161,7 +162,8 @@ class HQS(Solver):
     def sigmas(self, problem: Problem, prior: Denoiser, steps: int) -> Tensor:
         """The levels (steps, B): from sigma_start down to sigma_end, spaced evenly in log sigma, item by item."""
         sigma, (low, high) = noise_levels(problem), prior.sigma_range
-        end = (END * sigma).clamp(low, high) if self.sigma_end is None else torch.full_like(sigma, self.sigma_end)
+        share = (SAMPLER if for_samplers(prior) else PLUGGED)[0]
+        end = (share * sigma).clamp(low, high) if self.sigma_end is None else torch.full_like(sigma, self.sigma_end)
         first = end.clamp_min(min(max(START, low), high) if self.sigma_start is None else self.sigma_start)
         return spaced(first, end, steps)
 
@@ -170,9 +172,10 @@ class HQS(Solver):
         total = self.steps or 8
         sigmas, z = self.sigmas(problem, prior, total), first_image(problem, start)
         share = float(for_samplers(prior)) if self.noise is None else self.noise
+        fidelity = (SAMPLER if for_samplers(prior) else PLUGGED)[1] if self.fidelity is None else self.fidelity
         for index in range(0 if start is None else start.index + 1, total):
             level = sigmas[index]
-            x = data_step(problem, z, self.fidelity * (noise_levels(problem) / level) ** 2)
+            x = data_step(problem, z, fidelity * (noise_levels(problem) / level) ** 2)
             if share > 0 and index < total - 1:
                 x = x + column(share * level, x) * rng.normal_like(x)
             z = turned_back(prior(turned(x, index), level), index) if self.ensemble else prior(x, level)
