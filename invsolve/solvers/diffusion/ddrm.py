@@ -47,8 +47,8 @@ class DDRM(Restorer):
         grid: name of the sigma grid; `vp-uniform` is the authors'.
         sigma_max: first noise level in data units; None for 20 s0 on the grid `karras` (5 where s0 is .25), the whole schedule on others.
         authors: reproduce the authors' recurrence, item E5: strict inequalities on both sides (equality falls to the null-space case, so a
-            noiseless run ends inconsistent), and a first state divided by sigma_T where sqrt(1 + sigma_T^2) is meant (in
-            the prior's unit, [-1, 1]). Theirs are also steps=20, eta=0.85 and grid="vp-uniform".
+            noiseless run ends inconsistent), and a first state divided by sigma_T where sqrt(1 + sigma_T^2) is meant (in the prior's unit,
+            [-1, 1]). Theirs are also steps=20, eta=0.85 and grid="vp-uniform".
 
     References:
         Denoising Diffusion Restoration Models (Kawar et al., 2022), arXiv:2201.11793, eq. 4, 7 and 8.
