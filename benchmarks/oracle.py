@@ -146,7 +146,7 @@ def main() -> None:
         "# Bias under a Gaussian prior",
         "",
         f"`python benchmarks/oracle.py`: every solver at its defaults but for what its label says. d = {SIZE}, m = {ROWS},",
-        f"sigma_y = {SIGMA_Y}, {arguments.chains} chains, {arguments.seeds} draws of (A, y), mean ± standard error. hqs and admm draw nothing.",
+        f"sigma_y = {SIGMA_Y}, {arguments.chains} chains, {arguments.seeds} draws of (A, y), mean ± standard error. hqs, admm draw none.",
         "",
     ]
     for rows, chains, title in (

@@ -8,6 +8,7 @@ problem that is refused in another unit.
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from invsolve.testing.settings import Setting
 from invsolve.testing.units import FACTOR, REST, cheap, gaussian_answer, movement, perturbed, rms
 
 FACTORS, ALLOWED, SIGMA = (1e-4, 1e4), 1e-6, 0.05
+PIXELS = 320  # more make matrices, whose posteriors are computed densely, slow
 PRIORS = ("gaussian", "tv", "dncnn", "natural")
 FAMILIES = {
     "masks": ("mask", "masks", "drawn_masks", "film", "presets_masks"),
@@ -53,6 +55,14 @@ def operators() -> Iterator[tuple[str, str, Operator]]:
         for example in entry.load().examples():
             if example.label != "NoMeasurement" and len(example.in_shape) == 3:
                 yield family(example, entry.target.partition(":")[0]), entry.name, example
+
+
+def shown(items: Iterator[tuple[str, str, Operator]]) -> Iterator[tuple[str, str, Operator]]:
+    """The same, with a word to whoever waits."""
+    began = time.perf_counter()
+    for kind, name, operator in items:
+        print(f"{time.perf_counter() - began:5.0f} s  {name} {operator.in_shape}", file=sys.stderr, flush=True)
+        yield kind, name, operator
 
 
 def prior_of(name: str, channels: int) -> Prior | None:
@@ -89,12 +99,12 @@ def deviation(solver: Solver, operator: Operator, noise: NoiseModel, prior: Prio
     return worst
 
 
-def solvers(names: list[str]) -> Iterator[tuple[str, Solver]]:
-    """The short examples of posterior solvers, but for those that reproduce authors' units."""
+def solvers(names: list[str], first: bool) -> Iterator[tuple[str, Solver]]:
+    """The short examples of posterior solvers, or the first of each, but for those that reproduce authors' units."""
     for entry in registry().of("solver"):
         if names and entry.name not in names:
             continue
-        for example in entry.load().examples():
+        for example in entry.load().examples()[: 1 if first else None]:
             if example.requires.measurement and not getattr(example, "authors", False):
                 yield entry.name, example
 
@@ -104,14 +114,14 @@ def measured(quick: bool, names: list[str]) -> dict[tuple[str, str, str], list[t
     found: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
     made: dict[tuple[str, int], Prior | None] = {}
     seen: set[tuple[Any, ...]] = set()
-    for kind, name, operator in operators():
+    for kind, name, operator in shown(operators()):
         channels = operator.in_shape[0]
         for column in (*PRIORS, "poisson"):
             network = column in ("dncnn", "natural")
-            for label, solver in solvers(names):
+            for label, solver in solvers(names, first=network):
                 once = (name, channels, column, solver)
                 if (network and (quick or min(operator.in_shape[1:]) < 4)) or (network and once in seen):
-                    continue  # one example of an operator and a number of channels is enough for a network
+                    continue  # one example of an operator and a number of channels, and of a solver, is enough for a network
                 prior_name = column if column != "poisson" else "tv" if solver.requires.prior[0].__name__ == "Regulariser" else "gaussian"
                 key = (prior_name, channels)
                 if key not in made:
@@ -130,13 +140,14 @@ def thousandth(quick: bool, names: list[str]) -> dict[tuple[str, str, str], list
     found: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
     made: dict[tuple[str, int], Prior | None] = {}
     seen: set[tuple[Any, ...]] = set()
-    for kind, name, operator in operators():
-        if not operator.has(Capability.LINEAR) or operator.batch is not None or operator.stacked or operator.complex_output:
+    for kind, name, operator in shown(operators()):
+        plain = operator.has(Capability.LINEAR) and operator.batch is None and not operator.stacked and not operator.complex_output
+        if not plain or math.prod(operator.in_shape) > PIXELS:
             continue
         channels = operator.in_shape[0]
         for column in ("gaussian", "dncnn", "natural"):
             network = column != "gaussian"
-            for label, solver in solvers(names):
+            for label, solver in solvers(names, first=True):
                 once = (name, channels, column, solver)
                 if (network and (quick or min(operator.in_shape[1:]) < 4)) or once in seen:
                     continue
@@ -229,7 +240,7 @@ BETWEEN = (
     "H' = 1.001 H, H as a plain matrix, and that plus a matrix of norm 1e-3 |H| without structure. gaussian: the answer's movement over",
     "what is allowed, ten times that of the posterior's mean and a hundredth of its standard deviation; solvers at their default steps,",
     "means of 200 chains where the same random numbers meet another basis. dncnn, natural: rms movement over 1e-3 rms x for 1.001 H, which",
-    "has no bound of its own. Linear operators without parameters per item.",
+    f"has no bound of its own. Linear operators without parameters per item, up to {PIXELS} pixels.",
     "",
 )
 

@@ -321,7 +321,7 @@ class TestGaps:
         assert "lacks 'prox' (it has: adjoint, differentiable, linear)" in lines[1]
         assert "TotalVariation is not a Denoiser" in lines[2]
         assert "PoissonNoise lacks 'sigma' (it has: nll, variance)" in lines[3]
-        assert lines[4] == "Installed solvers that can: adam-tv"
+        assert lines[4] == "Installed solvers that can: adam-tv, rl-tv"
         assert "IterativeProx(H, tol=1e-4)" in lines[5]
 
     def test_the_named_wrapper_works(self):

@@ -110,6 +110,8 @@ def test_1_3_6_noise_levels_may_differ_per_image(solver):
     levels = GaussianNoise(torch.tensor([0.02, 0.2], dtype=torch.float64))
     for setting in settings(solver):
         given = problem(setting.problem.operator, levels)
+        if solver.mismatches(given, setting.prior):  # of counts, or of data without noise, only
+            continue
         batch = solver.solve(given, setting.prior, generator=0).x
         for item, sigma in enumerate((0.02, 0.2)):
             plain = Problem(given.operator, given.y[item : item + 1], GaussianNoise(sigma), items=(item,))

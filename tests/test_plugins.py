@@ -289,5 +289,5 @@ def test_the_command_line_works_with_every_plugin_broken(command_line):
     assert "broken plug-ins" in listed.stderr
     assert "raises-at-import" in listed.stderr
     solvers = [one["name"] for one in json.loads(command_line("list", "solver", "--json").stdout)]
-    assert solvers == ["adam-tv", "admm", "ddim", "ddpm", "ddrm", "diffpir", "dps", "heun", "hqs", "score-ald"]
+    assert solvers == ["adam-tv", "admm", "ddim", "ddpm", "ddrm", "diffpir", "dps", "heun", "hqs", "rl-tv", "score-ald"]
     assert command_line("--help").returncode == 0

@@ -58,14 +58,18 @@ def test_a_stopped_sample_is_worse_than_a_finished_one():
 @pytest.mark.parametrize("solver", [DiffPIR(steps=4), DDRM(steps=4), HQS(steps=4)])
 @pytest.mark.parametrize("chunk", [1, 2, 3, 4, 6, 100])
 def test_parts_are_the_runs_of_the_parts(solver, chunk):
-    """Coupled sums within items only and the prior is elementwise, so a part's bits are those of the whole."""
+    """Coupled sums within items only and the prior is elementwise, so a part's bits are those of the whole.
+
+    hqs starts from a solve with Fourier transforms, which torch rounds otherwise in another batch: some tens of roundings.
+    """
+    allowed = 1e-12 if isinstance(solver, HQS) else 0.0
     given, prior = problem(), GaussianPrior()
     plain, many = solver.solve(given, prior, generator=4), solver.solve(given, prior, generator=4, samples=3)
     cut = solver.solve(given, prior, generator=4, chunk=chunk)
-    assert torch.equal(cut.x, plain.x)
+    assert float((cut.x - plain.x).abs().max()) <= allowed
     assert (cut.nfe, cut.samples, cut.seed) == (plain.nfe, None, 4)
     again = solver.solve(given, prior, generator=4, samples=3, chunk=chunk)
-    assert torch.equal(again.x, many.x)
+    assert float((again.x - many.x).abs().max()) <= allowed
     assert (again.nfe, again.samples) == (many.nfe, 3)
 
 

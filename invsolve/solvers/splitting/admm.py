@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -68,6 +68,9 @@ class ADMM(Solver):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}), prior=(Regulariser, Denoiser), prox=True)
+    unreached: ClassVar[Mapping[str, str]] = {
+        "return sigma.clamp_min(LEVEL)": "a prox without an adjoint: a plug-in's operator that is not linear"
+    }
     steps: int | None = None
     tol: float = 4e-3
     rho: float | None = None
@@ -167,11 +170,9 @@ class ADMM(Solver):
         sigma = noise_levels(problem)
         if self.denoiser_sigma is not None:
             return torch.full_like(sigma, self.denoiser_sigma)
-        seen = (
-            seen_share(problem).clamp_min(torch.finfo(sigma.dtype).tiny)
-            if problem.operator.has(Capability.ADJOINT)
-            else torch.ones_like(sigma)
-        )
+        if not problem.operator.has(Capability.ADJOINT):
+            return sigma.clamp_min(LEVEL).clamp(*prior.sigma_range)
+        seen = seen_share(problem).clamp_min(torch.finfo(sigma.dtype).tiny)
         return torch.minimum(sigma / seen**0.5, MOST * sigma).clamp_min(LEVEL).clamp(*prior.sigma_range)
 
     @staticmethod
@@ -184,8 +185,8 @@ class ADMM(Solver):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight steps as they come, and with a penalty of one's own and x >= 0."""
-        return [cls(steps=8), cls(steps=8, rho=1.0, positive=True)]
+        """Eight steps as they come, and with a penalty and a level of one's own and x >= 0."""
+        return [cls(steps=8), cls(steps=8, rho=1.0, denoiser_sigma=0.2, positive=True)]
 
 
 def unsolved(problem: Problem, x: Tensor, z: Tensor, before: Tensor, rho: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,6 +51,9 @@ class RLTV(Solver):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), prior=(TotalVariation,), noise=(PoissonNoise,))
+    expected_failures: ClassVar[Mapping[str, str]] = {
+        "check_divergence": "TV's prox is taken on its dual here; the prior's own value and prox, which the check spoils, are never asked"
+    }
     steps: int = 1000
     inner: int = 3
 
