@@ -111,7 +111,7 @@ class Solution:
 
         It is the spread of the solver's law, no error bar: samplers that give one good picture spread less than they err. With the
         prior `natural` the ratio spread / error was .21 to .48 for DiffPIR(), .25 to .65 for DDRM(), .21 to .46 for ScoreALD(), and
-        .52 to .90 for DiffPIR(zeta=0.3), whose pictures are 1 to 4 dB worse (benchmarks/results/defaults.md); 1 for exact draws.
+        .52 to .90 for DiffPIR(zeta=0.3), whose pictures are 1 to 5 dB worse (benchmarks/results/defaults.md); 1 for exact draws.
         """
         if self.samples is None or self.samples < 2:
             raise ValueError("a standard deviation needs at least two samples: solve(..., samples=8)")

@@ -149,7 +149,7 @@ class Solver(metaclass=Remembering):
             prior: what is believed.
             generator: seed of the run: an int (0 too), a torch.Generator, an Rng or None (a fresh seed, recorded).
             samples: n runs on independent streams, stacked in front; sample 0 equals the plain run. Their spread is what the solver's law
-                makes it: at the defaults a quarter to a half of the error (`Solution.std`).
+                makes it: at the defaults a fifth to two thirds of the error (`Solution.std`).
             x_init: the image (or, for samplers, the state at the first noise level) to start from; a code where the prior lives in a
                 space of codes.
             callback: called with every Step, whose tensors are the run's own (copy before writing); returning False stops the run.
