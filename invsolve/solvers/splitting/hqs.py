@@ -68,7 +68,9 @@ class HQS(Solver):
 
     With a denoiser sigma_k falls geometrically. A network that was trained for samplers has never seen an image with less noise than it
     is told, and makes structure out of what it misses: told 0.2, the shipped `natural` is 5.5 dB worse on clean pictures than on noisy
-    ones. So it gets the noise it is told, drawn anew each time, but for the last step. A network for plug and play takes clean images.
+    ones. So it gets the noise it is told, drawn anew each time, but for the last step. A network for plug and play takes clean images;
+    inside a hole it drifts, slowly (`dncnn`, six photographs, a box of 36 in 96 pixels: 25.7 dB after 8 sweeps, 25.6 after 20, 25.4
+    after 40).
 
     Args:
         steps: sweeps; default 100 for a regulariser, 8 for a denoiser (one network evaluation each).

@@ -33,7 +33,8 @@ class AdamTV(Solver):
     Args:
         steps: gradient evaluations (and one more for the last objective).
         lr: first step, in units of images in [0, 1].
-        betas: decay of the mean and of the mean square of the gradient.
+        betas: decay of the mean and of the mean square of the gradient; 0.999, the usual one, remembers for 1000 steps how steep a
+            likelihood of counts is below 0.
         eps: added to sqrt(v_hat). A gradient in x is that of a negative log-likelihood, whatever the unit of y, and of the order of the
             weight: one of 1e-4 is next to none, and dividing by less would make steps of rounding errors.
         positive: x >= 0. x is cut at 0 after every step: the projection in Adam's own metric, which is diagonal.
@@ -51,7 +52,7 @@ class AdamTV(Solver):
     )
     steps: int = 400
     lr: float = 0.02
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.99)
     eps: float = 1e-4
     positive: bool = False
 
