@@ -203,8 +203,26 @@ def test_a_network_made_for_samplers_gets_the_noise_it_is_told():
 
 @pytest.mark.parametrize("kind", ["box", "blur"])
 def test_more_sweeps_do_no_harm(kind):
-    """With `natural`, told its levels on clean images, 20 sweeps lost 1 dB against 8, and 3 to 4 dB in all. `dncnn` still drifts a little
-    inside a hole (.4 dB on these two crops, .15 on others); it was 1.5 dB."""
+    """With `natural`, told its levels on clean images, 20 sweeps lost 1 dB against 8, and 3 to 4 dB in all."""
+    error = errors(kind)
+    natural, dncnn = (load_prior(name, precision="auto") for name in ("natural", "dncnn"))
+    few, many = error(HQS(), natural), error(HQS(steps=20), natural)
+    assert many > few - 0.1
+    assert many > error(HQS(steps=20, noise=0.0), natural) + 1
+    assert many > error(HQS(), dncnn) - 0.5
+
+
+DRIFT = "dncnn drifts inside a hole: 24.08, 23.69, 23.20 dB after 8, 20 and 40 sweeps"
+
+
+@pytest.mark.parametrize("kind", [pytest.param("box", marks=pytest.mark.xfail(reason=DRIFT, strict=True)), "blur"])
+def test_more_sweeps_do_no_harm_with_a_network_of_plug_and_play(kind):
+    error, dncnn = errors(kind), load_prior("dncnn", precision="auto")
+    assert error(HQS(steps=20), dncnn) > error(HQS(), dncnn) - 0.1
+
+
+def errors(kind):
+    """PSNR of a solver with a prior, on two crops with a hole or a blur."""
     x = torch.stack([picture.image[:, 32:96, 32:96] for picture in quick_photos()[:2]]).contiguous()
     operator = BoxMask(x.shape[1:], box=24) if kind == "box" else GaussianBlur(x.shape[1:], 1.6)
     problem = Problem.simulate(operator, x, GaussianNoise(0.05), generator=0)
@@ -212,12 +230,7 @@ def test_more_sweeps_do_no_harm(kind):
     def error(solver, prior):
         return -10 * (solver.solve(problem, prior, generator=0).x - x).square().flatten(1).mean(1).log10().mean()
 
-    natural, dncnn = (load_prior(name, precision="auto") for name in ("natural", "dncnn"))
-    few, many = error(HQS(), natural), error(HQS(steps=20), natural)
-    assert many > few - 0.1
-    assert many > error(HQS(steps=20, noise=0.0), natural) + 1
-    assert error(HQS(steps=20), dncnn) > error(HQS(), dncnn) - 0.6
-    assert many > error(HQS(), dncnn) - 0.5
+    return error
 
 
 # ---- turns (E1) ----
