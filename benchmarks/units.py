@@ -133,7 +133,7 @@ def measured(quick: bool, names: list[str]) -> dict[tuple[str, str, str], list[t
                 if value is not None:
                     seen.add(once)
                     found.setdefault((label, kind, column), []).append((value, name))
-                    if value > ALLOWED and deviation(solver, operator, noise, prior, EXACT) == 0:
+                    if prior is not None and value > ALLOWED and deviation(solver, operator, noise, prior, EXACT) == 0:
                         found[label, kind, column][-1] = (value, f"{name} (0 for powers of two)")
     return found
 

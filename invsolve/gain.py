@@ -23,7 +23,7 @@ PRODUCTS = 30  # of the power method: within a few per cent where the largest si
 def operator_gain(operator: Operator, like: Tensor) -> Tensor:
     """|H| per item, (B,), in like's real dtype: from the SVD, else by the power method; of the Jacobian where H is not linear.
 
-    1 where H is 0: nothing is measured there, and any unit will do.
+    0 where H is 0.
 
     Args:
         operator: H.
@@ -37,7 +37,7 @@ def operator_gain(operator: Operator, like: Tensor) -> Tensor:
         size = norm(operator, like, iterations=PRODUCTS)
     else:
         size = slope(operator, like)
-    return torch.where(size > 0, size, 1.0)
+    return torch.where(size > 0, size, 0.0)
 
 
 def slope(operator: Operator, like: Tensor) -> Tensor:

@@ -90,10 +90,14 @@ class Problem(metaclass=Remembering):
 
     @cached_property
     def gain(self) -> Tensor:
-        """|H| per item, (B,): its largest singular value, or that of its Jacobian; see `invsolve.gain`."""
-        from invsolve.gain import operator_gain
+        """|H| per item, (B,): its largest singular value, or that of its Jacobian; see `invsolve.gain`.
 
-        return operator_gain(self.operator, self.image)
+        Where H is 0 nothing is measured, and y has no unit but its noise's: the noise level then (sigma_x is 1), or 1 without noise.
+        """
+        from invsolve.gain import noise_level, operator_gain
+
+        size, level = operator_gain(self.operator, self.image), noise_level(self.noise, self.y)
+        return torch.where(size > 0, size, torch.where(level > 0, level, 1.0))
 
     @property
     def sigma_x(self) -> Tensor:

@@ -9,7 +9,8 @@ from invsolve import GaussianNoise, Problem
 from invsolve.errors import CapabilityError
 from invsolve.noise import NoiseModel, NoNoise, PoissonNoise
 from invsolve.plugins import registry
-from invsolve.solvers import AdamTV, DiffPIR
+from invsolve.priors import GaussianPrior
+from invsolve.solvers import DPS, HQS, AdamTV, DiffPIR, ScoreALD
 from invsolve.testing.settings import Coupled, Kept, truth
 from invsolve.testing.units import check_unit_invariance, gaussian_answer, in_units, matrix_of, perturbed
 
@@ -36,10 +37,23 @@ def test_noise_in_units_of_the_image_does_not_depend_on_the_unit(noise):
         assert torch.allclose(other.gain, factor * problem.gain, rtol=1e-14, atol=0)
 
 
+@pytest.mark.parametrize("solver", [HQS(steps=4), HQS(steps=4, noise=1.0), ScoreALD(steps=4, precondition=False), DPS(steps=4)], ids=repr)
+def test_an_item_of_which_nothing_is_measured_has_no_unit_but_its_noises(solver):
+    """|H| = 0 was taken for 1, so that sigma_x, and with it the answer, followed the unit of y."""
+    masks = torch.stack([torch.zeros(1, 6, 7), Kept(SHAPE).mask.float()])
+    operator = registry().build("operator", "mask", in_shape=SHAPE, mask=masks)
+    problem = Problem.simulate(operator, truth(SHAPE, 2, torch.float64), GaussianNoise(0.05), generator=0)
+    assert problem.sigma_x.tolist() == pytest.approx([1.0, 0.05])
+    plain = solver.solve(problem, GaussianPrior(0.5, 0.25), generator=1).x
+    for factor in (1e-4, 1e4):
+        other = in_units(problem, factor)
+        assert other.sigma_x.tolist() == pytest.approx([1.0, 0.05])
+        x = solver.solve(other, GaussianPrior(0.5, 0.25), generator=1).x
+        assert float((x - plain).abs().max()) < 1e-9
+
+
 def test_the_closed_form_of_the_kit_does_not_depend_on_the_unit():
     """The yardstick itself: the posterior's mean and spread of (cH, cy, c sigma)."""
-    from invsolve.priors import GaussianPrior
-
     problem = Problem.simulate(Coupled(SHAPE), truth(SHAPE, 2, torch.float64), GaussianNoise(0.1), generator=0)
     mean, std = gaussian_answer(problem, GaussianPrior(0.5, 0.25))
     for factor in (1e-4, 1e4):
