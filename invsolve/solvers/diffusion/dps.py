@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -76,6 +76,7 @@ class DPS(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}), noise=frozenset(), gradient=True)
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.35, "cov": 0.6, "trace": (0.4, 0.6)}
     reach: ClassVar[float] = 20.0
     steps: int = 100
     scale: float | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -68,6 +68,7 @@ class ADMM(Solver):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}), prior=(Regulariser, Denoiser), prox=True)
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.3}
     unreached: ClassVar[Mapping[str, str]] = {
         "return sigma.clamp_min(LEVEL)": "a prox without an adjoint: a plug-in's operator that is not linear"
     }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -98,6 +98,7 @@ class HQS(Solver):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}), prior=(Regulariser, Denoiser), prox=True)
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.7}
     steps: int | None = None
     growth: float | None = None
     sigma_start: float | None = None

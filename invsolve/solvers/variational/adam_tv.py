@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,6 +50,7 @@ class AdamTV(Solver):
     requires: ClassVar[Requires] = Requires(
         operator=frozenset({Capability.DIFFERENTIABLE}), prior=(Regulariser,), noise=frozenset({Ability.NLL})
     )
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.45}
     steps: int = 400
     lr: float = 0.02
     betas: tuple[float, float] = (0.9, 0.99)
