@@ -276,6 +276,13 @@ class SigmaForgotten(SoundSampler):
         return super().tau(problem, r) / 4
 
 
+class DeafToStrongNoise(SoundSampler):
+    """Noise of more than a tenth of the range is taken for a tenth: worse than not looking where it is a half."""
+
+    def tau(self, problem, r):
+        return (r / (problem.sigma_x.clamp(1e-4, 0.1) * problem.gain)) ** 2
+
+
 class SamplerFloor(SoundSampler):
     """A floor of a thousandth in units of y."""
 

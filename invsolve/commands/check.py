@@ -30,7 +30,7 @@ def check(kind: str | None, name: str | None, everything: bool, pattern: str, ve
     NAME may be module:Class, a class of your own that is not registered; it is looked for in the current directory too. XFAIL is
     a failure that the class declares, with its reason (`expected_failures`); one that passes all the same is a FAIL. SKIP is a check
     that found nothing to look at. After the checks of one solver stands what they measured: its bias under Gaussian priors, behind a dense
-    operator (S, G) and a mask (I). Exit code 1 if any check fails, 2 for wrong use.
+    operator (S, G, N: strong noise) and a mask (I). Exit code 1 if any check fails, 2 for wrong use.
 
     The checks of priors, noise and solvers run on the CPU, where equality to the bit is promised; --device is for operators.
     """
