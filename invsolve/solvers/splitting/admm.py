@@ -44,6 +44,10 @@ class ADMM(Solver):
     denoiser of a Gaussian prior has the posterior mean as fixed point, whatever sigma_d; the answer is z. What is left of
     H^T (Hz - y) / |H|^2 + rho u = 0 is then one vector g, since z = D(z + u) holds after every iteration.
 
+    With a regulariser the defaults end within 0.01 % of the minimum in the cases of `hqs`, after 6 to 40 iterations. Networks made for
+    plug and play fare as well as in `hqs`; one made for samplers (the shipped `natural`), which wants the noise it is told, does not: it
+    ends 0.6 to 3 dB below, but for 4 x 4 means with noise 0.2. Take hqs there.
+
     Args:
         steps: at most so many iterations; default 500 for a regulariser, 100 for a denoiser.
         tol: with a regulariser an item stops at rms(x - z) <= tol sigma_x and rho rms(z - z_before) <= tol max(rho rms(u), sigma_x^2);
