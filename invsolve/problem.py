@@ -92,11 +92,12 @@ class Problem(metaclass=Remembering):
     def gain(self) -> Tensor:
         """|H| per item, (B,): its largest singular value, or that of its Jacobian; see `invsolve.gain`.
 
-        Where H is 0 nothing is measured, and y has no unit but its noise's: the noise level then (sigma_x is 1), or 1 without noise.
+        Where H is 0 nothing is measured, and y has no unit but its noise's: the noise level or a count then, or 1 without noise.
         """
         from invsolve.gain import noise_level, operator_gain
 
-        size, level = operator_gain(self.operator, self.image), noise_level(self.noise, self.y)
+        size = operator_gain(self.operator, self.image)
+        level = noise_level(self.noise, self.y).clamp_min(self.noise.quantum)
         return torch.where(size > 0, size, torch.where(level > 0, level, 1.0))
 
     @property

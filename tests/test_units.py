@@ -9,8 +9,8 @@ from invsolve import GaussianNoise, Problem
 from invsolve.errors import CapabilityError
 from invsolve.noise import NoiseModel, NoNoise, PoissonNoise
 from invsolve.plugins import registry
-from invsolve.priors import GaussianPrior
-from invsolve.solvers import DPS, HQS, AdamTV, DiffPIR, ScoreALD
+from invsolve.priors import GaussianPrior, TotalVariation
+from invsolve.solvers import DPS, HQS, RLTV, AdamTV, DiffPIR, ScoreALD
 from invsolve.testing.settings import Coupled, Kept, truth
 from invsolve.testing.units import check_unit_invariance, gaussian_answer, in_units, matrix_of, perturbed
 
@@ -50,6 +50,18 @@ def test_an_item_of_which_nothing_is_measured_has_no_unit_but_its_noises(solver)
         assert other.sigma_x.tolist() == pytest.approx([1.0, 0.05])
         x = solver.solve(other, GaussianPrior(0.5, 0.25), generator=1).x
         assert float((x - plain).abs().max()) < 1e-9
+
+
+def test_counts_of_which_nothing_is_measured():
+    """The pixels had no weight at all: NaN in the first step."""
+    masks = torch.stack([torch.zeros(1, 6, 7), Kept(SHAPE).mask.float()])
+    operator = registry().build("operator", "mask", in_shape=SHAPE, mask=masks)
+    problem = Problem.simulate(operator, truth(SHAPE, 2, torch.float64), PoissonNoise(0.01), generator=0)
+    plain = RLTV(steps=6).solve(problem, TotalVariation(weight=1.0)).x
+    for factor in (1e-4, 1e4):
+        assert float((RLTV(steps=6).solve(in_units(problem, factor), TotalVariation(weight=1.0)).x - plain).abs().max()) < 1e-9
+    alone = RLTV(steps=6).solve(problem[1], TotalVariation(weight=1.0)).x
+    assert float((alone[0] - plain[1]).abs().max()) < 1e-12
 
 
 def test_the_closed_form_of_the_kit_does_not_depend_on_the_unit():

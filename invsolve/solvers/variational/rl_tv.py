@@ -82,10 +82,11 @@ class RLTV(Solver):
         dual = start.state.get("dual") if start is not None else None
         dual = torch.zeros_like(differences(x)) if dual is None else dual
         seen = operator.adjoint(mapped(torch.ones_like, problem.y)).clamp_min(0)
+        # Seen by nothing: x as it is, with the weight that the rest has on average, or of a count where there is no rest.
+        average = seen.mean((1, 2, 3), keepdim=True)
+        share = torch.where(seen > 0, seen, torch.where(average > 0, average, noise.gain))
         for index in range(0 if start is None else start.index + 1, self.steps):
             back = operator.adjoint(mapped(lambda y, mean: ratio(y, mean, noise), problem.y, operator(x)))
-            # Seen by nothing: x as it is, with the weight that the rest has on average.
-            share = torch.where(seen > 0, seen, seen.mean((1, 2, 3), keepdim=True))
             risen = torch.where(seen > 0, x * back.clamp_min(0) / share, x)
             spread = noise.gain * x / share.clamp_min(torch.finfo(x.dtype).tiny)
             x, dual = smoothed(prior, risen, spread, dual, self.inner)
