@@ -22,7 +22,7 @@ from invsolve.measurement import mapped
 from invsolve.noise import NoiseModel
 from invsolve.plugins import registry
 from invsolve.priors import TotalVariation
-from invsolve.priors.base import Prior
+from invsolve.priors.base import Prior, Regulariser
 from invsolve.testing.settings import Setting
 from invsolve.testing.units import FACTOR, REST, cheap, gaussian_answer, movement, perturbed, rms
 
@@ -123,7 +123,7 @@ def measured(quick: bool, names: list[str]) -> dict[tuple[str, str, str], list[t
                 once = (name, channels, column, solver)
                 if (network and (quick or min(operator.in_shape[1:]) < 4)) or (network and once in seen):
                     continue  # one example of an operator and a number of channels, and of a solver, is enough for a network
-                prior_name = column if column != "poisson" else "tv" if solver.requires.prior[0].__name__ == "Regulariser" else "gaussian"
+                prior_name = column if column != "poisson" else "tv" if issubclass(solver.requires.prior[0], Regulariser) else "gaussian"
                 key = (prior_name, channels)
                 if key not in made:
                     made[key] = prior_of(*key)
