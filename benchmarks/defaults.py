@@ -20,7 +20,7 @@ from invsolve_operators import BlockMean, BoxMask, GaussianBlur
 from torch import Tensor
 
 from invsolve import GaussianNoise, Operator, Problem, Solver, load_prior
-from invsolve.images import read_image
+from invsolve.io.images import read_image
 from invsolve.solvers import DDRM, DiffPIR, ScoreALD
 
 SIDE, CROPS, EVERY, SAMPLES = 64, 6, 5, 4

@@ -15,7 +15,7 @@ from invsolve_operators import BlockMean, BoxMask, GaussianBlur
 from torch import Tensor
 
 from invsolve import GaussianNoise, Problem, Solution, Solver, load_prior
-from invsolve.images import read_image
+from invsolve.io.images import read_image
 from invsolve.priors import Denoiser
 from invsolve.solvers import ADMM, HQS
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from invsolve import GaussianNoise, Problem, Solver, load_prior, registry
-from invsolve.measurement import flat, minus
+from invsolve.operator.measurement import flat, minus
 from invsolve.solvers import DDRM, DPS
 from invsolve.training.data import pixels, read_images
 

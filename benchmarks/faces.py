@@ -14,7 +14,7 @@ from torch import Tensor
 
 from invsolve import GaussianNoise, Problem, load_prior
 from invsolve.bench.prior_samples import draw_samples, gradient_kurtosis, spectrum_slope
-from invsolve.images import picture_grid, write_image
+from invsolve.io.images import picture_grid, write_image
 from invsolve.solvers import ADMM, DDRM, DPS
 from invsolve.training.data import read_images
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from invsolve.bench.cells import Store
 from invsolve.bench.export import lines, read_rows, read_run
 from invsolve.bench.table import format_plain
-from invsolve.precision import resolved
+from invsolve.priors.precision import resolved
 
 RESULTS = Path(__file__).parent / "results"
 TILE, GAP, HEAD = 128, 4, 16

@@ -11,7 +11,7 @@ import torch
 
 from invsolve import load_prior
 from invsolve.bench.prior_samples import draw_samples
-from invsolve.images import picture_grid, write_image
+from invsolve.io.images import picture_grid, write_image
 from invsolve.priors import Denoiser
 
 RESULTS = Path(__file__).parent / "results" / "priors"

@@ -18,8 +18,8 @@ import torch
 
 from invsolve import Capability, GaussianNoise, Operator, PoissonNoise, Problem, Solver, load_prior
 from invsolve.errors import InvsolveError
-from invsolve.measurement import mapped
 from invsolve.noise import NoiseModel
+from invsolve.operator.measurement import mapped
 from invsolve.plugins import registry
 from invsolve.priors import TotalVariation
 from invsolve.priors.base import Prior, Regulariser

@@ -9,7 +9,7 @@ sys.path.insert(0, str(HERE))
 
 import pages  # noqa: E402
 
-from invsolve.arguments import Remembering  # noqa: E402
+from invsolve.plugins.arguments import Remembering  # noqa: E402
 
 project = "invsolve"
 author = copyright = "the invsolve developers"  # noqa: A001

@@ -10,7 +10,7 @@ import inspect
 import re
 from pathlib import Path
 
-from invsolve.describe import SECTIONS, describe_entry, parameters
+from invsolve.cli.describe import SECTIONS, describe_entry, parameters
 from invsolve.plugins import Entry, registry
 
 TITLES = {
@@ -23,8 +23,12 @@ TITLES = {
     "suite": "Benchmark suites",
 }
 PUBLIC = ("invsolve", "invsolve.priors", "invsolve.solvers", "invsolve.testing")
-FOREIGN = ("invsolve.foreign.FunctionOperator", "invsolve.matrix.MatrixOperator", "invsolve.matrix.SparseMatrixOperator")
-BRIDGE = ("invsolve.scipy_bridge.ScipyOperator", "invsolve.scipy_bridge.ScipyView")
+FOREIGN = (
+    "invsolve.operator.function.FunctionOperator",
+    "invsolve.operator.matrix.MatrixOperator",
+    "invsolve.operator.matrix.SparseMatrixOperator",
+)
+BRIDGE = ("invsolve.operator.scipy.ScipyOperator", "invsolve.operator.scipy.ScipyView")
 CODE = re.compile(r"`([^`]+)`")
 
 

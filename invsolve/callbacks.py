@@ -72,7 +72,7 @@ class SaveImages:
 
     def __call__(self, step: Step) -> None:
         """Write the pictures if it is the step's turn."""
-        from invsolve.images import write_image
+        from invsolve.io.images import write_image
 
         if step.index % self.every == 0:
             for item, image in enumerate(step.x0_hat):

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invsolve.arguments import checked
 from invsolve.errors import InputError, did_you_mean
-from invsolve.measurement import Measurement, parts
 from invsolve.noise import NoNoise
 from invsolve.operator import Capability, Operator
+from invsolve.operator.measurement import Measurement, parts
+from invsolve.plugins.arguments import checked
 from invsolve.problem import check_measurement
 
 METHODS = ("auto", "null-space", "patches", "coefficients")

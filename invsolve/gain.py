@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from invsolve.linalg import inner, norm
-from invsolve.measurement import Measurement, column, flat, mapped, parts
 from invsolve.noise import Ability, NoiseModel
 from invsolve.operator import Capability, Operator
+from invsolve.operator.iterative import inner, norm
+from invsolve.operator.measurement import Measurement, column, flat, mapped, parts
 from invsolve.rng import Rng
 
 PRODUCTS = 30  # of the power method: within a few per cent where the largest singular values lie close, which is all that is asked

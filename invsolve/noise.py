@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from invsolve.arguments import Remembering
 from invsolve.errors import CapabilityError, InputError
-from invsolve.measurement import Measurement, column, flat, mapped, minus, parts
+from invsolve.operator.measurement import Measurement, column, flat, mapped, minus, parts
+from invsolve.plugins.arguments import Remembering
 from invsolve.rng import Rng
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from invsolve.arguments import Remembering, checked
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement, check_batch, check_kind, check_parts, check_real, check_shape, mapped, parts
 from invsolve.noise import Ability, NoiseModel, NoNoise
 from invsolve.operator import Capability, Operator, image_shape
+from invsolve.operator.measurement import Measurement, check_batch, check_kind, check_parts, check_real, check_shape, mapped, parts
+from invsolve.plugins.arguments import Remembering, checked
 from invsolve.rng import Rng
 
 
@@ -189,17 +189,22 @@ class Problem(metaclass=Remembering):
         return replace(self, operator=self.operator.to(device), y=y, noise=self.noise.to(device), context=context)
 
     def save(self, path: str | Path) -> None:
-        """Write a folder with tensors (safetensors) and configuration (JSON); see `invsolve.storage`."""
-        from invsolve.storage import save_problem
+        """Write a folder with tensors (safetensors) and configuration (JSON); see `invsolve.io.stored`."""
+        from invsolve.io.stored import save_problem
 
         save_problem(self, path)
 
     @classmethod
-    def load(cls, path: str | Path, *, operator: Operator | None = None) -> Problem:
-        """Read what `save` wrote; an operator that is not in the registry must be given."""
-        from invsolve.storage import load_problem
+    def load(cls, path: str | Path, *, operator: Operator | None = None, noise: NoiseModel | None = None) -> Problem:
+        """Read what `save` wrote, on the CPU; an operator or a noise model that is not in the registry must be given.
 
-        return load_problem(path, operator=operator)
+        Raises:
+            InputError: no such folder, damaged or torn files, a foreign operator and none given, an operator that does not fit y.
+            UnknownNameError: an operator or noise of a plug-in that is not installed.
+        """
+        from invsolve.io.stored import read_problem
+
+        return cls(**read_problem(path, operator, noise))
 
 
 def checked_context(context: Mapping[str, Tensor], batch: int) -> dict[str, Tensor]:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import DivergedError
-from invsolve.meter import Meter
 from invsolve.priors.base import Denoiser, Prior, same
+from invsolve.priors.meter import Meter
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Solution, Status, Step

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from invsolve.errors import InputError
+
 if TYPE_CHECKING:
     from invsolve.solver import Solver
 
@@ -119,16 +121,28 @@ class Solution:
 
     def save(self, path: str | Path) -> None:
         """Write a folder with x (safetensors) and configuration, seed and versions (JSON)."""
-        from invsolve.storage import save_solution
+        from invsolve.io.stored import save_solution
 
         save_solution(self, path)
 
     @classmethod
-    def load(cls, path: str | Path) -> Solution:
-        """Read what `save` wrote."""
-        from invsolve.storage import load_solution
+    def load(cls, path: str | Path, *, solver: Solver | None = None) -> Solution:
+        """Read what `save` wrote, on the CPU; a solver that is not in the registry must be given.
 
-        return load_solution(path)
+        Raises:
+            InputError: no such folder, damaged or torn files, a foreign solver and none given.
+            UnknownNameError: a solver of a plug-in that is not installed.
+        """
+        from invsolve.io.stored import read_solution
+
+        fields = read_solution(path, solver)
+        if fields["status"] not in list(Status):
+            raise InputError(f"{path}: no status {fields['status']!r}; there are: {', '.join(Status)}")
+        try:
+            trace = tuple(Step(**step) for step in fields["trace"])
+        except TypeError as error:
+            raise InputError(f"{path}: malformed step in the trace: {error}") from error
+        return cls(**{**fields, "status": Status(fields["status"]), "trace": trace})
 
     def summary(self) -> dict[str, Any]:
         """The numbers without the tensors."""

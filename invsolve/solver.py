@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from invsolve.arguments import Remembering, checked, signature_of
 from invsolve.errors import CompatibilityError, InputError
-from invsolve.measurement import mapped, parts
 from invsolve.noise import Ability, NoiseModel
 from invsolve.operator import Capability
+from invsolve.operator.measurement import mapped, parts
+from invsolve.plugins.arguments import Remembering, checked, signature_of
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import NoMeasurement, Problem, check_tensor
 from invsolve.rng import Rng

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from invsolve.arguments import checked, signature_of
 from invsolve.errors import InputError, InvsolveError
 from invsolve.operator import Capability, Operator
+from invsolve.plugins.arguments import checked, signature_of
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from invsolve import Ability, Capability, GaussianNoise, NoiseModel, Operator, Problem, Requires, Solver, Step
-from invsolve.measurement import column, flat, mapped, minus
+from invsolve.operator.measurement import column, flat, mapped, minus
 from invsolve.priors import Denoiser, GaussianPrior, LatentPrior
 
 STD = 0.5

@@ -4,7 +4,7 @@ import torch
 
 from invsolve import SVD, Capability, Operator
 from invsolve.errors import CapabilityError
-from invsolve.measurement import column
+from invsolve.operator.measurement import column
 
 SHAPE = (2, 4, 5)
 LINEAR = frozenset({Capability.LINEAR})

@@ -5,7 +5,7 @@ from planted_faults import Factors, Sound
 from planted_faults_objects import Nonlinear
 
 from invsolve import SVD
-from invsolve.measurement import column
+from invsolve.operator.measurement import column
 from invsolve.rng import Rng
 
 

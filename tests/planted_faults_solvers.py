@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 
 from invsolve.errors import InputError
-from invsolve.measurement import column, minus
 from invsolve.noise import GaussianNoise
 from invsolve.operator import Capability
+from invsolve.operator.measurement import column, minus
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from invsolve import Capability, GaussianNoise, Operator, Problem
-from invsolve.measurement import parts
 from invsolve.noise import NoiseModel
+from invsolve.operator.measurement import parts
 from invsolve.plugins import Registry
 from invsolve.solvers.diffusion.ddim import DDIM
 
@@ -90,7 +90,7 @@ def with_our_operators(monkeypatch):
     known = Registry()
     known.add("operator", "test-gain", "storage_cases:Gain")
     known.add("operator", "test-blind", "storage_cases:Blind")
-    monkeypatch.setattr("invsolve.encoding.registry", lambda: known)
+    monkeypatch.setattr("invsolve.io.encoding.registry", lambda: known)
     return known
 
 

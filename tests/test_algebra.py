@@ -9,7 +9,7 @@ from invsolve_operators.fourier import fft2
 
 from invsolve import Capability, CapabilityError, InputError, IterativePinv, IterativeProx, Operator, Stack
 from invsolve.errors import ArgumentError
-from invsolve.linalg import cg, matrix, norm
+from invsolve.operator.iterative import cg, matrix, norm
 from invsolve.testing import operator_cases
 
 SHAPE = (2, 6, 5)

@@ -28,7 +28,7 @@ from invsolve_operators import (
 from invsolve_operators.kernel_files import read_kernels
 
 from invsolve import Capability, InputError
-from invsolve.linalg import matrix
+from invsolve.operator.iterative import matrix
 
 TOL = 1e-12
 few = settings(max_examples=25, deadline=None, derandomize=True)

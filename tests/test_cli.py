@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from invsolve import Problem, Solution
 from invsolve.cli import main
 from invsolve.errors import DivergedError, PluginError
-from invsolve.images import read_image, read_tensor, write_image
+from invsolve.io.images import read_image, read_tensor, write_image
 from invsolve.plugins import Entry, registry
 
 SOLVERS = {"adam-tv", "hqs", "admm", "dps", "diffpir", "ddrm", "score-ald", "ddim", "ddpm", "heun"}
@@ -253,7 +253,7 @@ def test_check_all_goes_on_after_an_entry_that_cannot_be_loaded(monkeypatch):
     known = Registry([])
     known.add("operator", "broken", "invsolve_nowhere:Thing")
     known.add("operator", "identity", "invsolve_operators:Identity")
-    monkeypatch.setattr("invsolve.plugins.registry", lambda: known)
+    monkeypatch.setattr("invsolve.plugins.entries", lambda: known)
     done = call("check", "operators", "--all")
     assert done.exit_code == 1
     assert "FAIL  operator broken  examples  PluginError" in done.stdout

@@ -24,10 +24,10 @@ from invsolve import (
     registry,
     which_solvers,
 )
-from invsolve.complex_data import continued, continued_adjoint
 from invsolve.errors import CompatibilityError
-from invsolve.linalg import matrix
-from invsolve.measurement import flat, minus, parts
+from invsolve.operator.complex_data import continued, continued_adjoint
+from invsolve.operator.iterative import matrix
+from invsolve.operator.measurement import flat, minus, parts
 from invsolve.solver import asked_noise
 from invsolve.testing import failures, operator_checks
 

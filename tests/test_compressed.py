@@ -9,7 +9,7 @@ from invsolve_operators import BlockOrthogonal, WalshHadamard
 from invsolve_operators.hadamard import sequency
 
 from invsolve import InputError
-from invsolve.linalg import matrix
+from invsolve.operator.iterative import matrix
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 EPS = torch.finfo(torch.float64).eps

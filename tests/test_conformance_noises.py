@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from invsolve.measurement import flat, mapped, minus
 from invsolve.noise import GaussianNoise, NoiseModel, PoissonNoise
+from invsolve.operator.measurement import flat, mapped, minus
 from invsolve.plugins import registry
 from invsolve.testing import failures, noise_cases, noise_checks
 

@@ -11,8 +11,8 @@ from deepinv import physics as P  # noqa: N812
 from invsolve_deepinv import DeepinvOperator
 
 from invsolve import Capability, CapabilityError, GaussianNoise, InputError, Problem, load_prior
-from invsolve.linalg import matrix
-from invsolve.measurement import parts
+from invsolve.operator.iterative import matrix
+from invsolve.operator.measurement import parts
 from invsolve.solvers import HQS
 from invsolve.testing import failures, operator_checks
 

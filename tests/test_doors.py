@@ -10,13 +10,13 @@ import torch
 from invsolve_operators import BlockMean, GaussianBlur, Grey, KernelBlur, Mask, PaddedBlur, SeparableGaussianBlur, WalshHadamard
 
 from invsolve import Capability, CompatibilityError, GaussianNoise, IterativeProx, KrylovSVD, Problem, load_prior, registry
-from invsolve.linalg import matrix
-from invsolve.measurement import flat, minus
+from invsolve.operator.iterative import matrix
+from invsolve.operator.measurement import flat, minus
 from invsolve.priors import GaussianPrior
 from invsolve.solvers import DDRM, DiffPIR, ScoreALD
 from invsolve.testing.oracle import DenseOperator
 
-OURS = ("invsolve_operators", "invsolve.matrix")
+OURS = ("invsolve_operators", "invsolve.operator.matrix")
 COLOUR = (3, 4, 8)
 COMPOSED = {
     "a factor": -2 * GaussianBlur((1, 5, 6), 0.8),

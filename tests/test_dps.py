@@ -9,7 +9,7 @@ import torch
 from invsolve_operators import HDR, BlockMean, BoxMask, GaussianBlur, Mask
 
 from invsolve import GaussianNoise, InputError, NoiseModel, NoNoise, PoissonNoise, Problem
-from invsolve.measurement import mapped
+from invsolve.operator.measurement import mapped
 from invsolve.priors import GaussianPrior
 from invsolve.rng import Rng
 from invsolve.schedule import DiscreteVP, sigma_grid

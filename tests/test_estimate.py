@@ -9,7 +9,7 @@ from invsolve_operators import BlockMean, BoxMask, GaussianBlur, Grey, Identity,
 
 from invsolve import GaussianNoise, InputError, Operator, Problem, Stack, estimate_noise
 from invsolve.cli import main
-from invsolve.images import write_image
+from invsolve.io.images import write_image
 from invsolve.rng import Rng
 
 SIDE = 96

@@ -9,8 +9,8 @@ from torch import nn
 
 from invsolve import GaussianNoise, InputError, Operator, Problem, Stack
 from invsolve.errors import ArgumentError
-from invsolve.foreign import FunctionOperator
-from invsolve.linalg import matrix
+from invsolve.operator.function import FunctionOperator
+from invsolve.operator.iterative import matrix
 from invsolve.priors import TotalVariation
 from invsolve.rng import Rng
 from invsolve.solvers import AdamTV

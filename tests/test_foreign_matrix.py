@@ -9,8 +9,8 @@ import torch
 from scipy.sparse.linalg import aslinearoperator
 
 from invsolve import Capability, CapabilityError, GaussianNoise, InputError, Operator, Problem
-from invsolve.linalg import matrix
-from invsolve.matrix import SVD_SIDE, MatrixOperator, SparseMatrixOperator
+from invsolve.operator.iterative import matrix
+from invsolve.operator.matrix import SVD_SIDE, MatrixOperator, SparseMatrixOperator
 from invsolve.priors import GaussianPrior
 from invsolve.rng import Rng
 from invsolve.solvers import DDRM

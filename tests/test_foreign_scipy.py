@@ -10,10 +10,10 @@ import torch
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, lsqr, svds
 
 from invsolve import CapabilityError, InputError, IterativeProx, Operator, Stack
-from invsolve.linalg import matrix
-from invsolve.matrix import MatrixOperator
+from invsolve.operator.iterative import matrix
+from invsolve.operator.matrix import MatrixOperator
+from invsolve.operator.scipy import ScipyOperator
 from invsolve.rng import Rng
-from invsolve.scipy_bridge import ScipyOperator
 from invsolve.testing import operator_cases, operator_checks
 
 SHAPE = (2, 4, 5)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from invsolve import InputError
-from invsolve.images import read_image, read_tensor, write_image
+from invsolve.io.images import read_image, read_tensor, write_image
 
 
 def ramp(height=4, width=6, channels=3):

@@ -9,8 +9,8 @@ from invsolve_operators import SENSE, GaussianBlur, Identity, KernelBlur, Mask, 
 
 from invsolve import CapabilityError, GaussianNoise, InputError, IterativePinv, IterativeProx, KrylovSVD, Problem, Stack, load_prior
 from invsolve.errors import ConvergenceError
-from invsolve.linalg import conjugate_gradients, matrix
-from invsolve.preconditioners import SPECTRA, circular_spectrum, divide
+from invsolve.operator.iterative import conjugate_gradients, matrix
+from invsolve.operator.preconditioners import SPECTRA, circular_spectrum, divide
 from invsolve.solvers import DDRM, DiffPIR
 from invsolve.testing import operator_cases
 

@@ -7,7 +7,7 @@ import torch
 from invsolve_operators import Identity, Mask
 
 from invsolve import Capability, IterativePinv, IterativeProx, Operator
-from invsolve.linalg import inner, matrix
+from invsolve.operator.iterative import inner, matrix
 from invsolve.testing.oracle import DenseOperator
 
 TAUS = [10.0**power for power in range(-8, 9)]

@@ -23,7 +23,7 @@ from invsolve_operators import (
 from invsolve_operators.drawn_masks import erase_line
 
 from invsolve import InputError
-from invsolve.images import write_image
+from invsolve.io.images import write_image
 
 SHAPE = (3, 64, 64)
 

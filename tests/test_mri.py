@@ -10,7 +10,7 @@ from invsolve_operators.sampling import PATTERNS, sampling_mask
 from invsolve_operators.sense import smooth_maps
 
 from invsolve import CompatibilityError, GaussianNoise, InputError, IterativePinv, Problem, load_prior
-from invsolve.linalg import matrix
+from invsolve.operator.iterative import matrix
 from invsolve.solvers import DDRM, DiffPIR
 
 few = settings(max_examples=25, deadline=None, derandomize=True)

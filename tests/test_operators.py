@@ -22,7 +22,7 @@ from invsolve_operators import (
 from invsolve_operators.kernels import gaussian_1d, motion
 from torch.nn.functional import interpolate
 
-from invsolve.linalg import matrix
+from invsolve.operator.iterative import matrix
 
 # Float64 sums of at most a few hundred terms of order one: n eps is 1e-13.
 TOL = 1e-12

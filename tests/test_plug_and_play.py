@@ -8,13 +8,13 @@ from invsolve_operators.blur import GaussianBlur
 from invsolve_operators.mask import BoxMask
 
 from invsolve import CompatibilityError, GaussianNoise, NoNoise, Operator, PoissonNoise, Problem, Status
-from invsolve.measurement import parts
 from invsolve.operator import Capability
+from invsolve.operator.measurement import parts
 from invsolve.priors import Denoiser, GaussianPrior
 from invsolve.rng import Rng
 from invsolve.solvers import ADMM, HQS
 from invsolve.solvers.splitting.hqs import turned, turned_back
-from invsolve.start import first_image
+from invsolve.solvers.start import first_image
 from invsolve.testing.oracle import DenseOperator
 
 SHAPE, SIZE, ROWS = (1, 4, 4), 16, 10

@@ -13,7 +13,7 @@ from invsolve import hookimpl
 from invsolve.errors import ArgumentError, PluginError, RegistrationError, UnknownNameError
 from invsolve.plugins import KINDS, Registry
 
-HEAD = "from invsolve.hookspecs import hookimpl\n\n@hookimpl\n"
+HEAD = "from invsolve.plugins.hookspecs import hookimpl\n\n@hookimpl\n"
 GOOD = HEAD + "def invsolve_register(registry):\n    registry.add('metric', 'test-good', 'json:loads')\n"
 
 # name: (module source, a word of the error)
@@ -111,7 +111,7 @@ def test_all_broken_at_once(site):
 
 def test_a_hook_of_a_rolled_back_plugin_is_never_called(site):
     source = (
-        "from invsolve.hookspecs import hookimpl\n"
+        "from invsolve.plugins.hookspecs import hookimpl\n"
         "@hookimpl\ndef invsolve_register(registry):\n    raise ValueError('stuck')\n"
         "@hookimpl\ndef invsolve_add_commands(commands):\n    commands['called'] = True\n"
     )
@@ -223,12 +223,14 @@ def test_entries_from_python_and_their_refusals():
 
 
 def test_one_failing_observer_does_not_silence_the_others(site):
-    source = "from invsolve.hookspecs import hookimpl\n@hookimpl\ndef invsolve_solve_finished(problem, solution):\n    "
+    source = "from invsolve.plugins.hookspecs import hookimpl\n@hookimpl\ndef invsolve_solve_finished(problem, solution):\n    "
     distribution(site, "aaa", source + "raise RuntimeError\n")
     distribution(site, "bbb", source + "raise SystemExit\n")
     distribution(site, "ccc", source + "solution.append(problem)\n")
     distribution(
-        site, "ddd", "from invsolve.hookspecs import hookimpl\n@hookimpl\ndef invsolve_solve_finished(solution):\n    solution.append(2)\n"
+        site,
+        "ddd",
+        "from invsolve.plugins.hookspecs import hookimpl\n@hookimpl\ndef invsolve_solve_finished(solution):\n    solution.append(2)\n",
     )
     seen = []
     Registry(points(site)).finished(1, seen)
@@ -246,7 +248,7 @@ def test_commands_of_plugins(monkeypatch):
 
     known = Registry([])
     known.manager.register(Plugin())
-    monkeypatch.setattr("invsolve.plugins.registry", lambda: known)
+    monkeypatch.setattr("invsolve.plugins.entries", lambda: known)
     from click.testing import CliRunner
 
     assert CliRunner().invoke(cli.main, ["own"]).output == "hello\n"

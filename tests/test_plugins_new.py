@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from invsolve.cli import main
-from invsolve.commands.new import LONGEST, new_plugin, template_files
+from invsolve.cli.new import LONGEST, new_plugin, template_files
 from invsolve.errors import InputError
 
 

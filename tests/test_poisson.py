@@ -9,9 +9,9 @@ from invsolve import CompatibilityError, GaussianNoise, InputError, PoissonNoise
 from invsolve.priors import GaussianPrior, TotalVariation
 from invsolve.priors.tv import differences
 from invsolve.solvers import ADMM, HQS, RLTV, AdamTV
+from invsolve.solvers.start import first_image
 from invsolve.solvers.variational.common import objective
 from invsolve.solvers.variational.rl_tv import smoothed
-from invsolve.start import first_image
 
 
 def spots(side=32, background=0.01):

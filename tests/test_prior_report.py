@@ -12,7 +12,7 @@ from invsolve.bench import prior_measures as measures
 from invsolve.bench.prior_report import measure, write_prior_report
 from invsolve.bench.prior_samples import gradient_kurtosis, patches, spectrum_slope
 from invsolve.cli import main
-from invsolve.images import picture_grid
+from invsolve.io.images import picture_grid
 from invsolve.priors import Denoiser, GaussianPrior, NetworkDenoiser
 
 MEAN, STD = 0.5, 0.2

@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from invsolve import Capability, IterativePinv, IterativeProx, KrylovSVD, Operator, Stack, registry
-from invsolve.algebra import AdjointView, Composed, Scaled, Sum
-from invsolve.chain import chain, structured
 from invsolve.errors import InvsolveError
-from invsolve.linalg import inner
-from invsolve.matrix import MatrixOperator
-from invsolve.measurement import flat, mapped
+from invsolve.operator.algebra import AdjointView, Composed, Scaled, Sum
+from invsolve.operator.chain import chain, structured
+from invsolve.operator.iterative import inner
+from invsolve.operator.matrix import MatrixOperator
+from invsolve.operator.measurement import flat, mapped
 
 many = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 LIMITS = {torch.float32: 1e-6, torch.float64: 1e-12}

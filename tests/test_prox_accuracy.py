@@ -25,7 +25,7 @@ def built(name):
     return target.examples()
 
 
-NAMES = [entry.name for entry in registry().of("operator") if entry.target.startswith(("invsolve_operators", "invsolve.matrix"))]
+NAMES = [entry.name for entry in registry().of("operator") if entry.target.startswith(("invsolve_operators", "invsolve.operator.matrix"))]
 
 
 def picture(shape):

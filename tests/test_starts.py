@@ -18,11 +18,11 @@ from invsolve_operators import (
 )
 
 from invsolve import GaussianNoise, NoNoise, Operator, Problem, Stack, load_prior
-from invsolve.linalg import matrix
+from invsolve.operator.iterative import matrix
 from invsolve.priors import TotalVariation
 from invsolve.solvers import ADMM, HQS, AdamTV
+from invsolve.solvers.start import LEVELS, SLOPE, WIDTH, first_image, rough
 from invsolve.solvers.variational.common import objective
-from invsolve.start import LEVELS, SLOPE, WIDTH, first_image, rough
 from invsolve.testing.oracle import DenseOperator
 
 SIGMA = 0.05

@@ -23,10 +23,10 @@ from invsolve import (
     Step,
 )
 from invsolve.errors import UnknownNameError
+from invsolve.io.storage import load_problem, load_solution
 from invsolve.plugins import Registry
 from invsolve.priors import GaussianPrior
 from invsolve.solvers.diffusion.ddim import DDIM
-from invsolve.storage import load_problem, load_solution
 
 
 def round_trip(problem, folder):
@@ -173,7 +173,7 @@ def test_foreign_noise_must_be_given(tmp_path):
 
 def test_operator_of_a_plugin_that_is_gone(tmp_path, monkeypatch):
     Problem.simulate(Gain(SHAPE), images(), GaussianNoise(0.1), generator=0).save(tmp_path / "saved")
-    monkeypatch.setattr("invsolve.encoding.registry", Registry)
+    monkeypatch.setattr("invsolve.io.encoding.registry", Registry)
     with pytest.raises(UnknownNameError, match="test-gain"):
         Problem.load(tmp_path / "saved")
 

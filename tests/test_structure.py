@@ -22,8 +22,8 @@ from invsolve_operators import (
 )
 
 from invsolve import Capability, GaussianNoise, Problem, load_prior
-from invsolve.algebra import Composed
-from invsolve.linalg import matrix
+from invsolve.operator.algebra import Composed
+from invsolve.operator.iterative import matrix
 from invsolve.solvers import DDRM, DiffPIR
 from invsolve.testing import operator_cases
 

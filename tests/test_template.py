@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from invsolve.commands.new import new_plugin
+from invsolve.cli.new import new_plugin
 
 TEMPLATE = Path(__file__).parents[1] / "plugins" / "template"
 pytestmark = pytest.mark.skipif(not TEMPLATE.is_dir(), reason="the source tree is not here")
@@ -25,6 +25,6 @@ def texts(folder):
 
 
 def test_the_example_is_the_generated_project(tmp_path, monkeypatch):
-    monkeypatch.setattr("invsolve.commands.new.taken_by", lambda name: "")  # it may be installed here
+    monkeypatch.setattr("invsolve.cli.new.taken_by", lambda name: "")  # it may be installed here
     made = texts(new_plugin("template", tmp_path))
     assert texts(TEMPLATE) == made, "run: invsolve plugins new template --into DIR, and copy DIR/template over plugins/template"

@@ -11,9 +11,9 @@ from invsolve_deepinv.recast import theirs
 from invsolve_operators import BoxMask, GaussianBlur, Grey, KernelBlur, Mask, SeparableGaussianBlur
 
 from invsolve import Capability, GaussianNoise, InputError, Operator, PoissonNoise, Stack, registry
-from invsolve.linalg import matrix
-from invsolve.measurement import parts
 from invsolve.noise import NoiseModel
+from invsolve.operator.iterative import matrix
+from invsolve.operator.measurement import parts
 
 EPS = torch.finfo(torch.float64).eps
 EVERY = [

@@ -6,7 +6,7 @@ from invsolve_benchmarks.datasets import quick_photos
 from invsolve_operators import BlockMean, BoxMask, GaussianBlur, PaddedBlur
 
 from invsolve import GaussianNoise, IterativeProx, PoissonNoise, Problem, Status, load_prior
-from invsolve.linalg import matrix
+from invsolve.operator.iterative import matrix
 from invsolve.priors import Denoiser, GaussianPrior, TotalVariation
 from invsolve.solvers import ADMM, HQS, RLTV, AdamTV
 from invsolve.solvers.splitting.common import noise_levels

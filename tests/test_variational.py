@@ -9,8 +9,8 @@ from invsolve_operators.downsample import BlockMean
 from invsolve_operators.mask import BoxMask
 
 from invsolve import CompatibilityError, GaussianNoise, InputError, NoNoise, Operator, PoissonNoise, Problem, Stack, Status
-from invsolve.measurement import parts
 from invsolve.operator import Capability
+from invsolve.operator.measurement import parts
 from invsolve.priors import GaussianPrior, Regulariser, TotalVariation
 from invsolve.solvers import ADMM, HQS, AdamTV
 from invsolve.solvers.variational.common import first_image, objective

@@ -10,20 +10,20 @@ from invsolve_operators import BlockMean, GaussianBlur, Mask, PaddedBlur
 
 import invsolve.which
 from invsolve import Capability, CompatibilityError, GaussianNoise, InputError, IterativeProx, KrylovSVD, Problem, Stack, load_prior
-from invsolve.algebra import Combined, Composed, Scaled
 from invsolve.bench import Suite, run
 from invsolve.bench.cells import Store
 from invsolve.bench.fingerprint import described
 from invsolve.bench.plan import check
-from invsolve.build import set_up
-from invsolve.chain import chain, structured
 from invsolve.cli import main
-from invsolve.config import make_config
-from invsolve.encoding import Pool, describe, rebuild
 from invsolve.errors import ArgumentError, RegistrationError, UnknownNameError
-from invsolve.images import write_image
-from invsolve.measurement import parts
+from invsolve.io.encoding import Pool, describe, rebuild
+from invsolve.io.images import write_image
+from invsolve.operator.algebra import Combined, Composed, Scaled
+from invsolve.operator.chain import chain, structured
+from invsolve.operator.measurement import parts
 from invsolve.plugins import ADDED, Entry, Registry, registry
+from invsolve.recipe.config import make_config
+from invsolve.recipe.setup import set_up
 from invsolve.solvers import HQS
 from invsolve.testing import failures, operator_checks
 from invsolve.which import known_doors, which_solvers

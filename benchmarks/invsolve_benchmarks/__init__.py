@@ -5,7 +5,7 @@ Registered by the same hook as everybody's; importing this module imports nothin
 
 from typing import Any
 
-from invsolve.hookspecs import hookimpl
+from invsolve.plugins.hookspecs import hookimpl
 
 
 @hookimpl

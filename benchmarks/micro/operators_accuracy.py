@@ -10,7 +10,7 @@ from invsolve_operators import GaussianBlur
 from torch import Tensor
 
 from invsolve import Capability, Operator, registry
-from invsolve.measurement import Measurement, mapped, parts
+from invsolve.operator.measurement import Measurement, mapped, parts
 
 SIDE = 64
 TAUS = [10.0**power for power in range(-8, 9)]

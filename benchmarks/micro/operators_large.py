@@ -14,7 +14,7 @@ import torch
 
 from invsolve import Capability, Operator, registry
 from invsolve.errors import InvsolveError
-from invsolve.measurement import parts
+from invsolve.operator.measurement import parts
 
 SIDE = 1024
 # What a constructor needs beside in_shape.

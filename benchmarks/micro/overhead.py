@@ -26,7 +26,7 @@ from invsolve_operators import BoxMask
 from torch import Tensor
 
 from invsolve import GaussianNoise, Problem, load_prior
-from invsolve.measurement import parts
+from invsolve.operator.measurement import parts
 from invsolve.priors import Denoiser
 from invsolve.solver import Solver
 from invsolve.solvers import DDRM, DPS, HQS, DiffPIR

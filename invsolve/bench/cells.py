@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from invsolve.files import make_folder
+from invsolve.io.files import make_folder
 
 SCHEMA = 1
 ORPHAN_SECONDS = 3600

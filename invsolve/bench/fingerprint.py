@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from invsolve.arguments import signature_of
 from invsolve.bench.suite import Entry
 from invsolve.errors import PluginError
 from invsolve.plugins import registry
+from invsolve.plugins.arguments import signature_of
 from invsolve.recipe import Paths, inner_kind
 
 

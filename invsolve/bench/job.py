@@ -22,7 +22,7 @@ from invsolve.bench.metrics import Metric, residual
 from invsolve.bench.plan import Workshop
 from invsolve.bench.progress import Bar
 from invsolve.bench.suite import Labelled, SolverEntry, Suite
-from invsolve.measurement import Measurement, parts
+from invsolve.operator.measurement import Measurement, parts
 from invsolve.plugins import registry
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import flat, minus
 from invsolve.noise import GaussianNoise
 from invsolve.operator import Operator
+from invsolve.operator.measurement import flat, minus
 from invsolve.problem import Problem
 
 

@@ -31,7 +31,7 @@ from invsolve.bench.prior_measures import (
 )
 from invsolve.bench.prior_samples import Drawn, draw_samples, gradient_kurtosis, patches, spectrum_slope
 from invsolve.errors import InputError
-from invsolve.images import picture_grid
+from invsolve.io.images import picture_grid
 from invsolve.priors.base import Denoiser
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -16,8 +16,8 @@ from invsolve.bench.job import Job
 from invsolve.bench.plan import check
 from invsolve.bench.progress import Bar
 from invsolve.bench.suite import Suite
-from invsolve.build import usable_device
 from invsolve.errors import InputError
+from invsolve.recipe.setup import usable_device
 
 
 def run(

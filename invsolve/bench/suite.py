@@ -41,9 +41,9 @@ from pydantic import (
     model_validator,
 )
 
-from invsolve.config import Part
 from invsolve.errors import InputError, UnknownNameError, did_you_mean
 from invsolve.plugins import NAME, registry
+from invsolve.recipe.config import Part
 
 MAX_BYTES = 1_000_000
 Name = Annotated[StrictStr, StringConstraints(pattern=f"^{NAME.pattern}$")]

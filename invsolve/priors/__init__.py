@@ -1,23 +1,8 @@
-"""Priors: regularisers, denoisers, diffusion priors and the ways to make them from networks."""
+"""Priors: regularisers, denoisers, diffusion priors and the ways to make them from networks.
 
-from invsolve.priors.base import Denoiser, DiffusionPrior, Prior, Regulariser
-from invsolve.priors.convert import NetworkDenoiser, as_denoiser, rescale
-from invsolve.priors.gaussian import GaussianMixturePrior, GaussianPrior
-from invsolve.priors.latent import LatentPrior
-from invsolve.priors.tv import TotalVariation
-from invsolve.unit import Unit
+Names are imported at first use; `__init__.pyi` lists them.
+"""
 
-__all__ = [
-    "Denoiser",
-    "DiffusionPrior",
-    "GaussianMixturePrior",
-    "GaussianPrior",
-    "LatentPrior",
-    "NetworkDenoiser",
-    "Prior",
-    "Regulariser",
-    "TotalVariation",
-    "Unit",
-    "as_denoiser",
-    "rescale",
-]
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

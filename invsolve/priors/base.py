@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from invsolve.arguments import Remembering
 from invsolve.errors import CapabilityError, InputError
-from invsolve.meter import current
+from invsolve.plugins.arguments import Remembering
+from invsolve.priors.meter import current
 from invsolve.schedule import Schedule, sigma_grid, vp_indices
 from invsolve.unit import Unit, interval  # noqa: F401 (plug-ins take interval from here)
 
@@ -94,17 +94,17 @@ class Prior(nn.Module, metaclass=Remembering):
         return (self[item] for item in range(self.batch))
 
     def save(self, path: str | Path) -> None:
-        """Write a folder with tensors (safetensors) and configuration (JSON), data per item included; see `invsolve.storage`."""
-        from invsolve.storage import save_prior
+        """Write a folder with tensors (safetensors) and configuration (JSON), data per item included; see `invsolve.io.stored`."""
+        from invsolve.io.stored import save_prior
 
         save_prior(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Prior:
         """Read what `save` wrote."""
-        from invsolve.storage import load_stored_prior
+        from invsolve.io.stored import read_prior
 
-        return load_stored_prior(path)
+        return read_prior(path)
 
     @classmethod
     def examples(cls) -> list[Prior]:

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import InputError
-from invsolve.measurement import column
-from invsolve.precision import PRECISIONS, resolved
+from invsolve.operator.measurement import column
 from invsolve.priors.base import Denoiser, DiffusionPrior, Prior
+from invsolve.priors.precision import PRECISIONS, resolved
 from invsolve.schedule import Schedule
 from invsolve.unit import Unit, interval
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import column
+from invsolve.operator.measurement import column
 from invsolve.priors.base import Prior, Regulariser
 
 CHECK_EVERY = 8  # the gap costs as much as an iteration

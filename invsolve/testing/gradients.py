@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import Tensor
 
-from invsolve.measurement import mapped, minus, parts
 from invsolve.operator import Capability, Operator
+from invsolve.operator.measurement import mapped, minus, parts
 from invsolve.testing.cases import Check, need
 from invsolve.testing.objects import made_again
 from invsolve.testing.probes import below, calls, dot, equal, image, measurement, norms

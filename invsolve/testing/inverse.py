@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement, column, minus, parts
 from invsolve.operator import Capability, Operator
+from invsolve.operator.measurement import Measurement, column, minus, parts
+from invsolve.operator.svd import SVD
 from invsolve.rng import Rng
-from invsolve.svd import SVD
 from invsolve.testing.cases import Check, need
 from invsolve.testing.probes import below, close, dot, equal, frobenius, image, measurement, norms, pick, rows, unit
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import CapabilityError
-from invsolve.measurement import Measurement, flat, mapped, parts
 from invsolve.noise import Ability, NoiseModel
+from invsolve.operator.measurement import Measurement, flat, mapped, parts
 from invsolve.rng import Rng
 from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
 from invsolve.testing.objects import check_buffers

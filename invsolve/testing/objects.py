@@ -11,18 +11,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from invsolve.arguments import signature_of
 from invsolve.errors import CapabilityError
-from invsolve.measurement import mapped, parts
 from invsolve.noise import NoiseModel
 from invsolve.operator import Capability, Operator
+from invsolve.operator.measurement import mapped, parts
+from invsolve.plugins.arguments import signature_of
 from invsolve.priors.base import Prior
 from invsolve.testing.cases import Check, need
 from invsolve.testing.probes import calls, close, equal, frobenius, image, measurement, norms, unit
 
 # What a module holds beside its attributes: torch's own tables, the constructor's arguments, converted copies of buffers.
 Made = TypeVar("Made", bound=Operator | Prior | NoiseModel)
-TABLES = {"_parameters", "_buffers", "_modules", "arguments", "_converted"}
+TABLES = {"_parameters", "_buffers", "_modules", "arguments", "_kept"}
 
 
 def strays(value: Any, where: str, depth: int = 3) -> Iterator[str]:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.measurement import Measurement, parts
 from invsolve.operator import Capability, Operator
+from invsolve.operator.measurement import Measurement, parts
 from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
 from invsolve.testing.gradients import check_differentiable, check_gradients, check_inference
 from invsolve.testing.inverse import PINV_CHECKS, PROX_CHECKS, SVD_CHECKS

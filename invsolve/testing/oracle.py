@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invsolve.measurement import Measurement, parts
 from invsolve.operator import Capability, Operator
+from invsolve.operator.measurement import Measurement, parts
+from invsolve.operator.svd import SVD, rank_rule
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.rng import Rng
-from invsolve.svd import SVD, rank_rule
 
 
 class DenseOperator(Operator):

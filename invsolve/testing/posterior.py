@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InvsolveError
-from invsolve.measurement import column, flat, minus
 from invsolve.noise import Ability, GaussianNoise
 from invsolve.operator import Capability, Operator
+from invsolve.operator.measurement import column, flat, minus
 from invsolve.priors.base import Prior, Regulariser
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.problem import Problem

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from invsolve.measurement import Measurement, flat, mapped, parts
 from invsolve.operator import Capability, Operator
+from invsolve.operator.measurement import Measurement, flat, mapped, parts
 from invsolve.rng import Rng
 from invsolve.testing.cases import need
 

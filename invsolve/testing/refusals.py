@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from invsolve.errors import ArgumentError, CompatibilityError, InputError
-from invsolve.measurement import parts
 from invsolve.noise import GaussianNoise
+from invsolve.operator.measurement import parts
 from invsolve.priors.base import Denoiser, Regulariser
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.tv import TotalVariation

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError, InvsolveError
-from invsolve.measurement import mapped, parts
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
 from invsolve.operator import Operator, Shape
+from invsolve.operator.measurement import mapped, parts
 from invsolve.plugins import registry
 from invsolve.priors.base import DiffusionPrior, Prior
 from invsolve.priors.gaussian import GaussianPrior

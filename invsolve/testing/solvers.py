@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from invsolve.errors import DivergedError
+from invsolve.io.storage import load_solution
 from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.priors.base import Denoiser
@@ -30,7 +31,6 @@ from invsolve.priors.gaussian import GaussianPrior
 from invsolve.rng import Rng
 from invsolve.solution import Solution, Status, Step
 from invsolve.solver import Solver
-from invsolve.storage import load_solution
 from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
 from invsolve.testing.covers import check_covers
 from invsolve.testing.posterior import check_posterior

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.measurement import Measurement, column
 from invsolve.operator import Capability, Operator, Shape
+from invsolve.operator.measurement import Measurement, column
+from invsolve.operator.svd import SVD
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.problem import Problem
-from invsolve.svd import SVD
 
 
 class Kept(Operator):

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import CapabilityError
-from invsolve.measurement import flat, mapped
 from invsolve.noise import GaussianNoise
 from invsolve.operator import Operator
+from invsolve.operator.measurement import flat, mapped
 from invsolve.priors.base import Prior
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.problem import Problem

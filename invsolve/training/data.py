@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from invsolve.errors import InputError, did_you_mean
-from invsolve.images import values_of
+from invsolve.io.images import values_of
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MODES = {1: "L", 3: "RGB"}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import DivergedError, InputError
-from invsolve.precision import multiplies_bfloat16
+from invsolve.priors.precision import multiplies_bfloat16
 from invsolve.rng import derive
 from invsolve.training.data import Crops
 from invsolve.training.generators import NetworkDraws

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from invsolve.images import picture_grid, write_image
+from invsolve.io.images import picture_grid, write_image
 from invsolve.priors.convert import NetworkDenoiser
 from invsolve.problem import Problem
 from invsolve.solvers import DDIM

@@ -8,7 +8,7 @@ Classes are imported at first use, so that finding the plug-in does not wait for
 from importlib import import_module
 from typing import Any
 
-from invsolve.hookspecs import hookimpl
+from invsolve.plugins.hookspecs import hookimpl
 from invsolve_operators.catalogue import ENTRIES
 
 _HOME = {cls: module for _, cls, module, _ in ENTRIES}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Operator, image_shape
-from invsolve.svd import SVD
+from invsolve.operator.svd import SVD
 from invsolve_operators import kernels
 from invsolve_operators.common import damping, expect, over, rank_is_sure, rank_text, ranked, select_arguments, size
 from invsolve_operators.fourier import (

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Operator, image_shape
-from invsolve.svd import SVD
+from invsolve.operator.svd import SVD
 from invsolve_operators.common import damping, expect, reflector
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import column
 from invsolve.operator import Capability, Operator, Shape
-from invsolve.svd import rank_rule
+from invsolve.operator.measurement import column
+from invsolve.operator.svd import rank_rule
 
 HALVES = (torch.float16, torch.bfloat16)
 

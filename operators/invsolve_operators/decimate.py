@@ -14,7 +14,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Operator, Shape, image_shape
-from invsolve.svd import SVD
+from invsolve.operator.svd import SVD
 from invsolve_operators import kernels
 from invsolve_operators.blur import KernelBlur
 from invsolve_operators.common import damping, divided, expect, from_phases, over, rank_text, ranked, select_arguments, size, to_phases

@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d
 
 from invsolve.errors import InputError
 from invsolve.operator import Operator, Shape, image_shape
-from invsolve.svd import SVD
+from invsolve.operator.svd import SVD
 from invsolve_operators.common import damping, divided, expect, from_phases, rank_is_sure, reflector, to_phases
 from invsolve_operators.separable import Separable, fold
 

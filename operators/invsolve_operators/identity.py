@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from invsolve.operator import Operator, image_shape
-from invsolve.svd import SVD
+from invsolve.operator.svd import SVD
 from invsolve_operators.common import damping, expect
 
 

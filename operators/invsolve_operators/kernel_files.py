@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.files import regular_file
-from invsolve.images import read_image, read_tensor
+from invsolve.io.files import regular_file
+from invsolve.io.images import read_image, read_tensor
 
 
 def read_kernels(path: str | Path) -> list[Tensor]:

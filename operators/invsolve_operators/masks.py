@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError, did_you_mean
-from invsolve.images import TENSOR_FILES, read_image, read_tensor
+from invsolve.io.images import TENSOR_FILES, read_image, read_tensor
 from invsolve.operator import Operator, image_shape
 from invsolve_operators.mask import Mask
 from invsolve_operators.sampled import checked_count

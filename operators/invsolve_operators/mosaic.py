@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invsolve.operator import Capability, Operator, Shape, image_shape
-from invsolve.svd import SVD
+from invsolve.operator.svd import SVD
 from invsolve_operators.common import damping, expect
 from invsolve_operators.masks import bayer
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Capability, Operator, Shape, image_shape
-from invsolve.svd import SVD
+from invsolve.operator.svd import SVD
 from invsolve_operators.common import damping, expect, over, select_arguments
 from invsolve_operators.fourier import fft2, ifft2
 from invsolve_operators.mask import checked_mask

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Capability, Operator, Shape, image_shape
+from invsolve.operator.svd import SVD
 from invsolve.rng import Rng
-from invsolve.svd import SVD
 from invsolve_operators.common import damping, expect, select_arguments
 from invsolve_operators.mask import checked_mask
 

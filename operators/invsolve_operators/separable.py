@@ -13,7 +13,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError, did_you_mean
 from invsolve.operator import Operator, Shape, image_shape
-from invsolve.svd import SVD
+from invsolve.operator.svd import SVD
 from invsolve_operators.common import damping, expect, rank_is_sure, rank_text, ranked, size
 from invsolve_operators.kernels import gaussian_1d
 

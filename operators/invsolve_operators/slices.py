@@ -13,7 +13,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Operator, Shape, image_shape
-from invsolve.svd import SVD
+from invsolve.operator.svd import SVD
 from invsolve_operators.common import damping, expect, rank_text, ranked, size
 from invsolve_operators.masks import one_of
 from invsolve_operators.sampled import checked_count

@@ -8,7 +8,7 @@ Importing this module imports neither torch nor deepinv: entries are strings, an
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from invsolve.hookspecs import hookimpl
+from invsolve.plugins.hookspecs import hookimpl
 from invsolve_deepinv.places import file_of
 
 if TYPE_CHECKING:

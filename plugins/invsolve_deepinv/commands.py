@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from invsolve.output import line, print_json, print_table
+from invsolve.cli.output import line, print_json, print_table
 
 
 @click.group(short_help="List, verify, inspect and convert weight files.")

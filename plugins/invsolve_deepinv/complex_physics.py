@@ -8,9 +8,9 @@ import deepinv
 import torch
 from torch import Tensor
 
-from invsolve.complex_data import joined_pairs, paired
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement, mapped, parts
+from invsolve.operator.complex_data import joined_pairs, paired
+from invsolve.operator.measurement import Measurement, mapped, parts
 from invsolve_deepinv.recast import ours, theirs
 
 KINDS = ("image", "measurement")

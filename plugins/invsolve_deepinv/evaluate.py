@@ -28,7 +28,7 @@ from torch.nn import functional
 from invsolve.bench.prior_measures import MARGIN, measure_tiles
 from invsolve.bench.prior_samples import draw_samples, gradient_kurtosis, patches, spectrum_slope
 from invsolve.errors import InputError, InvsolveError
-from invsolve.files import write_bytes
+from invsolve.io.files import write_bytes
 from invsolve.plugins import is_path, load_prior
 from invsolve.priors.base import Denoiser
 from invsolve.training.data import pixels, read_images

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.files import write_bytes
+from invsolve.io.files import write_bytes
 from invsolve.training.config import TrainConfig
 from invsolve.training.data import validation_images
 from invsolve.training.loop import first_line, psnr_at

@@ -14,7 +14,7 @@ import torch
 from deepinv.models import NCSNpp, utils
 from torch import Tensor, nn
 
-from invsolve.measurement import column
+from invsolve.operator.measurement import column
 from invsolve.schedule import DiscreteVP
 
 BETAS = (0.1, 20.0)  # of the VP SDE at t = 0 and t = 1

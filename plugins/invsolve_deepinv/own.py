@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import InputError
-from invsolve.files import write_bytes
+from invsolve.io.files import write_bytes
 from invsolve.priors.base import Denoiser
 from invsolve.priors.convert import as_denoiser
 from invsolve.schedule import DiscreteVP

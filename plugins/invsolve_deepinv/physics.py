@@ -4,7 +4,7 @@ deepinv's classes promise an adjoint, a singular value decomposition and a prox 
 measured here once, on random float64 probes, and only what holds is passed on:
 
     adjoint   <A x, y> = <x, A^T y>                         else: the vector-Jacobian product of a linear A
-    svd       V square and orthonormal, U an isometry on s > 0, A = U s V^T: the contract of `invsolve.svd`
+    svd       V square and orthonormal, U an isometry on s > 0, A = U s V^T: the contract of `invsolve.operator.svd`
     prox      A^T (A p - y) + (p - z) / tau = 0             for p = z + V [s / (s^2 + 1/tau) (U^T y - s V^T z)]
     pinv      the four Penrose conditions
 """
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import ArgumentError, InputError, did_you_mean
-from invsolve.measurement import Measurement, mapped, parts
 from invsolve.operator import Capability, Operator, Shape
-from invsolve.svd import SVD, rank_rule
+from invsolve.operator.measurement import Measurement, mapped, parts
+from invsolve.operator.svd import SVD, rank_rule
 from invsolve_deepinv.complex_physics import Pairs
 from invsolve_deepinv.probes import Probe, called, settled
 from invsolve_deepinv.recast import chosen, cloned, ours, recast, theirs
@@ -182,7 +182,7 @@ class DeepinvOperator(Operator):
         return self._system(self._full).pinv(parts(y)[0])
 
     def prox(self, z: Tensor, y: Measurement, tau: float | Tensor) -> Tensor:
-        """In the residual form of `invsolve.svd`, which loses fewer digits at large tau than deepinv's prox_l2."""
+        """In the residual form of `invsolve.operator.svd`, which loses fewer digits at large tau than deepinv's prox_l2."""
         self.need(Capability.PROX)
         if isinstance(self.physics, Viewed):
             return self.at(z).prox_l2(z.clone(), theirs(mapped(torch.clone, y)), tau)

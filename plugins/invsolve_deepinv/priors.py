@@ -258,7 +258,7 @@ def from_path(path: str, **options: Any) -> Denoiser:
 
     `hub:OWNER/NAME/FILE@REVISION` with sha256= comes from the hub; see `hub.fetched`.
     """
-    from invsolve.arguments import bind
+    from invsolve.plugins.arguments import bind
 
     if path.startswith(PREFIX):
         path = str(fetched(path, options.pop("sha256", None)))

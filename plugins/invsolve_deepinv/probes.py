@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement, flat, mapped, parts
-from invsolve.svd import SVD
+from invsolve.operator.measurement import Measurement, flat, mapped, parts
+from invsolve.operator.svd import SVD
 from invsolve_deepinv.complex_physics import OneByOne, Pairs
 from invsolve_deepinv.recast import chosen, ours, sizes, theirs
 
@@ -226,7 +226,7 @@ class Probe:
 
     @attempt
     def passes_svd(self, system: SVD) -> bool:
-        """The contract of `invsolve.svd`."""
+        """The contract of `invsolve.operator.svd`."""
         x, y = self.like(self.x), self.like(self.y)
         spectrum, s = system.Vt(x), system.s
         if spectrum.is_complex() or s.is_complex() or bool((s < 0).any()) or spectrum[0].numel() != x[0].numel():

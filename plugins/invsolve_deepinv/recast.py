@@ -10,7 +10,7 @@ import torch
 from deepinv.utils import TensorList
 from torch import Tensor, nn
 
-from invsolve.measurement import Measurement
+from invsolve.operator.measurement import Measurement
 
 
 def theirs(y: Measurement) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from invsolve.output import line
+from invsolve.cli.output import line
 
 
 @click.command(short_help="Train a prior from a config file, or go on with a run.")

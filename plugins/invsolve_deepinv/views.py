@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import Measurement, mapped, parts
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
 from invsolve.operator import Capability, Operator
+from invsolve.operator.measurement import Measurement, mapped, parts
 from invsolve_deepinv.recast import ours, theirs
 
 physics = deepinv.physics

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Capability
+from invsolve.operator.svd import SVD
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
@@ -19,7 +20,6 @@ from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Restorer, estimate
 from invsolve.solvers.diffusion.spectrum import Measured
-from invsolve.svd import SVD
 
 
 @dataclass(frozen=True)

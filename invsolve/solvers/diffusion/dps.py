@@ -12,11 +12,11 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.gain import noise_level
-from invsolve.measurement import Measurement, column, flat, mapped, minus
-from invsolve.meter import network_time
 from invsolve.noise import Ability
 from invsolve.operator import Capability
+from invsolve.operator.measurement import Measurement, column, flat, mapped, minus
 from invsolve.priors.base import Denoiser
+from invsolve.priors.meter import network_time
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.schedule import DiscreteVP

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.linalg import inner
-from invsolve.measurement import column, minus
 from invsolve.operator import Capability
+from invsolve.operator.iterative import inner
+from invsolve.operator.measurement import column, minus
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.problem import Problem
 from invsolve.rng import Rng

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invsolve.measurement import column, flat, parts
+from invsolve.operator.measurement import column, flat, parts
+from invsolve.operator.svd import SVD, reciprocal
 from invsolve.problem import Problem
-from invsolve.svd import SVD, reciprocal
 
 # A measurement computed in its own precision and taken to the spectrum: a few roundings of its root mean square a component.
 ROUNDINGS = 4

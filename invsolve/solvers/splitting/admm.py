@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import column
 from invsolve.operator import Capability
+from invsolve.operator.measurement import column
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.splitting.common import WEIGHT_FLOOR, copies, data_step, keep, level_gaps, noise_levels, prox_copies, pulls
+from invsolve.solvers.start import seen_share
 from invsolve.solvers.variational.common import first_image, objective, objective_gaps, rms
-from invsolve.start import seen_share
 
 RHO = 0.3  # first penalty at most
 FIRST = 15.0  # of weight sigma_x^2: the first penalty for a weak regulariser

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import column
 from invsolve.operator import Capability
+from invsolve.operator.measurement import column
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import Problem
 from invsolve.rng import Rng

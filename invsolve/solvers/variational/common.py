@@ -1,4 +1,4 @@
-"""What solvers of a stated objective nll(y, Hx) + weight R(x) share; the first image is that of `invsolve.start`."""
+"""What solvers of a stated objective nll(y, Hx) + weight R(x) share; the first image is that of `invsolve.solvers.start`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from invsolve.noise import Ability, NoNoise
 from invsolve.priors.base import Regulariser
 from invsolve.problem import Problem
-from invsolve.start import first_image
+from invsolve.solvers.start import first_image
 
 __all__ = ["first_image", "objective", "objective_gaps", "rms"]
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.measurement import column, mapped
 from invsolve.noise import PoissonNoise
 from invsolve.operator import Capability
+from invsolve.operator.measurement import column, mapped
 from invsolve.priors.base import Prior
 from invsolve.priors.tv import TotalVariation, differences, plus_divergence
 from invsolve.problem import Problem

@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from invsolve import InputError
-from invsolve.measurement import column
+from invsolve.operator.measurement import column
 from invsolve.priors import Regulariser
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from invsolve import Ability, Capability, InputError, Problem, Requires, Rng, Solver, Step
-from invsolve.measurement import minus
+from invsolve.operator.measurement import minus
 from invsolve.priors import Regulariser
 
 

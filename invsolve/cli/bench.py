@@ -1,0 +1,62 @@
+"""invsolve bench: suites of operators, solvers and images; a run goes on where it was stopped."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from invsolve.cli.output import line, print_json, print_table
+
+
+@click.group(short_help="Compare solvers on a suite.")
+def bench() -> None:
+    """Compare solvers: list the suites, run one, write its report."""
+
+
+@bench.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def list_suites(as_json: bool) -> None:
+    """The suites that are installed."""
+    from invsolve.bench import list_suites as suites
+
+    found = suites()
+    if as_json:
+        keys = ("name", "title", "summary", "plugin", "operators", "solvers", "error")
+        print_json([{key: getattr(suite, key) for key in keys} for suite in found])
+        return
+    rows = [(suite.name, suite.error or suite.title or suite.summary, len(suite.operators), len(suite.solvers)) for suite in found]
+    print_table(("name", "title", "operators", "solvers"), rows)
+
+
+@bench.command("run")
+@click.argument("suite")
+@click.option("--out", type=click.Path(file_okay=False), help="Folder of the run; runs/SUITE unless said.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@click.option("--batch", type=int, default=1, show_default=True, help="Pictures of equal size solved together.")
+@click.option("--fresh", is_flag=True, help="Compute finished cells again.")
+def run_suite(suite: str, out: str | None, seed: int, device: str, batch: int, fresh: bool) -> None:
+    """Run SUITE (a name or a TOML file); run again with the same --out, it goes on where it stopped."""
+    from invsolve.bench import run as run_rows
+    from invsolve.bench import write_report
+    from invsolve.bench.table import print_tables
+
+    folder = Path(out) if out else Path("runs") / Path(suite).stem
+    rows = run_rows(suite, out=folder, seed=seed, device=device, batch=batch, fresh=fresh)
+    print_tables(folder)
+    click.echo(f"report: {line(write_report(folder))}")
+    if any(row["status"] == "failed" for row in rows):
+        sys.exit(1)
+
+
+@bench.command("report")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+def report(folder: str) -> None:
+    """Print the tables of a run and write its report.html again."""
+    from invsolve.bench import write_report
+    from invsolve.bench.table import print_tables
+
+    print_tables(folder)
+    click.echo(f"report: {line(write_report(folder))}")

@@ -1,0 +1,175 @@
+"""invsolve check: the public conformance checks on registered operators, priors, noise models and solvers."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+import click
+
+from invsolve.cli.kinds import Kind
+from invsolve.cli.output import line
+
+CHECKED = ("operator", "prior", "noise", "solver")
+
+
+@click.command(short_help="Run the conformance checks.")
+@click.argument("kind", type=Kind(), required=False)
+@click.argument("name", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every entry of KIND, or of every kind.")
+@click.option("-k", "pattern", default="", metavar="TEXT", help="Only the checks whose name contains TEXT, such as svd.")
+@click.option("-v", "--verbose", is_flag=True, help="With --all: a line for every check, not one an entry.")
+@click.option("--device", default="cpu", show_default=True, help="Where operators are checked: cpu, cuda, ...")
+def check(kind: str | None, name: str | None, everything: bool, pattern: str, verbose: bool, device: str) -> None:
+    """Run the conformance checks on one entry (KIND NAME) or on all (--all): PASS, FAIL with what was found, SKIP or XFAIL.
+
+    NAME may be module:Class, a class of your own that is not registered; it is looked for in the current directory too. XFAIL is
+    a failure that the class declares, with its reason (`expected_failures`); one that passes all the same is a FAIL. SKIP is a check
+    that found nothing to look at. After the checks of one solver stands what they measured: its bias under Gaussian priors, behind a dense
+    operator (S, G, N: strong noise) and a mask (I). Exit code 1 if any check fails, 2 for wrong use.
+
+    The checks of priors, noise and solvers run on the CPU, where equality to the bit is promised; --device is for operators.
+    """
+    from invsolve.plugins import registry
+    from invsolve.recipe.setup import usable_device
+
+    if kind is not None and kind not in CHECKED:
+        raise click.UsageError(f"there are checks for {', '.join(CHECKED)}; not for {kind}")
+    if everything == (name is not None) or (kind is None and not everything):
+        raise click.UsageError("give KIND NAME, or [KIND] --all")
+    if usable_device(device).type != "cpu" and kind != "operator":
+        raise click.UsageError(f"--device {device} is for operators; the checks of priors, noise and solvers run on the CPU")
+    if everything:
+        chosen = [entry for one in CHECKED if kind in (None, one) for entry in registry().of(one)]
+    else:
+        chosen = [own_entry(str(kind), str(name)) if ":" in str(name) else registry().entry(str(kind), str(name))]
+    total: Counter[str] = Counter()
+    for entry in chosen:
+        counts: Counter[str] = Counter()
+        for label, outcome, text in results(entry, device, pattern, alone=not everything):
+            counts[outcome] += 1
+            if verbose or not everything or outcome != "PASS":
+                click.echo(f"{outcome:<4}  {entry.kind} {entry.name}  {line(label)}{'  ' + line(text) if text else ''}")
+        if everything and not verbose and counts["PASS"]:
+            click.echo(f"PASS  {entry.kind} {entry.name}  {counts['PASS']} check{'s' * (counts['PASS'] > 1)}")
+        total += counts
+    if pattern and not total:
+        raise click.UsageError(f"no check's name contains '{pattern}'")
+    if not everything and chosen[0].kind == "solver" and pattern in "check_posterior":
+        show_bias(chosen[0])
+    expected = f"{total['XFAIL']} failed as expected, " if total["XFAIL"] else ""
+    skipped = f"{total['SKIP']} skipped, " if total["SKIP"] else ""
+    click.echo(f"{total['PASS']} passed, {skipped}{expected}{total['FAIL']} failed")
+    if total["FAIL"] or not total:
+        sys.exit(1)
+
+
+def own_entry(kind: str, target: str) -> Any:
+    """module:Class as an entry that is not registered."""
+    from invsolve.plugins import Entry
+
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return Entry(kind, target, target, "your own code")
+
+
+def results(entry: Any, device: str, pattern: str, *, alone: bool) -> Iterator[tuple[str, str, str]]:
+    """(check, PASS, FAIL, SKIP or XFAIL, fault or reason) of an entry; one that cannot be loaded is a fault among many, an error alone."""
+    from invsolve.testing.cases import declared
+
+    try:
+        examples = [example.to(device) if entry.kind == "operator" else example for example in examples_of(entry)]
+        several = [(index, example, checks_of(entry.kind, example)) for index, example in enumerate(examples)]
+    except Exception as error:
+        if alone:
+            raise
+        yield "examples", "FAIL", f"{type(error).__name__}: {error}"
+        return
+    unused = {name for example in examples for name in declared(example)}
+    for index, example, checks in several:
+        for label, run in checks:
+            unused.discard(label)
+            if pattern in label:
+                yield f"{index} {label}" if len(examples) > 1 else label, *outcome(run, example)
+    for label in sorted(unused):
+        yield label, "FAIL", "is among the expected failures, but applies to none of the examples: remove it"
+
+
+def examples_of(entry: Any) -> list[Any]:
+    """Instances to check; an entry that is a function is called without arguments, an instance is taken as it is.
+
+    Raises:
+        InputError: there are none, or they are not of the entry's kind.
+    """
+    from invsolve.errors import InputError
+    from invsolve.noise import NoiseModel
+    from invsolve.operator import Operator
+    from invsolve.priors.base import Prior
+    from invsolve.solver import Solver
+
+    wanted = {"operator": Operator, "prior": Prior, "noise": NoiseModel, "solver": Solver}[entry.kind]
+    target = entry.load()
+    if isinstance(target, wanted):
+        made: Any = [target]
+    elif isinstance(target, type) and not issubclass(target, wanted):
+        raise InputError(f"{entry.target} is no {entry.kind}: a class derived from {wanted.__name__} is needed")
+    else:
+        made = target.examples() if hasattr(target, "examples") else [target()]
+    if not isinstance(made, list | tuple) or not made or not all(isinstance(one, wanted) for one in made):
+        raise InputError(f"examples() of {entry.target} must give a list of at least one {wanted.__name__}; it gives {made!r:.200}")
+    return list(made)
+
+
+def checks_of(kind: str, example: Any) -> list[tuple[str, Callable[[Any], None]]]:
+    """The checks that apply."""
+    from invsolve.priors.base import Denoiser
+    from invsolve.testing import denoisers, noises, operators, solvers
+
+    if kind == "operator":
+        return operators.operator_checks(example)
+    if kind in ("solver", "noise"):
+        return solvers.solver_checks(example) if kind == "solver" else noises.noise_checks(example)
+    return denoisers.denoiser_checks(example) if isinstance(example, Denoiser) else denoisers.regulariser_checks(example)
+
+
+def outcome(run: Callable[[Any], None], example: Any) -> tuple[str, str]:
+    """(PASS, FAIL, SKIP or XFAIL, fault or reason) of one check."""
+    from invsolve.testing.cases import ExpectedFailure
+
+    try:
+        fault = fault_of(run, example)
+    except SkipTest as reason:
+        return "SKIP", str(reason)
+    if fault:
+        return "FAIL", fault
+    return ("XFAIL", run.reason) if isinstance(run, ExpectedFailure) else ("PASS", "")
+
+
+def show_bias(entry: Any) -> None:
+    """What the solvers' check_posterior measured, example by example; nothing where that cannot be had (the checks have said why)."""
+    from invsolve.testing.posterior import bias_table
+
+    for example in examples_of(entry):
+        try:
+            table = bias_table(example)
+        except Exception:
+            continue
+        if table:
+            click.echo(f"\n{line(repr(example))}, at its default number of steps:\n" + "\n".join(table) + "\n")
+
+
+def fault_of(run: Callable[[Any], None], example: Any) -> str:
+    """What is wrong, "" if nothing; SkipTest passes through."""
+    try:
+        run(example)
+    except SkipTest:
+        raise
+    except AssertionError as error:
+        return (str(error).strip().splitlines() or ["failed"])[0]
+    except Exception as error:
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return ""

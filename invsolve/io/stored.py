@@ -1,0 +1,305 @@
+"""Problems, priors and solutions as folders: `tensors.safetensors` holds the numbers, `config.json` everything else.
+
+Files are data: operators, noise models, priors and solvers are found by their registered names only, so that a folder from a
+stranger can name nothing but what is installed. A folder appears whole or not at all, and the checksum in `config.json`
+ties the two files together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from invsolve.errors import InputError
+from invsolve.io.encoding import ForeignError, Pool, decode, describe, encode, rebuild
+from invsolve.io.files import regular_file, replacing_folder
+from invsolve.operator.measurement import Measurement
+
+if TYPE_CHECKING:
+    from invsolve.noise import NoiseModel
+    from invsolve.operator import Operator
+    from invsolve.priors.base import Prior
+    from invsolve.problem import Problem
+    from invsolve.solution import Solution, Step
+    from invsolve.solver import Solver
+
+CONFIG, TENSORS, FORMAT = "config.json", "tensors.safetensors", 1
+MAX_CONFIG_BYTES = 64_000_000
+
+
+class Stored(BaseModel):
+    """What both kinds of `config.json` hold."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    format: Literal[1]
+    versions: dict[str, str]
+    sha256: str
+
+
+class StoredProblem(Stored):
+    """`config.json` of a Problem."""
+
+    kind: Literal["problem"]
+    operator: dict[str, Any]
+    noise: dict[str, Any]
+    y: Any
+    items: list[int]
+    check_range: bool
+    context: Any = {"dict": {}}
+
+
+class StoredPrior(Stored):
+    """`config.json` of a Prior."""
+
+    kind: Literal["prior"]
+    prior: dict[str, Any]
+
+
+class StoredSolution(Stored):
+    """`config.json` of a Solution."""
+
+    kind: Literal["solution"]
+    solver: dict[str, Any]
+    x: Any
+    latent: Any = None
+    status: str
+    steps: int
+    nfe: int
+    backward: int = 0
+    seconds: float
+    network_seconds: float
+    seed: int
+    samples: int | None
+    trace: list[dict[str, Any]]
+
+
+def save_problem(problem: Problem, path: str | Path) -> None:
+    """Write a problem to the folder `path`; an earlier save there is replaced.
+
+    An operator that is not in the registry, or that has arguments which are no data, is marked as foreign: loading then needs
+    `operator=`. The same holds for the noise.
+
+    Raises:
+        InputError: the place cannot be written, or holds something else.
+    """
+    pool = Pool()
+    data = {
+        "kind": "problem",
+        "operator": _module("operator", problem.operator, pool),
+        "noise": _module("noise", problem.noise, pool),
+        "y": encode(problem.y, pool, "y"),
+        "items": [int(item) for item in problem.items],
+        "check_range": bool(problem.check_range),
+        "context": encode(problem.context, pool, "context"),
+    }
+    _write(Path(path), data, pool)
+
+
+def read_problem(path: str | Path, operator: Operator | None = None, noise: NoiseModel | None = None) -> dict[str, Any]:
+    """What `save_problem` wrote, as the arguments of a Problem, on the CPU.
+
+    Args:
+        path: the folder.
+        operator: H, needed where the stored one is foreign; taken as it is.
+        noise: the same for the noise model.
+
+    Raises:
+        InputError: no such folder, damaged or torn files, a foreign operator and none given, an operator that does not fit y.
+        UnknownNameError: an operator or noise of a plug-in that is not installed.
+    """
+    stored, pool = _read(Path(path), StoredProblem)
+    y = decode(stored.y, pool)
+    if not (isinstance(y, Tensor) or (isinstance(y, tuple) and all(isinstance(part, Tensor) for part in y))):
+        raise InputError(f"{path}: y is not a tensor or a tuple of tensors")
+    measurement: Measurement = y
+    given_operator = operator if operator is not None else _unmodule("operator", stored.operator, pool, path)
+    given_noise = noise if noise is not None else _unmodule("noise", stored.noise, pool, path)
+    context = decode(stored.context, pool)
+    fields = {"operator": given_operator, "y": measurement, "noise": given_noise, "items": tuple(stored.items)}
+    return {**fields, "check_range": stored.check_range, "context": context}
+
+
+def save_prior(prior: Prior, path: str | Path) -> None:
+    """Write a prior to the folder `path`: the arguments it was made with and what its buffers and parameters hold now.
+
+    Raises:
+        InputError: the place cannot be written, or the prior cannot be made from plain data (a network of yours: save its weights).
+    """
+    pool = Pool()
+    described = _module("prior", prior, pool)
+    if "foreign" in described:
+        raise InputError(f"a {described['foreign']} cannot be saved ({described['reason']}); save the weights of its network instead")
+    _write(Path(path), {"kind": "prior", "prior": described}, pool)
+
+
+def read_prior(path: str | Path) -> Prior:
+    """Read what `save_prior` wrote, on the CPU.
+
+    Raises:
+        InputError: no such folder, damaged or torn files.
+        UnknownNameError: a prior of a plug-in that is not installed.
+    """
+    stored, pool = _read(Path(path), StoredPrior)
+    return _unmodule("prior", stored.prior, pool, path)
+
+
+def save_solution(solution: Solution, path: str | Path) -> None:
+    """Write a solution, its trace and its solver's configuration to the folder `path`; an earlier save there is replaced.
+
+    Raises:
+        InputError: the place cannot be written, or holds something else.
+    """
+    pool = Pool()
+    data = {
+        "kind": "solution",
+        "solver": _or_foreign("solver", solution.solver, pool),
+        "x": encode(solution.x, pool, "x"),
+        "latent": encode(solution.latent, pool, "latent"),
+        **solution.summary(),
+        "trace": [_step(step, pool, f"trace.{index}") for index, step in enumerate(solution.trace)],
+    }
+    _write(Path(path), data, pool)
+
+
+def read_solution(path: str | Path, solver: Solver | None = None) -> dict[str, Any]:
+    """What `save_solution` wrote, as the arguments of a Solution (its trace: those of each Step), on the CPU.
+
+    Args:
+        path: the folder.
+        solver: the configuration, needed where the stored one is foreign.
+
+    Raises:
+        InputError: no such folder, damaged or torn files, a foreign solver and none given.
+        UnknownNameError: a solver of a plug-in that is not installed.
+    """
+    stored, pool = _read(Path(path), StoredSolution)
+    x, latent = pool.take(stored.x), None if stored.latent is None else pool.take(stored.latent)
+    if solver is None:
+        if "foreign" in stored.solver:
+            raise _foreign("solver", stored.solver, path, "Solution.load(path, solver=...)")
+        solver = rebuild("solver", stored.solver, pool)
+    assert solver is not None
+    numbers = {name: getattr(stored, name) for name in ("steps", "nfe", "backward", "seconds", "network_seconds", "seed", "samples")}
+    trace = [_unstep(step, pool) for step in stored.trace]
+    return {"x": x, "latent": latent, "status": stored.status, "solver": solver, "trace": trace, **numbers}
+
+
+def _step(step: Step, pool: Pool, key: str) -> dict[str, Any]:
+    plain = {name: getattr(step, name) for name in ("index", "total", "x", "x0_hat", "sigma", "converged")}
+    plain |= {"stats": dict(step.stats), "state": dict(step.state)}
+    return {name: encode(value, pool, f"{key}.{name}") for name, value in plain.items()}
+
+
+def _unstep(data: dict[str, Any], pool: Pool) -> dict[str, Any]:
+    step = {name: decode(value, pool) for name, value in data.items()}
+    stats, state = step.get("stats", {}), step.get("state", {})
+    if not (isinstance(stats, dict) and isinstance(state, dict)):
+        raise InputError("malformed step in the trace: stats and state must be tables")
+    if not all(isinstance(value, Tensor) for value in (step.get("x"), step.get("x0_hat"), *stats.values(), *state.values())):
+        raise InputError("malformed step in the trace: x, x0_hat, stats and state must be tensors")
+    return step
+
+
+def _module(kind: str, module: nn.Module, pool: Pool) -> dict[str, Any]:
+    """How it was made and what its buffers and parameters hold now (they may have been moved, cast or trained since)."""
+    described = _or_foreign(kind, module, pool)
+    if "foreign" not in described:
+        state = {name: encode(value, pool, f"{kind}.state.{name}") for name, value in module.state_dict().items()}
+        try:
+            check = Pool(dict(pool.tensors))
+            _restore(rebuild(kind, described, check), state, check)
+        except InputError as error:  # such as one item cut out of a batched operator that keeps its first arguments
+            return {"foreign": type(module).__name__, "reason": f"its arguments do not make it again: {error}"}
+        described["state"] = state
+    return described
+
+
+def _or_foreign(kind: str, value: Any, pool: Pool) -> dict[str, Any]:
+    try:
+        return describe(kind, value, pool, kind)
+    except ForeignError as error:
+        return {"foreign": type(value).__name__, "reason": str(error)}
+
+
+def _unmodule(kind: str, data: dict[str, Any], pool: Pool, path: str | Path) -> Any:
+    if "foreign" in data:
+        how = "Problem.load(path, operator=...)" if kind == "operator" else "Problem.load(path, noise=...)"
+        raise _foreign(kind, data, path, how)
+    data = dict(data)
+    state = data.pop("state", None)
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: the {kind} has no state")
+    return _restore(rebuild(kind, data, pool), state, pool)
+
+
+def _foreign(kind: str, data: dict[str, Any], path: str | Path, how: str) -> InputError:
+    return InputError(
+        f"{path}: the {kind} {data['foreign']!s:.80} was saved without a way to make it ({data.get('reason')!s:.200}); give it: {how}"
+    )
+
+
+def _restore(module: Any, state: dict[str, Any], pool: Pool) -> Any:
+    """The module with buffers and parameters as stored, dtype included."""
+    values = {name: pool.take(reference) for name, reference in state.items()}
+    for name, own in module.state_dict().items():
+        given = values.get(name)
+        if given is not None and (given.is_floating_point(), given.is_complex()) != (own.is_floating_point(), own.is_complex()):
+            raise InputError(f"{type(module).__name__}.{name} is {own.dtype}, the file holds {given.dtype}")
+    try:
+        module.load_state_dict(values, strict=True, assign=True)
+    except RuntimeError as error:
+        raise InputError(f"{type(module).__name__} does not fit its stored state: {error}") from error
+    return module
+
+
+def _write(path: Path, data: dict[str, Any], pool: Pool) -> None:
+    from safetensors.torch import save
+
+    versions = {"invsolve": installed("invsolve"), "torch": str(torch.__version__), "python": platform.python_version()}
+    blob = save(pool.tensors)
+    whole = {"format": FORMAT, "versions": versions, "sha256": hashlib.sha256(blob).hexdigest(), **data}
+    text = json.dumps(whole, indent=1, allow_nan=False)
+    with replacing_folder(path, CONFIG) as folder:
+        (folder / TENSORS).write_bytes(blob)
+        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def installed(distribution: str) -> str:
+    """The version of an installed distribution, "unknown" for a source tree that is only on the path."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _read(path: Path, model: type[Any]) -> tuple[Any, Pool]:
+    """The validated configuration and the tensors."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if not path.is_dir():
+        raise InputError(f"no folder {path}")
+    config, tensors = regular_file(path / CONFIG, CONFIG), regular_file(path / TENSORS, TENSORS)
+    if config.stat().st_size > MAX_CONFIG_BYTES:
+        raise InputError(f"{config} has more than {MAX_CONFIG_BYTES} bytes")
+    try:
+        stored = model.model_validate_json(config.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or CONFIG
+        raise InputError(f"{config} is not what invsolve writes: {where}: {first['msg']}") from error
+    blob = tensors.read_bytes()
+    if hashlib.sha256(blob).hexdigest() != stored.sha256:
+        raise InputError(f"{tensors} does not belong to {config}: its checksum differs (damaged, or exchanged)")
+    try:
+        return stored, Pool(load(blob))
+    except (SafetensorError, ValueError, KeyError, OverflowError) as error:
+        raise InputError(f"{tensors} is damaged: {error}") from error

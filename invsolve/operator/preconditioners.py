@@ -1,0 +1,117 @@
+"""What makes conjugate gradients on H^T H + 1/tau short for blurs: H^T H taken for a convolution, which a transform inverts.
+
+    M = C + 1/tau,    C a convolution by H^T H's mean response to an impulse
+
+No operator is named: the responses are those of any linear one. The kinds are the ways the image goes on: "circular",
+"symmetric" (by its mirror image, the edge pixel repeated) and "reflect" (not repeated). There the convolution is one on the torus
+of about twice the sides, on images that are their own mirror images. With "reflect" it is symmetric in the weights D (1/2 at the
+edges, 1 inside) only, so M = D^(1/2) Q (c + 1/tau) Q^T D^(1/2) with Q the cosine transform (DCT-I), and H^T H + 1/tau lies between M
+and 4 M where the kernel is symmetric: the number of iterations is bounded whatever tau is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from invsolve.operator.contract import Operator
+from invsolve.rng import Rng
+
+
+def impulse_response(operator: Operator, like: Tensor, probes: int = 8, seed: int = 0) -> Tensor:
+    """The mean response of H^T H to a unit impulse over a few places, moved to the origin, (B or 1, C, H, W).
+
+    Args:
+        operator: linear, on images (C, H, W).
+        like: gives dtype and device.
+        probes: number of places.
+        seed: of the places.
+    """
+    channels, height, width = operator.in_shape
+    batch = operator.batch or 1
+    draws = Rng(seed, (0,), purpose="probes").uniform((probes, 2), torch.empty(0, dtype=torch.float64))[0]
+    # From the middle half of each side: near an edge the response is not that of a convolution.
+    places = ((0.25 + 0.5 * draws) * torch.tensor([height, width])).long().tolist()
+    mean = torch.zeros(batch, channels, height, width, dtype=like.dtype, device=like.device)
+    for row, place in places:
+        for channel in range(channels):
+            impulse = torch.zeros(batch, channels, height, width, dtype=like.dtype, device=like.device)
+            impulse[:, channel, row, place] = 1
+            response = operator.adjoint(operator(impulse))[:, channel]
+            mean[:, channel] += response.roll((-row, -place), (-2, -1)) / len(places)
+    return mean
+
+
+def circular_spectrum(operator: Operator, like: Tensor, probes: int = 8, seed: int = 0) -> Tensor:
+    """About the eigenvalues of H^T H if it were a convolution on the torus, (B or 1, C, H, W // 2 + 1), not negative.
+
+    Exact for circular blurs, near for other boundaries and for masks on top. It preconditions, and is never an answer.
+
+    Args:
+        operator: linear, on images (C, H, W).
+        like: gives dtype and device.
+        probes: number of places.
+        seed: of the places.
+    """
+    return torch.fft.rfft2(impulse_response(operator, like, probes, seed)).real.clamp_min(0)
+
+
+def mirror_spectrum(operator: Operator, like: Tensor, probes: int = 8, seed: int = 0, *, shared: int = 0) -> Tensor:
+    """The same on the torus of the mirrored image, even in each frequency, so that mirror images stay so.
+
+    Args:
+        operator, like, probes, seed: as above.
+        shared: 0 for sides 2 H and 2 W ("symmetric"), 1 for 2 H - 2 and 2 W - 2 ("reflect").
+    """
+    response = impulse_response(operator, like, probes, seed)
+    height, width = response.shape[-2:]
+    rows, columns = torus_side(height, shared), torus_side(width, shared)
+    middle = response.roll((height // 2, width // 2), (-2, -1))
+    wide = torch.nn.functional.pad(middle, (0, columns - width, 0, rows - height)).roll((-(height // 2), -(width // 2)), (-2, -1))
+    spectrum = torch.fft.rfft2(wide).real
+    return ((spectrum + spectrum.flip(-2).roll(1, -2)) / 2).clamp_min(0)
+
+
+def torus_side(side: int, shared: int) -> int:
+    """2 n, or 2 n - 2 where the mirror images share the edge pixels."""
+    return max(2 * side - 2 * shared, 1)
+
+
+SPECTRA: dict[str, Callable[..., Tensor]] = {
+    "circular": circular_spectrum,
+    "symmetric": mirror_spectrum,
+    "reflect": partial(mirror_spectrum, shared=1),
+}
+
+
+def divide(kind: str, spectrum: Tensor, weight: Tensor, r: Tensor) -> Tensor:
+    """M^-1 r; symmetric and positive for weight > 0.
+
+    Args:
+        kind: a name in `SPECTRA`.
+        spectrum: of that kind.
+        weight: 1 / tau, a scalar or (B, 1, 1, 1), positive.
+        r: (B, C, H, W).
+    """
+    if not len(r):  # torch 2.14's transforms raise an error for an empty batch
+        return r
+    height, width = r.shape[-2:]
+    if kind != "circular":
+        for dim in (-2, -1):
+            r = mirrored(r, dim, shared=kind == "reflect")
+    out = torch.fft.irfft2(torch.fft.rfft2(r) / (spectrum + weight), s=r.shape[-2:])
+    return out[..., :height, :width]
+
+
+def mirrored(r: Tensor, dim: int, *, shared: bool) -> Tensor:
+    """r and its mirror image along a side; with shared edges D^-1 r is taken, which doubles them."""
+    side = r.shape[dim]
+    if not shared:
+        return torch.cat([r, r.flip(dim)], dim)
+    if side == 1:
+        return r
+    first, inside, last = r.split([1, side - 2, 1], dim)
+    return torch.cat([2 * first, inside, 2 * last, inside.flip(dim)], dim)

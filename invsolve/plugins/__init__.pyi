@@ -1,0 +1,10 @@
+from .entries import KINDS as KINDS
+from .entries import NAME as NAME
+from .entries import Entry as Entry
+from .entries import PluginRecord as PluginRecord
+from .entries import Registry as Registry
+from .entries import is_path as is_path
+from .entries import load_prior as load_prior
+from .entries import registry as registry
+from .hookspecs import hookimpl as hookimpl
+from .hookspecs import hookspec as hookspec

@@ -1,0 +1,305 @@
+"""The registry: names of operators, priors, solvers and the rest, filled by plug-ins, resolved at first use.
+
+Loading is lazy, first-party plug-ins come first, and each plug-in is a transaction of its own: on any failure its entries
+are rolled back, it is listed as broken, and everything else works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from invsolve.errors import ArgumentError, InputError, PluginError, RegistrationError, UnknownNameError, did_you_mean
+from invsolve.plugins import hookspecs
+from invsolve.plugins.arguments import bind, spread
+
+KINDS = ("operator", "prior", "solver", "noise", "metric", "dataset", "suite")
+ADDED = ("linear", "adjoint", "pinv", "svd", "prox", "mask", "differentiable")  # Capability's values, without waiting for torch
+WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".pkl")
+FIRST_PARTY = ("core", "operators", "deepinv", "benchmarks")
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+log = logging.getLogger("invsolve")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered name.
+
+    Args:
+        kind, name: what it is found by.
+        target: "module:attribute", imported at first use.
+        plugin: the plug-in it comes from, as "distribution version".
+        summary: one line for lists.
+        needs: how to get a missing dependency, for the error text.
+        adds: the capability that an operator of this kind adds to another one, see `invsolve.which`.
+    """
+
+    kind: str
+    name: str
+    target: str
+    plugin: str
+    summary: str = ""
+    needs: str = ""
+    adds: str = ""
+
+    def load(self) -> Any:
+        """The class or function behind the name.
+
+        Raises:
+            PluginError: it cannot be imported; says from which plug-in it is and what it needs.
+        """
+        module, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (Exception, SystemExit) as error:
+            needs = f"; it needs: {self.needs}" if self.needs else ""
+            raise PluginError(
+                f"{self.kind} '{self.name}' of {self.plugin} cannot be imported from {self.target}: {error!r}{needs}"
+            ) from error
+
+
+@dataclass
+class PluginRecord:
+    """One plug-in: what it brought, or why it is broken."""
+
+    name: str
+    distribution: str
+    version: str
+    entries: int = 0
+    error: str = ""
+    details: str = field(default="", repr=False)
+
+
+class Registry:
+    """Entries by kind and name, and the plug-ins they came from.
+
+    Args:
+        points: entry points to load; default those of the group `invsolve`.
+        allowed: names of plug-ins to load, None for all; default the environment variable INVSOLVE_PLUGINS (comma-separated).
+    """
+
+    def __init__(self, points: list[EntryPoint] | None = None, allowed: set[str] | None = None) -> None:
+        self.manager = pluggy.PluginManager("invsolve")
+        self.manager.add_hookspecs(hookspecs)
+        self.entries: dict[tuple[str, str], Entry] = {}
+        self.plugins: list[PluginRecord] = []
+        self._current = PluginRecord("python", "python", "")
+        limit = os.environ.get("INVSOLVE_PLUGINS")
+        if allowed is None and limit is not None:
+            allowed = {name.strip() for name in limit.split(",") if name.strip()}
+        for point in self._ordered(list(entry_points(group="invsolve")) if points is None else points):
+            if allowed is None or point.name in allowed:
+                self._load(point)
+
+    @staticmethod
+    def _ordered(points: list[EntryPoint]) -> list[EntryPoint]:
+        """First-party first, then by name: a stranger's duplicate can then never shadow ours."""
+
+        def rank(point: EntryPoint) -> tuple[int, str]:
+            ours = point.dist is not None and point.dist.name == "invsolve" and point.name in FIRST_PARTY
+            return (FIRST_PARTY.index(point.name) if ours else len(FIRST_PARTY), point.name)
+
+        unique = {(point.name, point.value, point.dist.name if point.dist else ""): point for point in points}
+        return sorted(unique.values(), key=rank)
+
+    def _load(self, point: EntryPoint) -> None:
+        distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
+        record = PluginRecord(point.name, distribution, version)
+        held, known = dict(self.entries), set(self.manager.get_plugins())
+        module: Any = None
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # a plug-in that prints must not spoil what is read by machines
+                module = point.load()
+            if self.manager.has_plugin(point.name) or self.manager.is_registered(module):
+                raise RegistrationError(f"plug-in name '{point.name}' is already taken")
+            self.manager.register(module, name=point.name)
+            self.manager.check_pending()
+            self._call_register(record, module)
+        except (Exception, SystemExit) as error:
+            self.entries = held
+            if module is not None and module not in known and self.manager.is_registered(module):
+                self.manager.unregister(module)
+            record.entries, record.error = 0, f"{type(error).__name__}: {error}"
+            record.details = traceback.format_exc()
+            log.warning("plug-in %s (%s) is broken: %s", point.name, distribution, record.error)
+            if os.environ.get("INVSOLVE_STRICT_PLUGINS") == "1":
+                raise
+        self.plugins.append(record)
+
+    def _call_register(self, record: PluginRecord, module: Any) -> None:
+        self._current = record
+        try:
+            others = [plugin for plugin in self.manager.get_plugins() if plugin is not module]
+            self.manager.subset_hook_caller("invsolve_register", remove_plugins=others)(registry=self)
+        finally:
+            self._current = PluginRecord("python", "python", "")
+
+    def add(self, kind: str, name: str, target: str, *, summary: str = "", needs: str = "", adds: str = "") -> None:
+        """Register a name.
+
+        Args:
+            kind: one of KINDS.
+            name: kebab case.
+            target: "module:attribute".
+            summary: one line.
+            needs: how to get a dependency it may lack.
+            adds: of an operator that is made of another one and approximates what that one lacks: the capability, such as "prox".
+                `which_solvers` then names it where a solver misses that. It is called as `Class(H, door)`, `door` being text of the
+                class, such as "tol=1e-4".
+
+        Raises:
+            RegistrationError: unknown kind, malformed name or target, a name that is taken, or something added that is no capability.
+        """
+        record = self._current
+        plugin = f"{record.distribution} {record.version}".strip()
+        if kind not in KINDS:
+            raise RegistrationError(no_kind(kind))
+        if not NAME.fullmatch(name):
+            raise RegistrationError(f"{kind} name {name!r} must match {NAME.pattern}")
+        if not isinstance(target, str) or target.count(":") != 1:
+            raise RegistrationError(f"{kind} '{name}': target must be a string 'module:attribute', given {target!r}")
+        if adds and (kind != "operator" or adds not in ADDED):
+            raise RegistrationError(f"{kind} '{name}': adds must be an operator's capability, {', '.join(ADDED)}; given {adds!r}")
+        if (kind, name) in self.entries:
+            raise RegistrationError(f"{kind} '{name}' from {plugin} is already provided by {self.entries[kind, name].plugin}")
+        self.entries[kind, name] = Entry(kind, name, target, plugin, summary, needs, adds)
+        record.entries += 1
+
+    def names(self, kind: str) -> list[str]:
+        """All names of a kind, sorted."""
+        if kind not in KINDS:
+            raise UnknownNameError(no_kind(kind))
+        return sorted(name for (of, name) in self.entries if of == kind)
+
+    def of(self, kind: str) -> Iterator[Entry]:
+        """Entries of a kind by name."""
+        return (self.entries[kind, name] for name in self.names(kind))
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """One entry.
+
+        Raises:
+            UnknownNameError: with near names, and the plug-ins that are broken.
+        """
+        known = self.names(kind)
+        if name not in known:
+            broken = [record.name for record in self.plugins if record.error]
+            hint = f" (broken plug-ins: {', '.join(broken)}; see invsolve plugins list)" if broken else ""
+            near = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
+            if kind == "prior" and os.path.exists(name):
+                near = f"; there is a {'folder' if os.path.isdir(name) else 'file'} of that name: say './{name}'"
+            raise UnknownNameError(f"no {kind} '{name!s:.200}'{near}{hint}")
+        return self.entries[kind, name]
+
+    def load(self, kind: str, name: str) -> Any:
+        """The class or function of an entry."""
+        return self.entry(kind, name).load()
+
+    def build(self, kind: str, name: Any, /, **parameters: Any) -> Any:
+        """Make an object: arguments are checked against the signature first; a prior's name may be a path, as text or not.
+
+        Raises:
+            ArgumentError: an unknown or missing parameter; the signature and near names are given.
+            InputError: a prior's path that no plug-in reads.
+        """
+        name = path_or_name(name) if kind == "prior" else name
+        if kind == "prior" and is_path(name):
+            prior = self.manager.hook.invsolve_load_prior(path=name, options=parameters)
+            if prior is None:
+                raise InputError(f"no plug-in reads a prior from {name!r}; invsolve plugins list names what is installed")
+            return prior
+        target: Callable[..., Any] = self.load(kind, name)
+        args, kwargs = spread(target, parameters)
+        bind(target, f"{kind} '{name}'", args, kwargs)
+        return target(*args, **kwargs)
+
+    def name_of(self, kind: str, value: Any) -> str | None:
+        """The name a class (or an object's class) is registered under, None without one; imports nothing."""
+        cls = value if isinstance(value, type) else type(value)
+        for entry in self.of(kind):
+            module, _, attribute = entry.target.partition(":")
+            if attribute == cls.__qualname__ and (module == cls.__module__ or cls.__module__.startswith(module + ".")):
+                return entry.name
+        return None
+
+    def solvers_for(self, problem: Any, prior: Any) -> list[str]:
+        """Names of the registered solvers whose default configuration fits; one that fails to load is left out."""
+        fitting = []
+        for entry in self.of("solver"):
+            try:
+                if not entry.load()().mismatches(problem, prior):
+                    fitting.append(entry.name)
+            except Exception as error:
+                log.debug("solver %s was not considered: %r", entry.name, error)
+        return fitting
+
+    def finished(self, problem: Any, solution: Any) -> None:
+        """Call invsolve_solve_finished, each plug-in on its own: one failure is logged and stays one plug-in's."""
+        self._each("invsolve_solve_finished", problem=problem, solution=solution)
+
+    def add_commands(self, commands: Any) -> None:
+        """Call invsolve_add_commands, each plug-in on its own."""
+        self._each("invsolve_add_commands", commands=commands)
+
+    def _each(self, hook: str, **arguments: Any) -> None:
+        implementations = getattr(self.manager.hook, hook).get_hookimpls()
+        for plugin in [implementation.plugin for implementation in implementations]:
+            others = [other for other in self.manager.get_plugins() if other is not plugin]
+            try:
+                self.manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
+            except (Exception, SystemExit) as error:
+                log.warning("plug-in %s failed in %s: %r", self.manager.get_name(plugin), hook, error)
+
+
+def is_path(name: str) -> bool:
+    """Whether a prior's name is a path: registered names have neither separators nor dots."""
+    return "/" in name or "\\" in name or Path(name).suffix.lower() in WEIGHT_FILES
+
+
+def path_or_name(given: Any) -> str:
+    """A prior's name, or the path of a weight file or folder as text that `is_path` tells from a name.
+
+    Raises:
+        ArgumentError: neither text nor a path.
+    """
+    text = os.fspath(given) if isinstance(given, str | os.PathLike) else given
+    if not isinstance(text, str):
+        raise ArgumentError(f"a prior's name or path must be text or a path; given {type(given).__name__} ({given!r:.80})")
+    return text if isinstance(given, str) or is_path(text) else os.path.join(".", text)
+
+
+def no_kind(kind: object) -> str:
+    """The message for a kind that does not exist."""
+    return f"no kind {kind!r}{did_you_mean(str(kind), KINDS) or '; there are: ' + ', '.join(KINDS)}"
+
+
+@cache
+def registry() -> Registry:
+    """The process's registry, loaded at the first call."""
+    return Registry()
+
+
+def load_prior(name: str | os.PathLike[str], /, **options: Any) -> Any:
+    """A prior by its registered name, e.g. load_prior("natural") or load_prior("tv", weight=0.02), or from a weight file or folder.
+
+    A path has a separator or the suffix of a weight file, or is a pathlib.Path: load_prior("weights/mine.safetensors", range=(-1, 1)).
+
+    Raises:
+        InputError: a file that cannot be read, is not recognised, or does not do what is said of it.
+        UnknownNameError: no such prior; near names are given.
+        ArgumentError: options that the prior does not take.
+    """
+    return registry().build("prior", name, **options)

@@ -1,0 +1,12 @@
+from .base import Denoiser as Denoiser
+from .base import DiffusionPrior as DiffusionPrior
+from .base import Prior as Prior
+from .base import Regulariser as Regulariser
+from .base import Unit as Unit
+from .convert import NetworkDenoiser as NetworkDenoiser
+from .convert import as_denoiser as as_denoiser
+from .convert import rescale as rescale
+from .gaussian import GaussianMixturePrior as GaussianMixturePrior
+from .gaussian import GaussianPrior as GaussianPrior
+from .latent import LatentPrior as LatentPrior
+from .tv import TotalVariation as TotalVariation

@@ -1,0 +1,174 @@
+"""Objects from a checked Config: the problem (with the truth, if it was simulated), the prior and the solver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from invsolve.errors import ArgumentError, InputError, InvsolveError, UnknownNameError
+from invsolve.estimate import estimate_noise
+from invsolve.io.images import TENSOR_FILES, read_image, read_tensor
+from invsolve.noise import GaussianNoise, NoiseModel
+from invsolve.operator import Operator
+from invsolve.plugins import registry
+from invsolve.plugins.arguments import signature_of
+from invsolve.priors.base import Prior
+from invsolve.problem import Problem
+from invsolve.recipe.config import Config
+from invsolve.recipe.parts import build, check, converted, inside, stated_shape
+from invsolve.solver import Solver
+
+__all__ = ["Setup", "build", "converted", "cropped", "make_prior", "set_up", "shapes_for", "usable_device"]
+
+# How much larger than the measurement an image may be, where in_shape must be found.
+FACTORS = (1, 2, 3, 4, 6, 8)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything of a run.
+
+    Args:
+        problem: on the device asked for.
+        prior, solver: what solves it.
+        truth: (B, C, H, W) on the CPU where the measurement was simulated, else None.
+    """
+
+    problem: Problem
+    prior: Prior
+    solver: Solver
+    truth: Tensor | None = None
+
+
+def set_up(config: Config) -> Setup:
+    """Build all objects of a Config; whatever is misspelt or does not fit is refused before anything is computed.
+
+    Raises:
+        InputError: files, values and shapes that cannot be used.
+        ArgumentError: an unknown argument, or one of another type.
+        UnknownNameError: a name that is not registered.
+        PluginError: an entry that cannot be imported.
+    """
+    solver: Solver = build("solver", config.solver, config)
+    guess = config.noise is not None and config.noise.name == "gaussian" and config.noise.arguments == {"sigma": "auto"}
+    if guess and config.data.simulate:
+        raise InputError('noise.sigma = "auto" estimates the level of a measurement; to simulate one, give the level')
+    noise: NoiseModel | None = None if config.noise is None or guess else build("noise", config.noise, config)
+    for part in config.operator or []:
+        check("operator", part, config, in_shape=None)
+    registry().entry("prior", config.prior.name)
+    device = usable_device(config.run.device)
+    problem, truth = _problem(config, noise)
+    prior = make_prior(config, problem.operator.in_shape[0])
+    return Setup(problem.to(device), prior.to(device), solver, truth)
+
+
+def make_prior(config: Config, channels: int) -> Prior:
+    """The prior; one for other channels that takes `channels`, which the file leaves out, is made for the image's."""
+    prior: Prior = build("prior", config.prior, config)
+    fits = getattr(prior, "channels", None) in (None, channels) or "channels" in config.prior.arguments
+    takes = signature_of(registry().load("prior", config.prior.name)).parameters
+    return prior if fits or "channels" not in takes else build("prior", config.prior, config, channels=channels)
+
+
+def usable_device(name: str) -> torch.device:
+    """The device, tried with one number.
+
+    Raises:
+        InputError: no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _problem(config: Config, noise: NoiseModel | None) -> tuple[Problem, Tensor | None]:
+    data = config.data
+    dtype = getattr(torch, data.dtype)
+    if data.shape is not None:
+        return Problem.unconditional(data.shape, data.batch, dtype=dtype), None
+    if data.problem is not None:
+        return Problem.load(config.path(data.problem)), None
+    assert data.image is not None
+    path = config.path(data.image)
+    if not data.simulate and path.suffix.lower() in TENSOR_FILES and data.channels is None:
+        y = read_tensor(path)
+        y = y.to(dtype) if y.dtype in (torch.bfloat16, torch.float16) else y
+    else:
+        y = read_image(path, channels=data.channels)[0].to(dtype)
+    y = cropped(y, data.crop)
+    if data.simulate:
+        operator = _operator(config, tuple(y.shape))
+        assert noise is not None
+        return Problem.simulate(operator, y[None], noise, generator=config.run.seed), y[None]
+    y, operator = _operator_for(config, y)
+    return Problem(operator, y, GaussianNoise(estimate_noise(operator, y).sigma) if noise is None else noise), None
+
+
+def cropped(image: Tensor, crop: tuple[int, ...] | None) -> Tensor:
+    """(C, H, W) cut to (height, width) about the middle, or (top, left, height, width).
+
+    Raises:
+        InputError: the crop leaves the image.
+    """
+    if crop is None:
+        return image
+    rows, columns = image.shape[-2:]
+    height, width = crop[-2:]
+    top, left = crop[:2] if len(crop) == 4 else ((rows - height) // 2, (columns - width) // 2)
+    if min(height, width) < 1 or min(top, left) < 0 or top + height > rows or left + width > columns:
+        raise InputError(f"crop {list(crop)} leaves the image of {rows} x {columns} (height x width)")
+    return image[..., top : top + height, left : left + width].contiguous()
+
+
+def _operator(config: Config, in_shape: tuple[int, ...]) -> Operator:
+    """The operators in the order they are applied: H = H_last @ ... @ H_first."""
+    return inside("operator", config.operator, "operator", config, {"in_shape": in_shape})
+
+
+def _operator_for(config: Config, y: Tensor) -> tuple[Tensor, Operator]:
+    """(y as a batch, the operator): in_shape as written, else the first of a few shapes whose output is y's.
+
+    Where several fit, the one nearest to y's own shape is taken.
+
+    Raises:
+        InputError: none fits; says what the likeliest one gave.
+    """
+    assert config.operator
+    reasons, stated = [], stated_shape(config.operator[0])
+    for shape in shapes_for(tuple(y.shape)) if stated is None else [stated]:
+        try:
+            operator = _operator(config, shape)
+        except (ArgumentError, UnknownNameError):
+            raise
+        except InvsolveError as error:
+            reasons.append(f"in_shape {tuple(shape)}: {error}")
+            continue
+        if operator.out_shape == tuple(y.shape):
+            return y[None], operator
+        if operator.out_shape == tuple(y.shape[1:]):
+            return y, operator
+        reasons.append(f"in_shape {tuple(shape)} gives y of shape {operator.out_shape}")
+    why = reasons[0] if reasons else "its rank is not that of an image"
+    how = "give it: operator.in_shape=[C,H,W]"
+    if y.is_complex():
+        how += '; y is complex: { name = "as-complex" } after the operator makes complex numbers of its real and imaginary channels'
+    raise InputError(f"no image shape was found for y of shape {tuple(y.shape)} ({why}); {how}")
+
+
+def shapes_for(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Image shapes that a measurement (C, H, W) may come from: the same, other channels, then whole multiples."""
+    if len(shape) == 4:
+        shape = shape[1:]
+    if len(shape) != 3:
+        return
+    channels = list(dict.fromkeys((shape[0], 3, 1)))
+    for factor, count in product(FACTORS, channels):
+        yield (count, shape[1] * factor, shape[2] * factor)

@@ -1,0 +1,11 @@
+from .diffusion.ddim import DDIM as DDIM
+from .diffusion.ddpm import DDPM as DDPM
+from .diffusion.ddrm import DDRM as DDRM
+from .diffusion.diffpir import DiffPIR as DiffPIR
+from .diffusion.dps import DPS as DPS
+from .diffusion.heun import Heun as Heun
+from .diffusion.score_ald import ScoreALD as ScoreALD
+from .splitting.admm import ADMM as ADMM
+from .splitting.hqs import HQS as HQS
+from .variational.adam_tv import AdamTV as AdamTV
+from .variational.rl_tv import RLTV as RLTV

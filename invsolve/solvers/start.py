@@ -1,0 +1,144 @@
+"""Where solvers begin when nobody says where: one rule for every linear operator, and y itself where H is not linear but y an image.
+
+    argmin_x  |Hx - y|^2 / (2 sigma^2) + |grad x|^2 / (2 g^2) + |x - 1/2|^2 / (2 s^2),      sigma / |H| = max(sigma_x, 0.01)
+
+The posterior mean of a smooth Gaussian field. It fills what a mask hides, filters where a blur leaves little, never divides by a small
+singular value, and lies where the operator's own geometry puts it (decimation, lost borders, mosaics, transforms), since it knows H by
+H alone. It is continuous in H and y, and the same for (c H, c y, c sigma).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from invsolve.operator import Capability
+from invsolve.operator.iterative import inner
+from invsolve.operator.measurement import column, minus
+from invsolve.operator.preconditioners import divide
+from invsolve.problem import Problem
+from invsolve.rng import Rng
+from invsolve.solution import Step
+
+SLOPE = 0.1  # g: about the rms step between neighbouring pixels of a photograph
+WIDTH = 10.0  # s: grey is hardly pulled at, since s / g = 100 pixels is as far as one is felt
+LEVELS = (0.1, 0.01)  # sigma_x at least: the first fills large holes soon, the last is the one that counts, also without noise
+PRODUCTS = 30  # with H^T H at each level
+SPREAD = 200.0  # of the eigenvalues that an iteration is made for; what lies below them comes in more slowly
+SLACK = 1.3  # |H|^2 may be larger than the power method found
+
+
+@torch.no_grad()
+def first_image(problem: Problem, start: Step | None) -> Tensor:
+    """The start's x; else the smooth guess of this module for a linear H, y in the units of x where H is not, else grey 1/2."""
+    if start is not None:
+        return start.x
+    if problem.operator.has(Capability.ADJOINT):
+        return smooth_guess(problem)
+    return seen_image(problem)
+
+
+@torch.no_grad()
+def smooth_guess(problem: Problem) -> Tensor:
+    """The minimiser above, (B, *in_shape); images that are not (C, H, W) have no neighbours: no |grad x|^2.
+
+    By Chebyshev's iteration, preconditioned by c + sigma^2 (|grad|^2 / g^2 + 1 / s^2), c the mean diagonal of H^T H. Its coefficients do
+    not depend on y: so x is affine in y, and rounding is not blown up as it is in the directions of conjugate gradients, which would
+    make an item's image depend on its batch and on the unit of y.
+
+    Args:
+        problem: with a linear operator.
+
+    References:
+        Iterative Methods for Sparse Linear Systems (Saad, 2003), algorithm 12.1.
+    """
+    operator, grey = problem.operator, torch.full_like(problem.image, 0.5)
+    size = column(problem.gain, grey) ** 2
+    pictures = grey.ndim == 4
+    bent = laplace_spectrum(grey) if pictures else 0.0
+
+    def seen(x: Tensor) -> Tensor:
+        return operator.adjoint(operator(x)) / size
+
+    mean = column(seen_share(problem), grey)
+    right, x = operator.adjoint(minus(problem.y, operator(grey))) / size, torch.zeros_like(grey)
+    for level in LEVELS:
+        noise = column(problem.sigma_x.clamp_min(level), grey)
+        near, pull = (noise / SLOPE) ** 2, (noise / WIDTH) ** 2
+
+        def apply(x: Tensor, near: Tensor = near, pull: Tensor = pull) -> Tensor:
+            return seen(x) + pull * x + (near * rough(x) if pictures else 0.0)
+
+        def divided(r: Tensor, near: Tensor = near, pull: Tensor = pull) -> Tensor:
+            return divide("symmetric", mean + near * bent, pull, r) if pictures else r / (mean + pull)
+
+        x = chebyshev(apply, divided, right, x, (SLACK + pull) / (mean + pull))
+    return grey + x
+
+
+def chebyshev(apply: Callable[[Tensor], Tensor], divided: Callable[[Tensor], Tensor], right: Tensor, x: Tensor, largest: Tensor) -> Tensor:
+    """PRODUCTS steps towards A x = b from x, for the eigenvalues of M^-1 A from largest / SPREAD to largest, (B, 1, 1, 1)."""
+    middle, half = largest * (1 + 1 / SPREAD) / 2, largest * (1 - 1 / SPREAD) / 2
+    ratio = (1 + 1 / SPREAD) / (1 - 1 / SPREAD)
+    residual = right - apply(x)
+    move, factor = divided(residual) / middle, 1 / ratio
+    for _ in range(PRODUCTS):
+        x = x + move
+        residual = residual - apply(move)
+        following = 1 / (2 * ratio - factor)
+        move = following * factor * move + (2 * following / half) * divided(residual)
+        factor = following
+    return x
+
+
+@torch.no_grad()
+def seen_share(problem: Problem) -> Tensor:
+    """About the mean diagonal of H^T H / |H|^2, (B,), by one product: the share of the image that is seen; 1 for H = identity.
+
+    Args:
+        problem: with a linear operator.
+    """
+    operator, image = problem.operator, problem.image
+    probe = Rng(0, [0] * len(image), purpose="start").normal_like(image)  # the same draw for every item
+    return inner(probe, operator.adjoint(operator(probe))) / inner(probe, probe) / problem.gain**2
+
+
+def rough(x: Tensor) -> Tensor:
+    """The gradient of |grad x|^2 / 2: minus the Laplacian, with nothing flowing over the edges."""
+    out = torch.zeros_like(x)
+    for dim in (-2, -1):
+        step = x.diff(dim=dim)
+        out.narrow(dim, 1, step.shape[dim]).add_(step)
+        out.narrow(dim, 0, step.shape[dim]).sub_(step)
+    return out
+
+
+def laplace_spectrum(x: Tensor) -> Tensor:
+    """The eigenvalues of `rough` on the mirrored image's torus, (2 H, W + 1)."""
+    height, width = x.shape[-2:]
+    rows = torch.arange(2 * height, dtype=x.dtype, device=x.device)[:, None] * (math.pi / height)
+    columns = torch.arange(width + 1, dtype=x.dtype, device=x.device) * (math.pi / width)
+    return 4 - 2 * rows.cos() - 2 * columns.cos()
+
+
+@torch.no_grad()
+def seen_image(problem: Problem) -> Tensor:
+    """y where H leaves flat images flat (few bits, a clipped range, compression), in units in which black is 0 and white 1; else grey.
+
+    x = (y - H(0)) / (H(1) - H(0)),  clipped to [0, 1],  channel by channel
+    """
+    operator, y, image = problem.operator, problem.y, problem.image
+    if not isinstance(y, Tensor) or y.is_complex() or y.shape != image.shape or image.ndim != 4:
+        return image + 0.5
+    ends = [operator(image), operator(image + 1)]
+    assert isinstance(ends[0], Tensor)
+    assert isinstance(ends[1], Tensor)
+    black, white = (end.mean((-2, -1), keepdim=True) for end in ends)
+    span = white - black
+    off = [(end - level).abs().amax((1, 2, 3)) for end, level in zip(ends, (black, white), strict=True)]
+    flat = torch.maximum(*off) <= 1e-3 * span.abs().amin((1, 2, 3))
+    usable = column(flat, image).bool() & (span != 0)
+    return torch.where(usable, (y - black) / torch.where(span != 0, span, 1.0), 0.5).clamp(0, 1)

@@ -1,0 +1,13 @@
+from .cases import failures as failures
+from .denoisers import denoiser_cases as denoiser_cases
+from .denoisers import denoiser_checks as denoiser_checks
+from .denoisers import prior_cases as prior_cases
+from .denoisers import prior_checks as prior_checks
+from .denoisers import regulariser_cases as regulariser_cases
+from .denoisers import regulariser_checks as regulariser_checks
+from .noises import noise_cases as noise_cases
+from .noises import noise_checks as noise_checks
+from .operators import operator_cases as operator_cases
+from .operators import operator_checks as operator_checks
+from .solvers import solver_cases as solver_cases
+from .solvers import solver_checks as solver_checks
