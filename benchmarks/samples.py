@@ -1,7 +1,7 @@
 """Pictures drawn from the shipped diffusion priors alone: `python benchmarks/samples.py natural natural-gray mnist`.
 
 Of each, results/priors/NAME_samples.png: DDIM with 50 steps above, Heun with 18 below, the same starts. Spectrum slope and gradient
-kurtosis beside those of real patches stand in the card (`python -m invsolve_deepinv.evaluate NAME --data DATA --card`).
+kurtosis beside those of real patches stand in the card (`python -m invsolve_priors.evaluate NAME --data DATA --card`).
 """
 
 import argparse

@@ -12,7 +12,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "priors"
-CARDS = (HERE.parent / "plugins" / "invsolve_deepinv" / "weights", HERE / "weights")
+CARDS = (HERE.parent / "plugins" / "invsolve_priors" / "weights", HERE / "weights")
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
@@ -50,7 +50,7 @@ def listing() -> list[str]:
         "# Trainings of the shipped priors",
         "",
         "Curves by `python benchmarks/training_curves.py RUN...` (those of natural's first stage and of dncnn were not kept), tables by",
-        "`python -m invsolve_deepinv.evaluate NAME --data DATA --peers --card` (mnist with `--images 500` and faces64, both without",
+        "`python -m invsolve_priors.evaluate NAME --data DATA --peers --card` (mnist with `--images 500` and faces64, both without",
         "`--peers`), pictures by `python benchmarks/samples.py NAME...`; other networks and recipes at equal cost: [trials.md](trials.md).",
         "",
     ]

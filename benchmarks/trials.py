@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from invsolve_deepinv.runs import Places
-from invsolve_deepinv.train import prepared
+from invsolve_priors.runs import Places
+from invsolve_priors.train import prepared
 
 from invsolve.training.config import TrainConfig
 

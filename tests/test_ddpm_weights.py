@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from invsolve_deepinv.own import inspect_weights, load_weights
+from invsolve_weights.own import inspect_weights, load_weights
 from torch.nn import functional
 
 from invsolve import InputError, load_prior

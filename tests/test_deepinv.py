@@ -9,9 +9,9 @@ import pytest
 import torch
 from deepinv.physics import Blur, BlurFFT, Decolorize, Denoising, Downsampling, Inpainting, LinearPhysics, Physics
 from invsolve_deepinv.denoisers import DeepinvDenoiser, DeepinvModel
-from invsolve_deepinv.networks import EDMDRUNet, NoiseMapDnCNN
 from invsolve_deepinv.physics import DeepinvOperator, DeepinvPhysics
-from invsolve_deepinv.priors import DnCNNPrior, Natural
+from invsolve_priors.shipped import DnCNNPrior, Natural
+from invsolve_weights.networks import EDMDRUNet, NoiseMapDnCNN
 from torch import nn
 
 from invsolve import Capability, GaussianNoise, Problem, load_prior, registry

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from invsolve_deepinv.places import FOLDER
+from invsolve_weights.places import FOLDER
 
 from invsolve import InputError, load_prior
 
@@ -53,7 +53,7 @@ def test_a_pinned_file_is_loaded(hub):
 def test_another_file_than_said_is_not_read(hub, monkeypatch):
     folder, _ = hub
     (folder / "net.pth").write_bytes(b"anything")
-    monkeypatch.setattr("invsolve_deepinv.own.open_weights", None)  # reading would fail otherwise
+    monkeypatch.setattr("invsolve_weights.own.open_weights", None)  # reading would fail otherwise
     with pytest.raises(InputError, match=r"its sha256 is .*nothing was read"):
         load_prior(f"hub:owner/name/net.pth@{REVISION}", sha256="0" * 64)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from invsolve_deepinv.containers import open_weights
-from invsolve_deepinv.formats import Convention, recognise, reorder_qkv
-from invsolve_deepinv.own import Inspected, inspect_weights, load_weights, network_of
-from invsolve_deepinv.places import FOLDER, names
-from invsolve_deepinv.selftest import promised_test, self_test
-from invsolve_deepinv.weights import load_network
+from invsolve_weights.cards import load_network
+from invsolve_weights.containers import open_weights
+from invsolve_weights.formats import Convention, recognise, reorder_qkv
+from invsolve_weights.own import Inspected, inspect_weights, load_weights, network_of
+from invsolve_weights.places import FOLDER, names
+from invsolve_weights.selftest import promised_test, self_test
 from safetensors.torch import save_file
 
 from invsolve import InputError, load_prior

@@ -6,7 +6,7 @@ import deepinv
 import pytest
 import torch
 from invsolve_deepinv.denoisers import DeepinvDenoiser
-from invsolve_deepinv.own import load_weights
+from invsolve_weights.own import load_weights
 from weight_cases import X, drunet, network, weight_file
 
 from invsolve import InputError, load_prior

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 from click.testing import CliRunner
-from invsolve_deepinv.containers import open_weights
-from invsolve_deepinv.own import inspect_weights, load_weights
+from invsolve_weights.containers import open_weights
+from invsolve_weights.own import inspect_weights, load_weights
 from score_sde_cases import CHANNELS, SKIPS, TIMED, VE, VP, X, forward, made, sines, waves
 
 from invsolve import InputError, load_prior

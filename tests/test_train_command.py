@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from invsolve_deepinv.train import fitted, network_of
-from invsolve_deepinv.weights import read_card
+from invsolve_priors.train import fitted, network_of
+from invsolve_weights.cards import read_card
 from PIL import Image
 from train_cases import TOY, run, toy_folder, weights
 
@@ -96,7 +96,7 @@ def test_diffusion_networks_draw_samples_while_they_train(folder):
         ('path = "photographs"', 'path = "nowhere"', "no image found (there is no such path)"),
         ("networks:EDMDRUNet", "networks:Nothing", "network.class"),
         ("nb = 1", "nb = 1, wide = 3", "network.class"),
-        ("invsolve_deepinv.networks:EDMDRUNet", "torch.nn:Identity", "fails on (x, sigma)"),
+        ("invsolve_weights.networks:EDMDRUNet", "torch.nn:Identity", "fails on (x, sigma)"),
         ('name = "toy"', 'name = "toy"\nstart = "nothing"', "no prior of that name"),
         ('name = "toy"', 'name = "toy"\nstart = "dncnn"', "another network"),
         ("[run]", "[run", "not a readable TOML"),
@@ -115,7 +115,7 @@ def test_diffusion_networks_draw_samples_while_they_train(folder):
         ("[validation]", "scales = [1000]\n[validation]", "data.source.0.scales.0"),
         ("[validation]", "scales = [1e300]\n[validation]", "data.source.0.scales.0"),
         ('"photographs"\ncount', '"\\u0000"\ncount', "validation.path"),
-        ("invsolve_deepinv.networks:EDMDRUNet", "builtins:dict", "must make a torch.nn.Module"),
+        ("invsolve_weights.networks:EDMDRUNet", "builtins:dict", "must make a torch.nn.Module"),
     ],
 )
 def test_bad_configs_end_in_a_clear_line(folder, old, new, message):
@@ -209,8 +209,8 @@ def test_weights_turn_the_error_of_x0_into_that_of_the_target(target):
 
 @pytest.mark.parametrize("name", ["natural", "natural-1", "natural-2", "natural-gray", "dncnn", "dncnn-gray", "mnist", "faces64"])
 def test_the_recipes_of_the_shipped_priors_are_configs_that_fit_their_cards(name):
-    from invsolve_deepinv.networks import NETWORKS
-    from invsolve_deepinv.places import FOLDER
+    from invsolve_weights.networks import NETWORKS
+    from invsolve_weights.places import FOLDER
 
     recipes = os.path.join(os.path.dirname(__file__), "..", "benchmarks", "training")
     config = TrainConfig.load(os.path.join(recipes, f"{name}.toml"))

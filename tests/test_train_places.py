@@ -8,8 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 from invsolve_deepinv import export, train
-from invsolve_deepinv.train import network_of
-from invsolve_deepinv.weights import read_card
+from invsolve_priors.train import network_of
+from invsolve_weights.cards import read_card
 from train_cases import TOY, run, toy_folder, weights
 
 from invsolve.training.config import TrainConfig
@@ -51,7 +51,7 @@ class Own(nn.Module):
 
 def own_config(folder, module, extra=""):
     (folder / f"{module}.py").write_text(OWN)
-    text = TOY.replace("invsolve_deepinv.networks:EDMDRUNet", f"{module}:Own").replace("channels = 3, nc = [4, 4, 8, 8], nb = 1", extra)
+    text = TOY.replace("invsolve_weights.networks:EDMDRUNet", f"{module}:Own").replace("channels = 3, nc = [4, 4, 8, 8], nb = 1", extra)
     (folder / "toy.toml").write_text(text.replace("steps = 30", "steps = 3"))
 
 
@@ -121,7 +121,7 @@ def test_a_start_lies_beside_the_config_and_is_not_needed_to_go_on(folder, tmp_p
 
 
 def export_command(monkeypatch, *arguments):
-    """Status and output of python -m invsolve_deepinv.export."""
+    """Status and output of python -m invsolve_priors.export."""
     monkeypatch.setattr(sys, "argv", ["export", *map(str, arguments)])
     try:
         export.main()

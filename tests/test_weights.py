@@ -14,11 +14,11 @@ import pytest
 import safetensors.torch
 import torch
 from invsolve_deepinv import export
-from invsolve_deepinv.evaluate import add_tables, convolutions, mean_psnr
-from invsolve_deepinv.networks import NETWORKS
-from invsolve_deepinv.places import FOLDER
-from invsolve_deepinv.priors import DnCNNPrior
-from invsolve_deepinv.weights import HEADER_LIMIT, Card, load_network, read_card
+from invsolve_priors.evaluate import add_tables, convolutions, mean_psnr
+from invsolve_priors.shipped import DnCNNPrior
+from invsolve_weights.cards import HEADER_LIMIT, Card, load_network, read_card
+from invsolve_weights.networks import NETWORKS
+from invsolve_weights.places import FOLDER
 
 from invsolve import load_prior
 from invsolve.errors import InputError
@@ -248,7 +248,7 @@ def test_a_weight_file_outside_the_package_is_found_by_name(tmp_path):
     (tmp_path / "faces64.safetensors").write_bytes(content)
     (tmp_path / "faces64.json").write_text(card.text())
     code = (
-        "import invsolve_deepinv.places as places; from pathlib import Path; places.CHECKOUT = Path('none')\n"
+        "import invsolve_weights.places as places; from pathlib import Path; places.CHECKOUT = Path('none')\n"
         "from invsolve import load_prior\n"
         "try: print(load_prior('faces64').weights_sha256)\n"
         "except Exception as error: print(type(error).__name__, error)"
@@ -262,7 +262,7 @@ def test_a_weight_file_outside_the_package_is_found_by_name(tmp_path):
 CONFIG = """
 name = "dncnn"
 [network]
-class = "invsolve_deepinv.networks:NoiseMapDnCNN"
+class = "invsolve_weights.networks:NoiseMapDnCNN"
 arguments = { channels = 3, depth = 3, nf = 4 }
 [data]
 side = 40

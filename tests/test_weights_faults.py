@@ -11,13 +11,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 from invsolve_deepinv import evaluate
-from invsolve_deepinv.conventions import overruled
-from invsolve_deepinv.formats import Convention
-from invsolve_deepinv.networks import NETWORKS
-from invsolve_deepinv.own import inspect_weights, load_weights
-from invsolve_deepinv.places import FOLDER
-from invsolve_deepinv.selftest import card_test, promise_of
-from invsolve_deepinv.weights import load_network, read_card
+from invsolve_weights.cards import load_network, read_card
+from invsolve_weights.conventions import overruled
+from invsolve_weights.formats import Convention
+from invsolve_weights.networks import NETWORKS
+from invsolve_weights.own import inspect_weights, load_weights
+from invsolve_weights.places import FOLDER
+from invsolve_weights.selftest import card_test, promise_of
 from safetensors.torch import save_file
 from test_weights import put
 from weight_cases import X, drunet, network, weight_file

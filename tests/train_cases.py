@@ -10,7 +10,7 @@ from invsolve.cli import main
 TOY = """
 name = "toy"
 [network]
-class = "invsolve_deepinv.networks:EDMDRUNet"
+class = "invsolve_weights.networks:EDMDRUNet"
 arguments = { channels = 3, nc = [4, 4, 8, 8], nb = 1 }
 [data]
 side = 16

@@ -85,7 +85,12 @@ class MatrixOperator(Operator):
         with torch.no_grad():
             exact = kept(self, self.matrix, "factors", lambda: factored(self.matrix.detach().to(torch.float64, copy=True)))
         dtype, device = like.real.dtype, like.device
-        return kept(self, self.matrix, ("factors", dtype, device), lambda: (*(part.to(device, dtype) for part in exact),))
+        return kept(
+            self,
+            self.matrix,
+            ("factors", dtype, device),
+            lambda: (exact[0].to(device, dtype), exact[1].to(device, dtype), exact[2].to(device, dtype)),
+        )
 
     def svd(self) -> SVD:
         """U and V by LAPACK, s padded with 0 to n values."""

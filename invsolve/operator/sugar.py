@@ -24,34 +24,34 @@ if TYPE_CHECKING:
 class Sugar:
     """The part of `Operator` that no operator overrides."""
 
-    def __matmul__(self: Operator, other: Operator) -> Operator:
+    def __matmul__(self: Any, other: Operator) -> Operator:
         from invsolve.operator.structure import joined
 
         return joined(self, other) if isinstance(other, Sugar) else NotImplemented
 
-    def __add__(self: Operator, other: Operator) -> Operator:
+    def __add__(self: Any, other: Operator) -> Operator:
         from invsolve.operator.algebra import Sum
 
         return Sum(self, other) if isinstance(other, Sugar) else NotImplemented
 
-    def __mul__(self: Operator, factor: float) -> Operator:
+    def __mul__(self: Any, factor: float) -> Operator:
         from invsolve.operator.algebra import Scaled
 
         return Scaled(self, factor) if isinstance(factor, Real | Tensor) else NotImplemented
 
     __rmul__ = __mul__
 
-    def __truediv__(self: Operator, divisor: float) -> Operator:
+    def __truediv__(self: Any, divisor: float) -> Operator:
         return self * (1 / divisor if divisor else float("inf")) if isinstance(divisor, Real) else NotImplemented
 
-    def __neg__(self: Operator) -> Operator:
+    def __neg__(self: Any) -> Operator:
         return self * -1.0
 
-    def __sub__(self: Operator, other: Operator) -> Operator:
+    def __sub__(self: Any, other: Operator) -> Operator:
         return self + -other if isinstance(other, Sugar) else NotImplemented
 
     @property
-    def T(self: Operator) -> Operator:  # noqa: N802 (the field's name)
+    def T(self: Any) -> Operator:  # noqa: N802 (the field's name)
         """The adjoint as an operator."""
         from invsolve.operator.algebra import AdjointView
 
@@ -101,14 +101,14 @@ class Sugar:
 
         return ScipyOperator(foreign, in_shape, out_shape)
 
-    def to_scipy(self: Operator, dtype: Any = None) -> ScipyView:
+    def to_scipy(self: Any, dtype: Any = None) -> ScipyView:
         """One item of a linear operator as a scipy.sparse.linalg.LinearOperator; see `invsolve.operator.scipy.ScipyView`."""
         from invsolve.operator.scipy import ScipyView
 
         return ScipyView(self, dtype)
 
     def prox_sample(
-        self: Operator,
+        self: Any,
         z: Tensor,
         y: Measurement,
         sigma_y: float | Tensor,
@@ -146,12 +146,12 @@ class Sugar:
         return self.prox(near, moved, torch.where(noise > 0, (width / noise).square(), torch.inf))
 
     @property
-    def device(self: Operator) -> torch.device | None:
+    def device(self: Any) -> torch.device | None:
         """Where the parameters live; None without any."""
         tensor = next(iter([*self.buffers(), *self.parameters()]), None)
         return None if tensor is None else tensor.device
 
-    def like(self: Operator, name: str, x: Tensor) -> Tensor:
+    def like(self: Any, name: str, x: Tensor) -> Tensor:
         """Buffer `name` in x's device and precision (complex stays complex), converted once and remembered."""
         dtype = x.real.dtype
         buffer = getattr(self, name)
@@ -159,7 +159,7 @@ class Sugar:
             dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
         return converted(self, name, buffer, dtype, x.device)
 
-    def __getitem__(self: Operator, index: int | slice) -> Operator:
+    def __getitem__(self: Any, index: int | slice) -> Operator:
         """The operator of one item (or some), for a batched operator; an unbatched one serves every item."""
         if self.batch is None:
             return self
@@ -168,7 +168,7 @@ class Sugar:
         rows = range(self.batch)[index]
         return self.select(rows if isinstance(rows, range) else range(rows, rows + 1))
 
-    def __iter__(self: Operator) -> Iterator[Operator]:
+    def __iter__(self: Any) -> Iterator[Operator]:
         """The operators of the items, one after the other.
 
         Raises:

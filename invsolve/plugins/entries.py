@@ -29,7 +29,7 @@ from invsolve.plugins.arguments import bind, spread
 KINDS = ("operator", "prior", "solver", "noise", "metric", "dataset", "suite")
 ADDED = ("linear", "adjoint", "pinv", "svd", "prox", "mask", "differentiable")  # Capability's values, without waiting for torch
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".pkl")
-FIRST_PARTY = ("core", "operators", "deepinv", "benchmarks")
+FIRST_PARTY = ("core", "operators", "deepinv", "weights", "priors", "benchmarks")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 log = logging.getLogger("invsolve")
 

@@ -28,7 +28,9 @@ class Former(MetaPathFinder, Loader):
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """A spec for a former name, else None."""
         del path, target
-        return ModuleSpec(fullname, self) if fullname in self.moved else None
+        present = importlib.util.find_spec(self.moved[fullname]) if fullname in self.moved else None
+        # The place of the file: `python -m` shows it as the program's name.
+        return None if present is None else ModuleSpec(fullname, self, origin=present.origin)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The present module."""

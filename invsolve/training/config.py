@@ -2,7 +2,7 @@
 
     name = "mine"
     [network]
-    class = "invsolve_deepinv.networks:EDMDRUNet"          # module:Class of a map (x, sigma) -> x0_hat
+    class = "invsolve_weights.networks:EDMDRUNet"          # module:Class of a map (x, sigma) -> x0_hat
     arguments = { channels = 3, nc = [32, 64, 128, 192] }
     [data]
     side = 64                                              # of a crop; 0: whole images

@@ -8,12 +8,12 @@ from typing import Any
 
 import deepinv
 import torch
+from invsolve_weights.networks import Padded
 from torch import Tensor, nn
 
 from invsolve.errors import ArgumentError, InputError, did_you_mean
 from invsolve.priors.base import Prior, interval
 from invsolve.priors.convert import NetworkDenoiser
-from invsolve_deepinv.networks import pad_to_multiple
 from invsolve_deepinv.physics import construct
 
 # DRUNet's family cuts pictures of 64 pixels or more that are no multiple of 8 into four overlapping pieces.
@@ -36,24 +36,6 @@ class Alone(nn.Module):
         if not len(x):
             return x.clone()
         return torch.cat([copy.deepcopy(self.model)(one[None], level[None]) for one, level in zip(x, sigma, strict=True)])
-
-
-class Padded(nn.Module):
-    """A network on images padded to a multiple of its stride, cut back afterwards; sigma as a (B,) tensor.
-
-    Args:
-        model: net(x, sigma).
-        multiple: sides are padded to multiples of this; 1 for none.
-    """
-
-    def __init__(self, model: nn.Module, multiple: int) -> None:
-        super().__init__()
-        self.model, self.multiple = model, multiple
-
-    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """x0_hat of x's size."""
-        padded, (height, width) = pad_to_multiple(x, self.multiple)
-        return self.model(padded if padded is not x else x.clone(), sigma)[..., :height, :width]
 
 
 @torch.no_grad()

@@ -33,9 +33,9 @@ def train(config: Path | None, resume: Path | None, out: Path | None, data: Path
     import torch
 
     from invsolve.training.config import TrainConfig
-    from invsolve_deepinv.export import export_run
-    from invsolve_deepinv.runs import begin, begun
-    from invsolve_deepinv.train import prepared
+    from invsolve_priors.export import export_run
+    from invsolve_priors.runs import begin, begun
+    from invsolve_priors.train import prepared
 
     if threads:
         torch.set_num_threads(threads)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from invsolve.errors import InputError
 
-FOLDER = Path(__file__).parent / "weights"
+FOLDER = Path(__file__).parents[1] / "invsolve_priors" / "weights"  # the two packages are installed side by side
 CHECKOUT = Path(__file__).parents[2] / "benchmarks" / "weights"
 
 

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
+from invsolve_weights.cards import FILE_LIMIT, is_shipped, load_network
 from torch import Tensor, nn
 
 from invsolve.errors import InputError
@@ -21,9 +22,8 @@ from invsolve.training.config import TrainConfig
 from invsolve.training.data import Crops, validation_images
 from invsolve.training.loop import Training, first_line
 from invsolve.training.pictures import write_pictures
-from invsolve_deepinv.export import network_name, stored_bytes
-from invsolve_deepinv.runs import Places
-from invsolve_deepinv.weights import FILE_LIMIT, is_shipped, load_network
+from invsolve_priors.export import network_name, stored_bytes
+from invsolve_priors.runs import Places
 
 
 @contextmanager

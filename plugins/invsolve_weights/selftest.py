@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from invsolve.priors.base import Denoiser
 from invsolve.priors.convert import NetworkDenoiser
 from invsolve.rng import Rng
-from invsolve_deepinv.formats import Convention
+from invsolve_weights.formats import Convention
 
 if TYPE_CHECKING:
-    from invsolve_deepinv.weights import Card
+    from invsolve_weights.cards import Card
 
 SIDE = 64
 RANGES = ((0.0, 1.0), (-1.0, 1.0))

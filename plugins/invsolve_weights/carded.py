@@ -1,4 +1,4 @@
-"""The shipped priors by name: `natural` (a diffusion prior) and `dncnn` (a denoiser for plug and play)."""
+"""Weight files with a model card as Denoisers, and the prior behind any path to weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.priors.convert import NetworkDenoiser
-from invsolve_deepinv.formats import Convention
-from invsolve_deepinv.hub import PREFIX, fetched
-from invsolve_deepinv.own import load_weights
-from invsolve_deepinv.places import check_path
-from invsolve_deepinv.selftest import card_test
-from invsolve_deepinv.weights import Card, has_card, load_network
+from invsolve_weights.cards import Card, has_card, load_network
+from invsolve_weights.formats import Convention
+from invsolve_weights.hub import PREFIX, fetched
+from invsolve_weights.own import load_weights
+from invsolve_weights.places import check_path
+from invsolve_weights.selftest import card_test
 
 log = logging.getLogger("invsolve")
 
@@ -103,135 +103,8 @@ class Shipped(NetworkDenoiser):
         return [build(), build(channels=1)]
 
 
-class Natural(Shipped):
-    """A diffusion prior on natural images: deepinv's DRUNet in EDM preconditioning, D(x, sigma) for sigma from 0.002 to 80.
-
-    Args:
-        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
-        channels_last: memory format inside the network.
-        channels: 3, or 1 for grey images (sigma up to 46 then).
-        weights: another weight file of the same form.
-
-    Raises:
-        InputError: see Shipped.
-
-    References:
-        Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364.
-        Plug-and-Play Image Restoration with Deep Denoiser Prior (Zhang et al., 2021), arXiv:2008.13751.
-    """
-
-    def __init__(self, precision: str = "float32", channels_last: bool = True, channels: int = 3, weights: str = "natural") -> None:
-        super().__init__(weights, channels, precision, channels_last)
-
-
-class DnCNNPrior(Shipped):
-    """deepinv's DnCNN with a noise map, for sigma from 0.002 to 0.24: the denoiser of plug-and-play methods.
-
-    Args:
-        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
-        channels_last: memory format inside the network.
-        channels: 3, or 1 for grey images (sigma up to 0.138 then).
-        weights: another weight file of the same form.
-
-    Raises:
-        InputError: see Shipped.
-
-    References:
-        Beyond a Gaussian Denoiser (Zhang et al., 2017), arXiv:1608.03981.
-    """
-
-    def __init__(self, precision: str = "float32", channels_last: bool = True, channels: int = 3, weights: str = "dncnn") -> None:
-        super().__init__(weights, channels, precision, channels_last)
-
-
-class OwnChannels(Shipped):
-    """A shipped prior that serves images of its network's channels only."""
-
-    @classmethod
-    def examples(cls) -> list[Prior]:
-        """As it is."""
-        build: Any = cls
-        return [build()]
-
-
-class Mnist(OwnChannels):
-    """A diffusion prior on handwritten digits, (1, 32, 32): 28 x 28 pixels with two of black around; a toy for tests and tutorials.
-
-    Args:
-        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
-        channels_last: memory format inside the network.
-        weights: another weight file of the same form.
-
-    Raises:
-        InputError: see Shipped.
-
-    References:
-        Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364.
-    """
-
-    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "mnist") -> None:
-        super().__init__(weights, 1, precision, channels_last)
-
-
-class Faces64(OwnChannels):
-    """A diffusion prior on faces, (3, 64, 64): its weights lie outside the package (INVSOLVE_WEIGHTS names their folder).
-
-    Args:
-        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
-        channels_last: memory format inside the network.
-        weights: another weight file of the same form.
-
-    Raises:
-        InputError: see Shipped.
-
-    References:
-        Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364.
-    """
-
-    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "faces64") -> None:
-        super().__init__(weights, 3, precision, channels_last)
-
-
-class NaturalGray(OwnChannels):
-    """Natural's grey sibling, for images of one channel.
-
-    Args:
-        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
-        channels_last: memory format inside the network.
-        weights: another weight file of the same form.
-
-    Raises:
-        InputError: see Shipped.
-
-    References:
-        See Natural.
-    """
-
-    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "natural-gray") -> None:
-        super().__init__(weights, 1, precision, channels_last)
-
-
-class DnCNNGray(OwnChannels):
-    """DnCNNPrior's grey sibling: sigma from 0.002 to 0.24, images of one channel.
-
-    Args:
-        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
-        channels_last: memory format inside the network.
-        weights: another weight file of the same form.
-
-    Raises:
-        InputError: see Shipped.
-
-    References:
-        See DnCNNPrior.
-    """
-
-    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "dncnn-gray") -> None:
-        super().__init__(weights, 1, precision, channels_last)
-
-
 class OwnNetwork(Shipped):
-    """A weight file made by `invsolve_deepinv.export`, with its card beside it; one that does not denoise is loaded with a warning.
+    """A weight file made by `invsolve_priors.export`, with its card beside it; one that does not denoise is loaded with a warning.
 
     Args:
         path: NAME.safetensors.

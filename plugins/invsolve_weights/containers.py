@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve_deepinv.score_sde import averaged
+from invsolve_weights.score_sde import averaged
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz")
 HEADER_LIMIT = 8 << 20

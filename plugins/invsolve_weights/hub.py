@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from invsolve.errors import InputError
-from invsolve_deepinv.folders import FILES
+from invsolve_weights.folders import FILES
 
 PREFIX = "hub:"
 ADDRESS = re.compile(r"hub:(?P<repository>[\w.-]+/[\w.-]+)/(?P<file>[\w.-]+(?:/[\w.-]+)*)@(?P<revision>[0-9a-f]{40})")

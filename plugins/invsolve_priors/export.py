@@ -1,7 +1,7 @@
 """The weight file and the model card of a training run.
 
-`invsolve train` calls this at its end. `python -m invsolve_deepinv.export RUN --folder FOLDER [--data DATA]` writes the two files
-elsewhere, such as among the shipped ones; `python -m invsolve_deepinv.evaluate NAME --card` then fills in the card's tables.
+`invsolve train` calls this at its end. `python -m invsolve_priors.export RUN --folder FOLDER [--data DATA]` writes the two files
+elsewhere, such as among the shipped ones; `python -m invsolve_priors.evaluate NAME --card` then fills in the card's tables.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from invsolve_weights.cards import Card, load_network, read_card
+from invsolve_weights.networks import NETWORKS
+from invsolve_weights.selftest import promise_of
 from torch import Tensor
 
 from invsolve.errors import InputError
@@ -22,10 +25,7 @@ from invsolve.io.files import write_bytes
 from invsolve.training.config import TrainConfig
 from invsolve.training.data import validation_images
 from invsolve.training.loop import first_line, psnr_at
-from invsolve_deepinv.networks import NETWORKS
-from invsolve_deepinv.runs import kept
-from invsolve_deepinv.selftest import promise_of
-from invsolve_deepinv.weights import Card, load_network, read_card
+from invsolve_priors.runs import kept
 
 SIZE_LIMIT = 10_000_000
 

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from invsolve.errors import InputError
-from invsolve_deepinv.ddpm import build, is_ddpm, levels_of, renamed
-from invsolve_deepinv.denoisers import Padded
-from invsolve_deepinv.networks import sigma_column
-from invsolve_deepinv.score_sde import score_sde
+from invsolve_weights.ddpm import build, is_ddpm, levels_of, renamed
+from invsolve_weights.networks import Padded, sigma_column
+from invsolve_weights.score_sde import score_sde
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -274,7 +273,7 @@ def ddpm(shapes: Shapes) -> Recognised | None:
     """The first DDPM networks in PyTorch, which diffusers' UNet2DModel can be."""
     if not is_ddpm(shapes):
         return None
-    from invsolve_deepinv.folders import Sample
+    from invsolve_weights.folders import Sample
 
     stride = 2 ** (levels_of(shapes) - 1)
     return Recognised(

@@ -20,10 +20,10 @@ from torch import nn
 from invsolve.errors import InputError
 from invsolve.plugins import is_path
 from invsolve.priors.base import interval
-from invsolve_deepinv.networks import NETWORKS
-from invsolve_deepinv.places import file_of
-from invsolve_deepinv.skeletons import skeleton as bounded
-from invsolve_deepinv.tables import is_count, is_number, read_table
+from invsolve_weights.networks import NETWORKS
+from invsolve_weights.places import file_of
+from invsolve_weights.skeletons import skeleton as bounded
+from invsolve_weights.tables import is_count, is_number, read_table
 
 HEADER_LIMIT = 1 << 20
 FILE_LIMIT = 1 << 30

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 
 if TYPE_CHECKING:
-    from invsolve_deepinv.formats import Recognised
-    from invsolve_deepinv.ncsnpp import Sizes
+    from invsolve_weights.formats import Recognised
+    from invsolve_weights.ncsnpp import Sizes
 
 Shapes = Mapping[str, tuple[int, ...]]
 MODULE = re.compile(r"all_modules\.(\d+)\.(.+)")
@@ -224,7 +224,7 @@ class Walk:
         Raises:
             InputError: pictures come in or go out at some levels only, tables of wrong shapes, or fir is denied where it is seen.
         """
-        from invsolve_deepinv.ncsnpp import Sizes
+        from invsolve_weights.ncsnpp import Sizes
 
         first, channels = self.shape("enc.level0_conv", "weight")[:2]
         fourier, every = "map_noise" in self.places, list(reversed(range(self.levels)))
@@ -291,9 +291,9 @@ def score_sde(
     """
     if not is_score_sde(shapes):
         return None
-    from invsolve_deepinv.denoisers import Padded
-    from invsolve_deepinv.formats import Convention, Recognised
-    from invsolve_deepinv.ncsnpp import ScoreNet, VECall, VPCall
+    from invsolve_weights.formats import Convention, Recognised
+    from invsolve_weights.ncsnpp import ScoreNet, VECall, VPCall
+    from invsolve_weights.networks import Padded
 
     if sde not in (None, "ve", "vp", "subvp") or any(one not in (None, True, False) for one in (continuous, centered, fir)):
         given = f"sde={sde!r}, continuous={continuous!r}, centered={centered!r}, fir={fir!r}"

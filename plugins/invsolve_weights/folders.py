@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from invsolve.errors import InputError
-from invsolve_deepinv.containers import open_weights
-from invsolve_deepinv.conventions import STEPS_LIMIT, overruled
-from invsolve_deepinv.denoisers import Padded
-from invsolve_deepinv.formats import Convention, Recognised
-from invsolve_deepinv.own import Inspected
-from invsolve_deepinv.tables import is_count, is_number, read_table
+from invsolve_weights.containers import open_weights
+from invsolve_weights.conventions import STEPS_LIMIT, overruled
+from invsolve_weights.formats import Convention, Recognised
+from invsolve_weights.networks import Padded
+from invsolve_weights.own import Inspected
+from invsolve_weights.tables import is_count, is_number, read_table
 
 KINDS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 LAWS = {"linear": "linear", "scaled_linear": "scaled-linear", "squaredcos_cap_v2": "cosine"}

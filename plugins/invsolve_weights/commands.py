@@ -21,8 +21,8 @@ def weights() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def list_weights(as_json: bool) -> None:
     """The shipped weight files, and those outside the package that are there, from their cards."""
-    from invsolve_deepinv.places import file_of, names
-    from invsolve_deepinv.weights import read_card
+    from invsolve_weights.cards import read_card
+    from invsolve_weights.places import file_of, names
 
     cards = [read_card(file_of(name)) for name in names()]
     if as_json:
@@ -37,7 +37,7 @@ def list_weights(as_json: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME or FILE]...")
 def verify(names: tuple[str, ...]) -> None:
     """Check the shipped files (or those named): size, sha256, header, shapes, and that the network denoises. Exit code 1 if one fails."""
-    from invsolve_deepinv.places import names as all_names
+    from invsolve_weights.places import names as all_names
 
     failed = 0
     for name in names or all_names():
@@ -54,12 +54,12 @@ def verified(name: str) -> str:
     """What holds of a file; raises InputError where something does not."""
     from invsolve.errors import InputError
     from invsolve.plugins import is_path
-    from invsolve_deepinv.formats import Convention
-    from invsolve_deepinv.own import inspect_weights, try_weights
-    from invsolve_deepinv.places import check_path
-    from invsolve_deepinv.places import names as all_names
-    from invsolve_deepinv.selftest import card_test
-    from invsolve_deepinv.weights import is_shipped, load_network
+    from invsolve_weights.cards import is_shipped, load_network
+    from invsolve_weights.formats import Convention
+    from invsolve_weights.own import inspect_weights, try_weights
+    from invsolve_weights.places import check_path
+    from invsolve_weights.places import names as all_names
+    from invsolve_weights.selftest import card_test
 
     check_path(name)
     if not is_path(name) and not is_shipped(name):
@@ -86,8 +86,8 @@ def inspect(file: str, as_json: bool) -> None:
 
     By its card where one of ours is beside it, else by its keys and shapes. Reads no data but for the sha256.
     """
-    from invsolve_deepinv.places import check_path
-    from invsolve_deepinv.weights import has_card
+    from invsolve_weights.cards import has_card
+    from invsolve_weights.places import check_path
 
     check_path(file)
     facts = facts_of_card(Path(file)) if has_card(Path(file)) else facts_of(Path(file))
@@ -101,7 +101,7 @@ def inspect(file: str, as_json: bool) -> None:
 
 def facts_of(path: Path) -> dict[str, Any]:
     """Of a file or folder that is recognised."""
-    from invsolve_deepinv.own import inspect_weights
+    from invsolve_weights.own import inspect_weights
 
     one = inspect_weights(path)
     return {
@@ -129,9 +129,9 @@ def facts_of_card(path: Path) -> dict[str, Any]:
     Raises:
         InputError: a card that cannot be read, or one of another file.
     """
-    from invsolve_deepinv.containers import open_weights
-    from invsolve_deepinv.selftest import channels_of
-    from invsolve_deepinv.weights import read_card, read_file
+    from invsolve_weights.cards import read_card, read_file
+    from invsolve_weights.containers import open_weights
+    from invsolve_weights.selftest import channels_of
 
     card, stored = read_card(path), open_weights(path)
     read_file(path, card)
@@ -179,7 +179,7 @@ def convert(
     file: str, out: str, dtype: str, kind: str | None, bounds: Any, schedule: str | None, sigma_range: Any, arguments: dict[str, Any] | None
 ) -> None:
     """Write FILE's weights as safetensors with a card that says the convention: load_prior("NAME.safetensors") then needs no more."""
-    from invsolve_deepinv.own import convert as write
+    from invsolve_weights.own import convert as write
 
     said = {"kind": kind, "range": bounds, "schedule": schedule, "sigma_range": sigma_range, "arguments": arguments}
     made = write(Path(file), Path(out), dtype=dtype, **said)

@@ -17,13 +17,13 @@ from invsolve.io.files import write_bytes
 from invsolve.priors.base import Denoiser
 from invsolve.priors.convert import as_denoiser
 from invsolve.schedule import DiscreteVP
-from invsolve_deepinv.containers import Stored, open_weights
-from invsolve_deepinv.conventions import overruled
-from invsolve_deepinv.formats import Convention, Recognised, recognise, reorder_qkv
-from invsolve_deepinv.selftest import SelfTest, self_test
-from invsolve_deepinv.skeletons import skeleton
-from invsolve_deepinv.tables import read_table
-from invsolve_deepinv.weights import has_card
+from invsolve_weights.cards import has_card
+from invsolve_weights.containers import Stored, open_weights
+from invsolve_weights.conventions import overruled
+from invsolve_weights.formats import Convention, Recognised, recognise, reorder_qkv
+from invsolve_weights.selftest import SelfTest, self_test
+from invsolve_weights.skeletons import skeleton
+from invsolve_weights.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def inspect_weights(
     """
     given = {"kind": kind, "range": range, "schedule": schedule, "sigma_range": sigma_range}
     if Path(path).is_dir():
-        from invsolve_deepinv.folders import inspect_folder
+        from invsolve_weights.folders import inspect_folder
 
         return inspect_folder(Path(path), given, arguments)
     if arguments is not None and not isinstance(arguments, dict):

@@ -30,6 +30,24 @@ def sigma_column(sigma: float | Tensor, x: Tensor) -> Tensor:
     return column.expand(x.shape[0], 1, 1, 1)
 
 
+class Padded(nn.Module):
+    """A network on images padded to a multiple of its stride, cut back afterwards; sigma as a (B,) tensor.
+
+    Args:
+        model: net(x, sigma).
+        multiple: sides are padded to multiples of this; 1 for none.
+    """
+
+    def __init__(self, model: nn.Module, multiple: int) -> None:
+        super().__init__()
+        self.model, self.multiple = model, multiple
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """x0_hat of x's size."""
+        padded, (height, width) = pad_to_multiple(x, self.multiple)
+        return self.model(padded if padded is not x else x.clone(), sigma)[..., :height, :width]
+
+
 class EDMDRUNet(nn.Module):
     """deepinv's DRUNet in EDM preconditioning.
 

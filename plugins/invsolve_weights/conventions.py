@@ -8,8 +8,8 @@ from typing import Any
 from invsolve.errors import InputError
 from invsolve.priors.base import interval
 from invsolve.schedule import LAWS
-from invsolve_deepinv.formats import Convention
-from invsolve_deepinv.tables import is_count, is_number
+from invsolve_weights.formats import Convention
+from invsolve_weights.tables import is_count, is_number
 
 KINDS = ("x0", "eps", "v")
 SCHEDULES = ("none", *LAWS)

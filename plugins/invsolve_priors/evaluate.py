@@ -1,4 +1,4 @@
-"""What a prior does on pictures it never saw: `python -m invsolve_deepinv.evaluate natural --data FOLDER [--peers] [--card]`.
+"""What a prior does on pictures it never saw: `python -m invsolve_priors.evaluate natural --data FOLDER [--peers] [--card]`.
 
 PRIOR is a name or a weight file. Whole images of FOLDER/dev/bsds500_val32 (Set12 for grey networks; digits for mnist, faces for
 faces64), noise seeded by the image's index, results clamped to [0, 1]:
@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from invsolve_weights.cards import Card, read_card
+from invsolve_weights.places import file_of
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,8 +34,6 @@ from invsolve.io.files import write_bytes
 from invsolve.plugins import is_path, load_prior
 from invsolve.priors.base import Denoiser
 from invsolve.training.data import pixels, read_images
-from invsolve_deepinv.places import file_of
-from invsolve_deepinv.weights import Card, read_card
 
 LEVELS = (15, 25, 50)
 COLOUR, GREY = "dev/bsds500_val32", "dev/set12"

@@ -1,0 +1,47 @@
+"""The shipped priors, and how they are trained, exported and measured.
+
+Importing this module imports neither torch nor deepinv: entries are strings, and classes are imported, at first use.
+
+    from invsolve_priors import DnCNNPrior, Natural
+"""
+
+from typing import Any
+
+from invsolve_weights.places import file_of
+from lazy_loader import attach_stub
+
+from invsolve.plugins import hookimpl
+
+__getattr__, _names, __all__ = attach_stub(__name__, __file__)
+
+NEEDS = 'pip install "deepinv>=0.5.0"'
+PRIORS = (
+    ("natural", "Natural", "diffusion prior on natural images: a DRUNet in EDM form, trained here"),
+    ("dncnn", "DnCNNPrior", "DnCNN with a noise map, trained here; sigma up to 0.24"),
+    ("natural-gray", "NaturalGray", "diffusion prior on grey natural images, trained here"),
+    ("dncnn-gray", "DnCNNGray", "DnCNN with a noise map for grey images; sigma up to 0.24"),
+    ("mnist", "Mnist", "diffusion prior on handwritten digits of 32x32, a toy of under 1 MB"),
+    ("faces64", "Faces64", "diffusion prior on faces of 64x64; weights outside the package, for non-commercial research"),
+)
+OUTSIDE = ("faces64",)  # its data do not allow it to be shipped
+
+
+@hookimpl
+def invsolve_register(registry: Any) -> None:
+    """The shipped priors; one whose weights lie outside the package only where they are there."""
+    for name, cls, summary in PRIORS:
+        if name not in OUTSIDE or file_of(name).is_file():
+            registry.add("prior", name, f"invsolve_priors.shipped:{cls}", summary=summary, needs=NEEDS)
+
+
+@hookimpl
+def invsolve_add_commands(commands: Any) -> None:
+    """invsolve train."""
+    from invsolve_priors.train_command import train
+
+    commands.add_command(train)
+
+
+def __dir__() -> list[str]:
+    """The public names and the hooks, which the registry looks for here."""
+    return sorted({*globals(), *_names()})
