@@ -13,7 +13,7 @@ from invsolve.arguments import signature_of
 from invsolve.config import Config
 from invsolve.errors import ArgumentError, InputError, InvsolveError, UnknownNameError
 from invsolve.estimate import estimate_noise
-from invsolve.images import TENSOR_FILES, read_image, read_tensor
+from invsolve.images import TENSOR_FILES, load_image, read_measurement
 from invsolve.noise import GaussianNoise, NoiseModel
 from invsolve.operator import Operator
 from invsolve.plugins import registry
@@ -99,10 +99,10 @@ def _problem(config: Config, noise: NoiseModel | None) -> tuple[Problem, Tensor 
     assert data.image is not None
     path = config.path(data.image)
     if not data.simulate and path.suffix.lower() in TENSOR_FILES and data.channels is None:
-        y = read_tensor(path)
+        y = read_measurement(path, image_axes=stated_shape(config.operator[0]) is None if config.operator else True)
         y = y.to(dtype) if y.dtype in (torch.bfloat16, torch.float16) else y
     else:
-        y = read_image(path, channels=data.channels)[0].to(dtype)
+        y = load_image(path, channels=data.channels).to(dtype)
     y = cropped(y, data.crop)
     if data.simulate:
         operator = _operator(config, tuple(y.shape))
