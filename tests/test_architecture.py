@@ -31,6 +31,7 @@ PUBLIC = {
     "invsolve.arguments",
     "invsolve.bench",
     "invsolve.complex_data",
+    "invsolve.data",
     "invsolve.errors",
     "invsolve.estimate",
     "invsolve.files",
@@ -68,6 +69,8 @@ OWN_LIBRARIES = {
     "storage.py": {"safetensors", "pydantic"},
     "encoding.py": {"safetensors"},
     "config.py": {"pydantic"},
+    "tables.py": {"pydantic"},
+    "typed.py": {"pydantic"},
     "build.py": {"pydantic"},
     "testing": set(),
 }

@@ -210,12 +210,12 @@ def test_a_suite_with_faults_is_refused_with_all_of_them():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"solvers": []}, "solvers: Extra inputs are not permitted"),
+        ({"solvers": []}, "solvers: no such key; did you mean solver"),
         ({"operator": []}, "operator"),
         ({"operator": [{"name": "box-mask"}, {"name": "box-mask"}]}, "label used twice: box-mask"),
         ({"operator": [{"name": "gaussian-blur", "sigma": math.nan}]}, "finite"),
         ({"operator": [{"name": "../etc", "sigma": 1.0}]}, "match"),
-        ({"solver": [{"name": "dps"}]}, "prior: Field required"),
+        ({"solver": [{"name": "dps"}]}, "solver.0.prior: missing"),
         ({"solver": [{"name": "dps", "prior": "tv", "for": {"whole": {"steps": 3}}}]}, "no operator 'whole'; did you mean hole"),
         ({"dtype": "float16"}, "dtype"),
     ],

@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 
+from invsolve import recipe
 from invsolve.bench.cells import Store, cell_key, encode, write_text
-from invsolve.bench.data import Picture, load_pictures, tensor_sha256
+from invsolve.bench.data import Picture, tensor_sha256
 from invsolve.bench.environment import hardware, versions
 from invsolve.bench.metrics import Metric, residual
 from invsolve.bench.plan import Workshop
 from invsolve.bench.progress import Bar
-from invsolve.bench.suite import Labelled, SolverEntry, Suite
+from invsolve.bench.suite import OperatorEntry, SolverEntry, Suite
 from invsolve.measurement import Measurement, parts
-from invsolve.plugins import registry
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
 from invsolve.rng import Rng, derive
@@ -42,7 +42,7 @@ def seed_of(base: int, *key: str) -> int:
 class Case:
     """One cell to be: where it belongs, its measurement, and its key."""
 
-    operator: Labelled
+    operator: OperatorEntry
     solver: SolverEntry
     picture: Picture
     measurement: str
@@ -66,7 +66,7 @@ class Job:
     def __post_init__(self) -> None:
         self.shop = Workshop(self.suite, self.device)
         self.cells, self.inputs = Store(self.out, "cells", "cell.json"), Store(self.out, "inputs", "input.json")
-        self.metrics: dict[str, Metric] = {name: registry().load("metric", name)() for name in self.suite.metrics}
+        self.metrics: dict[str, Metric] = {one.label: recipe.build("metric", one, self.suite) for one in self.suite.metrics}
         self.dtype: torch.dtype = getattr(torch, self.suite.dtype)
         self.versions, self.started = versions(), time.time()
 
@@ -74,7 +74,7 @@ class Job:
         """Load pictures, draw or read every measurement, and write down what will be run."""
         for store in (self.cells, self.inputs):
             store.sweep()
-        self.pictures = load_pictures(self.suite.data.name, self.suite.data.parameters)
+        self.pictures = self.shop.pictures()
         self.measured: dict[str, Problem] = {}
         for operator in self.suite.operator:
             keys = {picture.id: self.measure(operator, picture) for picture in self.pictures}
@@ -87,19 +87,21 @@ class Job:
         """Number of cells."""
         return len(self.cases)
 
-    def case(self, operator: Labelled, solver: SolverEntry, picture: Picture, measurement: str) -> Case:
+    def case(self, operator: OperatorEntry, solver: SolverEntry, picture: Picture, measurement: str) -> Case:
         """The cell of a triple."""
         inputs = self.shop.cell(operator, solver, measurement, seed_of(self.seed, self.suite.name, operator.label, "solve"))
         return Case(operator, solver, picture, measurement, inputs, cell_key(inputs))
 
-    def measure(self, operator: Labelled, picture: Picture) -> str:
+    def measure(self, operator: OperatorEntry, picture: Picture) -> str:
         """The key of the measurement; drawn on the CPU unless the folder has it."""
         seed = seed_of(self.seed, self.suite.name, operator.label, "noise")
         inputs = self.shop.inputs(operator, picture, seed)
         key = cell_key(inputs)
         rng = Rng(seed, [derive("picture", picture.id)], purpose="simulate")
         truth = picture.image[None].to(self.dtype)
-        drawn = Problem.simulate(self.shop.operator(operator, picture, device=torch.device("cpu")), truth, self.shop.noise(), generator=rng)
+        drawn = Problem.simulate(
+            self.shop.operator(operator, picture, device=torch.device("cpu")), truth, self.shop.noise(operator), generator=rng
+        )
         kept = self.inputs.tensors(key) if self.inputs.read(key) else {}
         if not kept:
             kept = {"truth": truth, **{f"y{index}": part for index, part in enumerate(parts(drawn.y))}}
@@ -134,7 +136,7 @@ class Job:
         }
         write_text(self.out / "run.json", json.dumps(encode(record), indent=1, allow_nan=False))
 
-    def solve(self, operator: Labelled, solver: SolverEntry, bar: Bar) -> None:
+    def solve(self, operator: OperatorEntry, solver: SolverEntry, bar: Bar) -> None:
         """All cells of an operator and a solver that are not finished."""
         group = [case for case in self.cases if case.operator is operator and case.solver is solver]
         open_cases = [case for case in group if self.fresh or not self._finished(case)]
@@ -207,7 +209,7 @@ class Job:
         y = tuple(torch.cat(rows).to(self.device) for rows in zip(*(parts(one.y) for one in singles), strict=True))
         operator = self.shop.operator(chunk[0].operator, chunk[0].picture)
         items = tuple(item for one in singles for item in one.items)
-        return Problem(operator, y if isinstance(singles[0].y, tuple) else y[0], self.shop.noise().to(self.device), items)
+        return Problem(operator, y if isinstance(singles[0].y, tuple) else y[0], self.shop.noise(chunk[0].operator).to(self.device), items)
 
     def warm_up(self, case: Case, solver: Solver, prior: Prior, problem: Problem) -> None:
         """One step of the solver, thrown away: first calls of kernels and networks are no solver's time."""
