@@ -28,6 +28,7 @@ Overrides are dotted: solver.steps=100, operator.1.sigma=2, operator.operator.bo
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Sequence
@@ -37,11 +38,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, Strict, model_validator
 
 from invsolve.errors import InputError
-from invsolve.tables import Part, Table, located, modelled, part_of, read_toml, to_toml
+from invsolve.tables import MAX_NUMBERS, Part, Table, located, modelled, part_of, read_toml, to_toml
 
 __all__ = ["EXAMPLE", "Config", "Data", "Part", "Run", "Table", "apply_override", "load_config", "make_config", "parse_value", "part_of"]
 
-Side = Annotated[int, Field(le=65_536)]
+Side = Annotated[int, Field(ge=1)]
 EXAMPLE = """# A blurred photograph with holes, simulated and restored. Run it: invsolve run FILE (invsolve run --example > FILE).
 [data]
 set = "quick-photos"               # or image = "photo.png"
@@ -121,6 +122,8 @@ class Data(Table):
         given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of image, set, problem and shape; given {', '.join(given) or 'none'}")
+        if self.shape is not None and math.prod(self.shape) * self.batch > MAX_NUMBERS:
+            raise ValueError(f"{self.batch} images of shape {list(self.shape)} are more than {MAX_NUMBERS} numbers")
         if self.crop is not None and len(self.crop) not in (2, 4):
             raise ValueError("crop is [height, width] or [top, left, height, width]")
         pictures = ("image", "set")
@@ -185,12 +188,14 @@ class Config(Table):
         """A problem file that means the same: what differs from the defaults, paths of files in full."""
         values = self.model_dump(mode="json", exclude_unset=True)
         data, run = values["data"], values.get("run", {})
+        if len(values.get("operator") or ()) == 1:
+            (values["operator"],) = values["operator"]
         for table, keys in ((data, ("image", "problem")), (data.get("set") or {}, ("path",)), (run, ("out",))):
             table.update({key: os.path.abspath(self.path(table[key])) for key in keys if table.get(key) is not None})
         return to_toml({key: self._absolute(value) for key, value in values.items()})
 
     def _absolute(self, value: Any) -> Any:
-        """With { file = ... } in full, and a list of one table as that table."""
+        """With { file = ... } in full."""
         if isinstance(value, dict):
             if set(value) == {"file"} and isinstance(value["file"], str):
                 return {"file": os.path.abspath(self.path(value["file"]))}

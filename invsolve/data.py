@@ -34,11 +34,11 @@ from invsolve.images import GREY, read_image
 from invsolve.plugins import registry
 from invsolve.problem import check_tensor
 from invsolve.recipe import Paths, build
-from invsolve.tables import Part
+from invsolve.tables import MAX_NUMBERS, Part
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-MAX_NUMBERS, MAX_MEMBER = 2**29, 2**29  # 2 GiB of float32 in memory; bytes of one file in a zip
+MAX_MEMBER = 2**29  # bytes of one file in a zip
 COMMON = ("crop", "first", "channels")
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from functools import reduce
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -24,7 +25,7 @@ from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.priors.base import Prior
 from invsolve.solver import Solver
-from invsolve.tables import Part, part_of, written_out
+from invsolve.tables import MAX_NUMBERS, Part, part_of, written_out
 from invsolve.typed import fitted, hint_of, members
 
 # What an argument may be made of by a table of its own.
@@ -49,6 +50,9 @@ def build(kind: Literal["operator", "noise", "prior", "solver"] | str, part: Par
     given = bound(target, what, part.arguments, extra)
     written = part.arguments
     arguments = {name: made(value, name, what, target, paths, extra) if name in written else value for name, value in given.items()}
+    sides = arguments.get("in_shape") or ()
+    if isinstance(sides, tuple) and all(type(side) is int for side in sides) and prod(sides) > MAX_NUMBERS:
+        raise InputError(f"{what}: an image has at most {MAX_NUMBERS} numbers (2 GiB in float32); given in_shape={list(sides)}")
     try:
         return registry().build(kind, part.name, **arguments)
     except InvsolveError:

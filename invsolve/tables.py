@@ -23,6 +23,7 @@ from invsolve.plugins import NAME
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
 MAX_PATH = 4096
+MAX_NUMBERS = 2**29  # of an image, or of the pictures of a data set: 2 GiB in float32
 # A key of more parts than any model has: the TOML reader takes quadratic time and memory for those.
 DOTTED = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}""")
 HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
