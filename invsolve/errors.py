@@ -1,4 +1,4 @@
-"""The errors of invsolve: each says what was given, what is allowed and what to do, and is also a builtin's kind."""
+"""The errors of invsolve, and its one warning: each says what was given, what is allowed and what to do, and is also a builtin's kind."""
 
 import difflib
 from collections.abc import Iterable
@@ -42,6 +42,10 @@ class DivergedError(InvsolveError, ArithmeticError):
 
 class ConvergenceError(InvsolveError, ArithmeticError):
     """An iteration ended before its tolerance; the message names the residual."""
+
+
+class Note(UserWarning):
+    """What was done to a file, or looks wrong about an answer; the shell shows it as a line `note: ...`."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -55,7 +55,7 @@ def same(row):
 def finished(tmp_path_factory):
     """A run of the tiny suite with all metrics, and its folder."""
     out = tmp_path_factory.mktemp("bench") / "run"
-    return run(tiny(metrics=["psnr", "ssim", "haarpsi"]), out=out, progress=False), out
+    return run(tiny(metrics=["psnr", "ssim", "haarpsi", "residual"]), out=out, progress=False), out
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ FAULTS = {
     "missing name": (tables(solver={"steps": 3}), "solver.name: missing"),
     "no operator": (tables(operator=None), r"needs the table \[operator\]"),
     "empty list": (tables(operator=[]), "operator"),
-    "no source": (tables(data={}), "exactly one of image, problem and shape; given none"),
+    "no source": (tables(data={}), "exactly one of image, set, problem and shape; given none"),
     "two sources": (tables(data={"image": "a.png", "problem": "b"}), "exactly one"),
     "operator of a saved problem": (tables(data={"problem": "b"}), "brings its own"),
     "batch of an image": (tables(data={"image": "a.png", "batch": 2}), "batch goes with shape"),
@@ -199,7 +199,7 @@ FAULTS = {
     "simulate text": (tables(data={"image": "a.png", "simulate": "yes"}), "data.simulate"),
     "samples 0": (tables(run={"samples": 0}), "run.samples"),
     "name with a path": (tables(solver={"name": "os:system"}), "solver.name"),
-    "folder": (tables(folder="/etc"), r"no table \[folder\]"),
+    "folder": (tables(folder="/etc"), "folder: no such key"),
 }
 
 

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invsolve.bench.data import Picture
+from invsolve.data import Picture
 from invsolve.errors import InputError
 from invsolve.operator import image_shape
 from invsolve.rng import Rng
 
+MAX_NUMBERS = 2**29
 FOLDER = Path(__file__).parent / "datasets"
 
 
@@ -61,8 +62,8 @@ def synthetic(shape: Sequence[int] = (3, 32, 32), images: int = 4, seed: int = 0
         InputError: a shape that is no image's, or images < 1.
     """
     size = image_shape(shape, "shape")
-    if images < 1:
-        raise InputError(f"images must be at least 1; given {images}")
+    if images < 1 or images * math.prod(size) > MAX_NUMBERS:
+        raise InputError(f"images must be at least 1, and {MAX_NUMBERS} numbers together at most; given {images} of shape {size}")
     return [
         Picture(f"drawing-{k}", _drawing(size, Rng(seed, [k], purpose="drawing")), f"Drawing {k}", "CC0-1.0", "made by invsolve")
         for k in range(images)

@@ -1,9 +1,10 @@
 """Cells: one operator x picture x solver each, kept under the hash of everything that determines it.
 
-    key = sha256(canonical JSON of the inputs)           cells/<key[:2]>/<key>/cell.json, x.safetensors
+    key = sha256(canonical JSON of the inputs)           cells/<key[:2]>/<key>/cell.json, tensors.safetensors
 
-A cell folder is built under a temporary name, synced, then renamed: a reader sees all of it or nothing. Device, batch size,
-paths and time are no inputs; they stand beside the result.
+A cell folder is built under a temporary name, synced, then renamed: a reader sees all of it or nothing. The record holds its own hash
+and those of its tensors: what is damaged counts as missing, and is computed again. Device, batch size, paths and time are no inputs;
+they stand beside the result.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import secrets
-import shutil
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from invsolve.io.files import make_folder
+from invsolve.data import tensor_sha256
+from invsolve.errors import InputError
+from invsolve.io.files import make_folder, replacing_folder, sweep, write_text
 
-SCHEMA = 1
-ORPHAN_SECONDS = 3600
+__all__ = ["SCHEMA", "Store", "canonical", "cell_key", "encode", "number", "write_text"]
+SCHEMA = 2
+MAX_BYTES = 16_000_000
+TENSORS = "tensors.safetensors"
 
 
 def canonical(value: Any) -> str:
@@ -31,9 +33,14 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def cell_key(inputs: dict[str, Any]) -> str:
     """The cell's name: SHA-256 of its inputs and the schema version."""
-    return hashlib.sha256(canonical({"schema": SCHEMA, **inputs}).encode()).hexdigest()
+    return digest({"schema": SCHEMA, **inputs})
 
 
 def encode(value: Any) -> Any:
@@ -50,6 +57,22 @@ def number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        InputError: it cannot be read, is no JSON, or too large.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} has more than {MAX_BYTES} bytes")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: {error}") from None
+
+
 class Store:
     """Atomic folders by key under root/kind: "cells" for results, "inputs" for measurements.
 
@@ -61,91 +84,66 @@ class Store:
 
     def __init__(self, root: Path, kind: str, record: str) -> None:
         self.folder, self.record = root / kind, record
-        make_folder(self.folder)
 
     def path(self, key: str) -> Path:
         """Where the folder of a key is."""
         return self.folder / key[:2] / key
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """The record of a key; None if there is none, or none that can be read whole."""
+        """The record of a key; None if there is none, or none that is as it was written."""
         try:
-            record = json.loads((self.path(key) / self.record).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            record = read_json(self.path(key) / self.record)
+        except InputError:
             return None
-        return record if isinstance(record, dict) and record.get("key") == key and record.get("schema") == SCHEMA else None
+        if not isinstance(record, dict) or record.get("key") != key or record.get("schema") != SCHEMA:
+            return None
+        claimed = record.pop("sha256", None)
+        try:
+            return record if claimed == digest(record) else None
+        except (ValueError, RecursionError):
+            return None
 
     def tensors(self, key: str) -> dict[str, Tensor]:
-        """The tensors of a key, {} without any that can be read."""
+        """The tensors of a key, {} where there are none that are as they were written."""
+        record = self.read(key)
+        return {} if record is None else self.tensors_of(record)
+
+    def tensors_of(self, record: dict[str, Any]) -> dict[str, Tensor]:
+        """The same, for a record that was read before."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        try:
-            return load_file(self.path(key) / "tensors.safetensors")
-        except (OSError, SafetensorError):
+        hashes = record.get("tensors")
+        if not hashes or not isinstance(hashes, dict):
             return {}
+        try:
+            found = load_file(self.path(record["key"]) / TENSORS)
+        except (OSError, SafetensorError, ValueError, RuntimeError):
+            return {}
+        return found if {name: tensor_sha256(value) for name, value in found.items()} == hashes else {}
 
     def write(self, key: str, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Put a folder in place, all or nothing; one that is there is replaced."""
-        temporary = self.folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
-        temporary.mkdir()
-        try:
-            if tensors:
-                _save_tensors(temporary / "tensors.safetensors", tensors)
-            _save_text(temporary / self.record, json.dumps(encode({"schema": SCHEMA, "key": key, **record}), indent=1, allow_nan=False))
-            _sync(temporary)
-            self._place(temporary, self.path(key))
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        """Put a folder in place, all or nothing; whatever is there is replaced.
 
-    def _place(self, temporary: Path, target: Path) -> None:
-        target.parent.mkdir(exist_ok=True)
-        if target.exists():
-            # A folder cannot be renamed over a full one: the old is set aside first. Killed in between, the cell is merely missing.
-            aside = self.folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
-            target.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
-        temporary.rename(target)
-        _sync(target.parent)
+        Raises:
+            InputError: the disk does not take it.
+        """
+        from safetensors.torch import save
+
+        target = self.path(key)
+        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        hashes = {name: tensor_sha256(value) for name, value in held.items()}
+        whole = encode({**record, "schema": SCHEMA, "key": key, "tensors": hashes})
+        if target.parent.exists() and not target.parent.is_dir():
+            with suppress(OSError):  # a file where a folder belongs: nothing of ours
+                target.parent.unlink()
+        make_folder(target.parent)
+        with replacing_folder(target, None, sync=True) as folder:
+            if held:
+                (folder / TENSORS).write_bytes(save(held))
+            text = json.dumps({"sha256": digest(whole), **whole}, indent=1, allow_nan=False)
+            (folder / self.record).write_text(text, encoding="utf-8")
 
     def sweep(self) -> int:
-        """Remove temporary folders left by a killed run, if they are older than an hour; returns how many."""
-        old = [path for path in self.folder.glob(".tmp-*") if time.time() - path.stat().st_mtime > ORPHAN_SECONDS]
-        for path in old:
-            shutil.rmtree(path, ignore_errors=True)
-        return len(old)
-
-
-def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    _sync(path)
-
-
-def _save_text(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_text(path: Path, text: str) -> None:
-    """A file, all or nothing."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        _save_text(temporary, text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """fsync a file or a folder; folders cannot be opened on Windows, where renames need none."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        """Remove what killed runs have left half written; returns how many. Only while nobody else writes here."""
+        return sweep(self.folder)

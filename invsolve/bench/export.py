@@ -11,42 +11,72 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from invsolve.bench.cells import Store, encode, number, write_text
+from pydantic import ValidationError
+
+from invsolve.bench.cells import SCHEMA, Store, encode, read_json
+from invsolve.bench.records import CellRecord, RunRecord, cell_record, first_fault
+from invsolve.bench.suite import Suite
 from invsolve.errors import InputError
+from invsolve.io.files import write_text
 
 # Text that a spreadsheet would run as a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
+NESTED = ("metrics", "versions", "faults", "metric_versions")
 
 
 def read_run(folder: str | Path) -> dict[str, Any]:
-    """What run.json says.
+    """What run.json says, checked value by value.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: the folder holds no run, one of another version, or one that is damaged.
     """
     path = Path(folder) / "run.json"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no run; `invsolve bench run SUITE --out {folder}` makes one")
+    found = read_json(path)
+    again = f"run the suite again: invsolve bench run SUITE --out {folder}"
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is not what a run writes; {again}")
+    if found.get("schema") != SCHEMA:
+        raise InputError(f"{path} was written by another version of invsolve (form {found.get('schema', 1)!r:.20}, here {SCHEMA}); {again}")
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no run that can be read ({error}); `invsolve bench run SUITE --out {folder}` makes one") from None
-    if not isinstance(run, dict) or not isinstance(run.get("cells"), list):
-        raise InputError(f"{path} is not what a run writes")
-    return run
+        record = RunRecord.model_validate(found)
+    except (ValidationError, RecursionError) as error:
+        fault = first_fault(error) if isinstance(error, ValidationError) else "too deep"
+        raise InputError(f"{path} is not what a run writes: {fault}; {again}") from None
+    return {**record.model_dump(by_alias=True), "suite": Suite.make(record.suite, f"the suite in {path}").plain()}
 
 
 def read_rows(folder: str | Path) -> list[dict[str, Any]]:
     """The rows of the cells that the last run in this folder was made of, in order; cells that are not there yet are left out.
 
+    Labels and the choice of metrics are those of run.json, the rest is the cell's.
+
     Raises:
         InputError: the folder holds no run, or two solvers were given different measurements.
     """
     run, store = read_run(folder), Store(Path(folder), "cells", "cell.json")
-    records = [store.read(cell["key"]) for cell in run["cells"]]
-    rows = [record["row"] for record in records if record is not None]
-    for row in rows:
-        row["metrics"] = {name: number(value) for name, value in row["metrics"].items()}
+    found = [(place, cell_record(store.read(place["key"]))) for place in run["cells"]]
+    rows = [row_of(run, place, record) for place, record in found if record is not None]
     _check_fair(rows)
     return rows
+
+
+def row_of(run: dict[str, Any], place: dict[str, Any], record: CellRecord) -> dict[str, Any]:
+    """A row: where it stands, the answer, and the metrics that the run asks for; None where there is no number."""
+    metrics = {name: one for name, one in run["metrics"].items() if not one["of_sets"]}
+    libraries = {f"{library} in {name}": version for name, one in metrics.items() for library, version in one["libraries"].items()}
+    return {
+        "suite": run["suite"]["name"],
+        **{name: place[name] for name in ("operator", "image", "solver", "solver_name", "prior")},
+        "status": record.answer.status,
+        "reason": record.answer.reason,
+        "metrics": {name: record.measures.get(one["key"]) for name, one in metrics.items()},
+        **record.answer.model_dump(exclude={"status", "reason"}),
+        "key": place["key"],
+        "faults": {name: record.faults[one["key"]] for name, one in metrics.items() if one["key"] in record.faults},
+        "metric_versions": libraries,
+    }
 
 
 def _check_fair(rows: list[dict[str, Any]]) -> None:
@@ -54,7 +84,7 @@ def _check_fair(rows: list[dict[str, Any]]) -> None:
     seen: dict[tuple[str, str], str] = {}
     for row in rows:
         pair = (row["operator"], row["image"])
-        if seen.setdefault(pair, row["y_sha256"]) != row["y_sha256"]:
+        if row["y_sha256"] is not None and seen.setdefault(pair, row["y_sha256"]) != row["y_sha256"]:
             raise InputError(
                 f"{row['solver']} had another measurement of {pair[1]} under {pair[0]} than the others; run again with fresh=True"
             )
@@ -63,10 +93,7 @@ def _check_fair(rows: list[dict[str, Any]]) -> None:
 def write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
     """rows.jsonl (all of it) and rows.csv (flat)."""
     write_text(folder / "rows.jsonl", "".join(json.dumps(encode(row), allow_nan=False, ensure_ascii=False) + "\n" for row in rows))
-    flat = [
-        {**{key: value for key, value in row.items() if key not in ("metrics", "versions")}, **row["metrics"], **_versions(row)}
-        for row in rows
-    ]
+    flat = [{**{key: value for key, value in row.items() if key not in NESTED}, **row["metrics"], **_versions(row)} for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -76,7 +103,7 @@ def write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _versions(row: dict[str, Any]) -> dict[str, str]:
-    return {f"version_{name}": value for name, value in row["versions"].items()}
+    return {f"version_{name}": value for name, value in {**row["versions"], **row["metric_versions"]}.items()}
 
 
 def _cell(value: Any) -> Any:
@@ -121,7 +148,7 @@ class Line:
         operator, solver, prior: labels.
         status: "finished", or the worst of its rows: "failed", "skipped".
         reason: why, for those.
-        numbers: mean and spread by column: the metrics, residual, nfe, seconds, network_seconds.
+        numbers: mean and spread by column: the metrics, nfe, seconds, network_seconds; a set metric has no spread.
         done, total: images with an answer, and images.
     """
 
@@ -135,17 +162,20 @@ class Line:
     total: int
 
 
-def lines(rows: list[dict[str, Any]], operator: str) -> list[Line]:
-    """The solvers of an operator, in the order of the rows."""
+def lines(rows: list[dict[str, Any]], operator: str, run: dict[str, Any] | None = None) -> list[Line]:
+    """The solvers of an operator, in the order of the rows; with what `read_run` gives their set metrics too."""
     mine = [row for row in rows if row["operator"] == operator]
-    return [_line([row for row in mine if row["solver"] == solver]) for solver in dict.fromkeys(row["solver"] for row in mine)]
+    sets = [] if run is None else [one for one in run["sets"] if one["operator"] == operator]
+    solvers = dict.fromkeys(row["solver"] for row in mine)
+    return [_line([row for row in mine if row["solver"] == solver], [one for one in sets if one["solver"] == solver]) for solver in solvers]
 
 
-def _line(group: list[dict[str, Any]]) -> Line:
+def _line(group: list[dict[str, Any]], sets: list[dict[str, Any]]) -> Line:
     done = [row for row in group if row["status"] not in ("failed", "skipped")]
     troubled = [row for row in group if row["status"] in ("failed", "skipped")]
     names = [*group[0]["metrics"], "nfe", "seconds", "network_seconds"]
     numbers = {name: Spread.of([value for row in done if (value := _number(row, name)) is not None]) for name in names}
+    numbers |= {one["metric"]: Spread(one["value"], None, one["count"]) for one in sets if one["value"] is not None}
     status, reason = (troubled[0]["status"], troubled[0]["reason"]) if troubled else ("finished", "")
     return Line(group[0]["operator"], group[0]["solver"], group[0]["prior"], status, reason, numbers, len(done), len(group))
 

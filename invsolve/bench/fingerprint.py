@@ -1,4 +1,4 @@
-"""What an entry's result depends on: its parameters, its plug-in's version, and the source that it runs.
+"""What an entry's result depends on: its parameters, its plug-in's version, the source that it runs and the data files beside it.
 
 A version does not change while a solver is being written; without its source in the key, a run would show yesterday's results.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from invsolve.bench.suite import Entry
-from invsolve.errors import PluginError
+from invsolve.errors import InvsolveError, PluginError
 from invsolve.plugins import registry
 from invsolve.plugins.arguments import signature_of
 from invsolve.recipe import Paths, inner_kind
@@ -32,19 +32,36 @@ def described(kind: str, entry: Entry, paths: Paths) -> dict[str, Any]:
     except PluginError:
         pass
     plain = {name: jsonable(value) for name, value in values.items()}
-    return {"name": entry.name, "parameters": plain, "plugin": held.plugin, "source": source_hash(held.target.partition(":")[0])}
+    module = held.target.partition(":")[0]
+    return {"name": entry.name, "parameters": plain, "plugin": held.plugin, "source": source_hash(module), "data": data_hash(module)}
 
 
 def inner(target: Any, name: str, value: Any, paths: Paths) -> Any:
     """An argument with what its value does not say: the sources of objects inside, the hash of a file."""
     if isinstance(value, dict) and set(value) == {"file"}:
         return {**value, "sha256": hashlib.sha256(paths.path(str(value["file"])).read_bytes()).hexdigest()}
+    if isinstance(value, str) and (found := named_file(value, paths)) is not None:
+        return {"file": value, "sha256": file_hash(found)}
     kind = inner_kind(target, name, value) if isinstance(value, dict | list) else None
     if kind is None:
         return value
     if isinstance(value, list):
         return [inner(target, name, one, paths) for one in value]
     return described(kind, Entry.model_validate(value), paths)
+
+
+def named_file(text: str, paths: Paths) -> Path | None:
+    """The file that a text names, from the suite's folder or from here; None if it names none."""
+    try:
+        return next((path for path in (paths.path(text), Path(text)) if text and path.is_file()), None)
+    except (OSError, ValueError, RuntimeError, InvsolveError):  # no path: too long, a zero byte, an unknown home
+        return None
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def jsonable(value: Any) -> Any:
@@ -78,6 +95,46 @@ def source_hash(module: str) -> str:
 
 
 @cache
+def data_hash(module: str) -> str | None:
+    """SHA-256 over the files that a plug-in's code may read: all of its package that are no source; None for the core, which reads none.
+
+    Of a module that is no package, the files beside it that its source names. Each run looks anew (`Job` clears the cache).
+    """
+    top = module.partition(".")[0]
+    if top == "invsolve":
+        return None
+    files = package_data(top) if top != module or locate(module, folder=True) else []
+    source = locate(module)
+    if source is not None and not files:
+        texts = {
+            node.value for node in ast.walk(parsed(source.read_bytes())) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        files = [(text, path) for text in sorted(texts) if (path := beside(source, text)) is not None]
+    digest = hashlib.sha256()
+    for name, path in files:
+        digest.update(f"{name}\0{file_hash(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def package_data(package: str) -> list[tuple[str, Path]]:
+    """(name, path) of the files of a package that are neither source nor hidden nor compiled from its source."""
+    root = locate(package, folder=True)
+    if root is None:
+        return []
+    found = [(path.relative_to(root), path) for path in root.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".pyi")]
+    return sorted((name.as_posix(), path) for name, path in found if not any(part.startswith((".", "__pycache__")) for part in name.parts))
+
+
+def beside(source: Path, text: str) -> Path | None:
+    """The file of this name in the folder of a module."""
+    try:
+        path = source.parent / text
+        return path if text and path.is_file() and path != source else None
+    except (OSError, ValueError):
+        return None
+
+
+@cache
 def read(module: str) -> tuple[bytes, tuple[str, ...]] | None:
     """A module's source and what it imports; None without a source file."""
     path = locate(module)
@@ -87,23 +144,21 @@ def read(module: str) -> tuple[bytes, tuple[str, ...]] | None:
     return source, tuple(imports(source, module))
 
 
-def locate(module: str) -> Path | None:
-    """The source file of a module; None if it has none."""
+def locate(module: str, *, folder: bool = False) -> Path | None:
+    """The source file of a module, or the folder of a package; None if it has none."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
+    if folder:
+        return None if spec is None or not spec.submodule_search_locations else Path(next(iter(spec.submodule_search_locations)))
     origin = None if spec is None or spec.origin is None else Path(spec.origin)
     return origin if origin is not None and origin.suffix == ".py" and origin.is_file() else None
 
 
 def imports(source: bytes, module: str) -> Iterator[str]:
     """Names that a module imports, those for type checkers left out; `from a import b` gives a and a.b."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return
-    for node in _running(tree):
+    for node in _running(parsed(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -111,6 +166,14 @@ def imports(source: bytes, module: str) -> Iterator[str]:
             base = ".".join(part for part in (parent, node.module or "") if part)
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def parsed(source: bytes) -> ast.Module:
+    """The tree of a source, an empty one where that is none."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError):
+        return ast.Module([], [])
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:

@@ -7,27 +7,40 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from invsolve.bench.cells import Store, cell_key, encode, write_text
-from invsolve.bench.data import Picture, load_pictures, tensor_sha256
+from invsolve.bench.cells import SCHEMA, Store, cell_key, encode
 from invsolve.bench.environment import hardware, versions
-from invsolve.bench.metrics import Metric, residual
+from invsolve.bench.fingerprint import data_hash
+from invsolve.bench.measurements import alike, sha256_of
+from invsolve.bench.metrics import Case, Metric, SetMetric
 from invsolve.bench.plan import Workshop
 from invsolve.bench.progress import Bar
-from invsolve.bench.suite import Labelled, SolverEntry, Suite
-from invsolve.operator.measurement import Measurement, parts
-from invsolve.plugins import registry
+from invsolve.bench.records import Answer, CellRecord, cell_record
+from invsolve.bench.score import Gauge, clipped, fault, gauges
+from invsolve.bench.state import changed, shared_state, state_hash
+from invsolve.bench.suite import OperatorEntry, SolverEntry, Suite
+from invsolve.data import Picture, tensor_sha256
+from invsolve.errors import InputError, InvsolveError
+from invsolve.io.files import write_text
+from invsolve.operator import Operator
+from invsolve.operator.measurement import parts
+from invsolve.plugins.interrupts import OutOfTimeError, attempted
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
 from invsolve.rng import Rng, derive
+from invsolve.solution import Solution, Status
 from invsolve.solver import Solver
+from invsolve.testing.world import World, kept
 
 FINISHED = ("finished", "converged")
 log = logging.getLogger("invsolve")
@@ -39,15 +52,19 @@ def seed_of(base: int, *key: str) -> int:
 
 
 @dataclass
-class Case:
+class Cell:
     """One cell to be: where it belongs, its measurement, and its key."""
 
-    operator: Labelled
+    operator: OperatorEntry
     solver: SolverEntry
     picture: Picture
     measurement: str
     inputs: dict[str, Any]
     key: str
+
+
+# What was computed of a cell: the answer, and its images.
+Outcome = tuple[Cell, dict[str, Any], dict[str, Tensor]]
 
 
 @dataclass
@@ -60,22 +77,31 @@ class Job:
     device: torch.device
     batch: int
     fresh: bool
-    cases: list[Case] = field(default_factory=list)
+    limit: float | None = None
+    cases: list[Cell] = field(default_factory=list)
     warm: set[tuple[str, str, tuple[int, ...]]] = field(default_factory=set)
+    tried: set[str] = field(default_factory=set)
+    sets: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        data_hash.cache_clear()
         self.shop = Workshop(self.suite, self.device)
         self.cells, self.inputs = Store(self.out, "cells", "cell.json"), Store(self.out, "inputs", "input.json")
-        self.metrics: dict[str, Metric] = {name: registry().load("metric", name)() for name in self.suite.metrics}
+        self.metrics: list[Gauge] = gauges(self.suite)
         self.dtype: torch.dtype = getattr(torch, self.suite.dtype)
-        self.versions, self.started = versions(), time.time()
+        self.versions, self.started, self.began = versions(), time.time(), time.monotonic()
+        self.states: dict[Any, tuple[Any, str]] = {}
+        self.measured: dict[str, Problem | str] = {}
 
-    def prepare(self) -> None:
-        """Load pictures, draw or read every measurement, and write down what will be run."""
-        for store in (self.cells, self.inputs):
+    def prepare(self, *, alone: bool = False) -> None:
+        """Load pictures, draw or read every measurement, and write down what will be run.
+
+        Args:
+            alone: nobody else writes to the folder: what killed runs have left is removed.
+        """
+        for store in (self.cells, self.inputs) if alone else ():
             store.sweep()
-        self.pictures = load_pictures(self.suite.data.name, self.suite.data.parameters)
-        self.measured: dict[str, Problem] = {}
+        self.pictures = self.shop.pictures()
         for operator in self.suite.operator:
             keys = {picture.id: self.measure(operator, picture) for picture in self.pictures}
             for solver in self.suite.solver:
@@ -87,129 +113,219 @@ class Job:
         """Number of cells."""
         return len(self.cases)
 
-    def case(self, operator: Labelled, solver: SolverEntry, picture: Picture, measurement: str) -> Case:
+    def built(self, place: Any, made: Any) -> str:
+        """The state of an operator or a prior as it was when it was first made.
+
+        Raises:
+            InputError: it was made again, and is another now.
+        """
+        held = self.states.get(place)
+        if held is None or held[0] is not made:
+            state = state_hash(made)
+            if held is not None and held[1] != state:
+                raise InputError(
+                    f"{type(made).__name__} was made again from the same table, and is another now: something changed what it shares"
+                )
+            self.states[place] = (made, state)
+        return self.states[place][1]
+
+    def operator(self, entry: OperatorEntry, picture: Picture, device: torch.device) -> tuple[Operator, str]:
+        """The operator for a picture, with its state."""
+        made = self.shop.operator(entry, picture, device=device)
+        return made, self.built((entry.label, str(device), tuple(picture.image.shape)), made)
+
+    def prior(self, entry: Any) -> tuple[Prior | str, str | None]:
+        """The prior with its state, or why there is none."""
+        made = self.shop.prior(entry)
+        return made, None if isinstance(made, str) else self.built(repr(entry), made)
+
+    def case(self, operator: OperatorEntry, solver: SolverEntry, picture: Picture, measurement: str) -> Cell:
         """The cell of a triple."""
         inputs = self.shop.cell(operator, solver, measurement, seed_of(self.seed, self.suite.name, operator.label, "solve"))
-        return Case(operator, solver, picture, measurement, inputs, cell_key(inputs))
+        problem, state = self.measured[measurement], self.prior(solver.at(operator.label)[1])[1]
+        y = None if isinstance(problem, str) else sha256_of(problem.y)
+        inputs = {**inputs, "prior_state": state, "y": y, "samples": solver.samples}
+        return Cell(operator, solver, picture, measurement, inputs, cell_key(inputs))
 
-    def measure(self, operator: Labelled, picture: Picture) -> str:
-        """The key of the measurement; drawn on the CPU unless the folder has it."""
+    def measure(self, operator: OperatorEntry, picture: Picture) -> str:
+        """The key of the measurement; drawn on the CPU unless the folder has it. An operator that fails is the reason of its rows."""
         seed = seed_of(self.seed, self.suite.name, operator.label, "noise")
         inputs = self.shop.inputs(operator, picture, seed)
-        key = cell_key(inputs)
-        rng = Rng(seed, [derive("picture", picture.id)], purpose="simulate")
-        truth = picture.image[None].to(self.dtype)
-        drawn = Problem.simulate(self.shop.operator(operator, picture, device=torch.device("cpu")), truth, self.shop.noise(), generator=rng)
-        kept = self.inputs.tensors(key) if self.inputs.read(key) else {}
-        if not kept:
-            kept = {"truth": truth, **{f"y{index}": part for index, part in enumerate(parts(drawn.y))}}
-            self.inputs.write(key, {"inputs": inputs, "y_sha256": sha256_of(drawn.y)}, kept)
-        y = tuple(kept[f"y{index}"] for index in range(len(parts(drawn.y))))
+        found = attempted(lambda: self.drawn(operator, picture, seed))
+        if isinstance(found, InvsolveError):  # the suite is at fault, and says so before anything is computed
+            raise found
+        if isinstance(found, BaseException):
+            key = cell_key(inputs)
+            self.measured[key] = f"operator '{operator.label}': {fault(found)}"
+            return key
+        drawn, truth, states = found
+        key = cell_key({**inputs, **states})
+        fresh = {"truth": truth, **{f"y{index}": part for index, part in enumerate(parts(drawn.y))}}
+        held = self.inputs.tensors(key)
+        if not alike(held, fresh):
+            if held:
+                log.warning(
+                    "%s of %s: the stored measurement is another than the one drawn now, and is replaced", operator.label, picture.id
+                )
+            held = fresh
+            self.inputs.write(key, {"inputs": inputs, "y_sha256": sha256_of(drawn.y)}, fresh)
+        y = tuple(held[f"y{index}"] for index in range(len(parts(drawn.y))))
         self.measured[key] = Problem(drawn.operator, y if isinstance(drawn.y, tuple) else y[0], drawn.noise, drawn.items)
         return key
 
+    def drawn(self, operator: OperatorEntry, picture: Picture, seed: int) -> tuple[Problem, Tensor, dict[str, str]]:
+        """The measurement as it is drawn now, the truth, and the states of what it depends on."""
+        rng = Rng(seed, [derive("picture", picture.id)], purpose="simulate")
+        truth = picture.image[None].to(self.dtype)
+        with kept():
+            World(seed, torch.float32).place()
+            made, state = self.operator(operator, picture, torch.device("cpu"))
+            noise = self.shop.noise(operator)
+            states = {"operator_state": state, "noise_state": state_hash(noise)}
+            return Problem.simulate(made, truth, noise, generator=rng), truth, states
+
     def note(self, *, complete: bool) -> None:
         """Write run.json: the suite, the settings and the keys of all cells in order."""
-        metrics = {
-            name: {key: getattr(one, key) for key in ("label", "unit", "digits", "higher", "settings")}
-            for name, one in self.metrics.items()
-        }
         fields = ("id", "title", "licence", "source", "sha256")
         record = {
+            "schema": SCHEMA,
             "suite": self.suite.plain(),
             "seed": self.seed,
             "device": str(self.device),
             "batch": self.batch,
             "complete": complete,
             "started": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.started)),
-            "seconds": time.time() - self.started,
+            "seconds": time.monotonic() - self.began,
             "versions": self.versions,
             "hardware": hardware(self.device),
-            "metrics": metrics,
+            "metrics": {one.name: one.record for one in self.metrics},
+            "sets": self.sets,
             "pictures": [{name: getattr(picture, name) for name in fields} for picture in self.pictures],
-            "cells": [
-                {"key": c.key, "operator": c.operator.label, "solver": c.solver.label, "image": c.picture.id, "input": c.measurement}
-                for c in self.cases
-            ],
+            "cells": [self.place(cell) for cell in self.cases],
         }
-        write_text(self.out / "run.json", json.dumps(encode(record), indent=1, allow_nan=False))
+        write_text(self.out / "run.json", json.dumps(encode(record), indent=1, allow_nan=False), sync=True)
 
-    def solve(self, operator: Labelled, solver: SolverEntry, bar: Bar) -> None:
-        """All cells of an operator and a solver that are not finished."""
+    def place(self, cell: Cell) -> dict[str, str]:
+        """Where a cell stands in the tables."""
+        names = {"operator": cell.operator.label, "solver": cell.solver.label, "solver_name": cell.solver.name}
+        prior = cell.solver.at(cell.operator.label)[1].name
+        return {"key": cell.key, **names, "prior": prior, "image": cell.picture.id, "input": cell.measurement}
+
+    def solve(self, operator: OperatorEntry, solver: SolverEntry, bar: Bar) -> None:
+        """All cells of an operator and a solver that are not finished; those that are get the metrics they lack."""
         group = [case for case in self.cases if case.operator is operator and case.solver is solver]
-        open_cases = [case for case in group if self.fresh or not self._finished(case)]
-        bar.begin(f"{operator.label} · {solver.label}", len(group) - len(open_cases))
-        shapes = list(dict.fromkeys(tuple(case.picture.image.shape) for case in open_cases))
+        waiting = [case for case in group if case.key not in self.tried and (self.fresh or not self.finished(case))]
+        bar.begin(f"{operator.label} · {solver.label}", len(group) - len(waiting))
+        shapes = list(dict.fromkeys(tuple(case.picture.image.shape) for case in waiting))
         for shape in shapes:
-            same = [case for case in open_cases if tuple(case.picture.image.shape) == shape]
+            same = [case for case in waiting if tuple(case.picture.image.shape) == shape]
             for start in range(0, len(same), self.batch):
                 self.attempt(same[start : start + self.batch], bar)
-        bar.end(len(group) - len(open_cases), len(open_cases))
+        bar.end(len(group) - len(waiting), len(waiting))
 
-    def _finished(self, case: Case) -> bool:
-        record = self.cells.read(case.key)
-        return (
-            record is not None
-            and record["row"]["status"] in FINISHED
-            and self.cells.path(case.key).joinpath("tensors.safetensors").is_file()
-        )
+    def held(self, cell: Cell) -> tuple[CellRecord, dict[str, Tensor]] | None:
+        """What the folder holds of a cell that has an answer, undamaged; else None."""
+        found = self.cells.read(cell.key)
+        record = cell_record(found)
+        if found is None or record is None or record.answer.status not in FINISHED:
+            return None
+        tensors = self.cells.tensors_of(found)
+        return (record, tensors) if "x" in tensors and record.answer.x_sha256 == record.tensors["x"] else None
 
-    def attempt(self, chunk: list[Case], bar: Bar) -> None:
+    def finished(self, cell: Cell) -> bool:
+        """Whether nothing is to be solved; metrics that are missing are taken from the stored answer."""
+        held = self.held(cell)
+        if held is None:
+            return False
+        record, tensors = held
+        if any(isinstance(one.metric, Metric) and one.key not in record.measures for one in self.metrics):
+            self.close((cell, record.answer.model_dump(mode="json"), tensors), dict(record.measures))
+        return True
+
+    def attempt(self, chunk: list[Cell], bar: Bar) -> None:
         """Solve some pictures together; if that fails, each on its own, so that one failure stays one row."""
-        try:
-            self.compute(chunk, bar)
-        except Exception as error:
+        found = attempted(lambda: self.compute(chunk, bar))
+        if isinstance(found, BaseException):
             if len(chunk) > 1:
                 for case in chunk:
                     self.attempt([case], bar)
                 return
-            log.debug("%s", error, exc_info=True)
-            self.close(chunk, "failed", f"{type(error).__name__}: {error}", bar)
-
-    def compute(self, chunk: list[Case], bar: Bar) -> None:
-        """Solve and measure; an incompatible pair is closed as skipped."""
-        first = chunk[0]
-        prior = self.shop.prior(first.solver.at(first.operator.label)[1])
-        if isinstance(prior, str):
-            self.close(chunk, "failed", prior, bar)
-            return
-        solver = self.shop.solver(first.solver, first.operator.label)
-        problem = self.problem(chunk)
-        gaps = solver.mismatches(problem, prior)
-        if gaps:
-            self.close(chunk, "skipped", "; ".join(gaps), bar)
-            return
-        self.warm_up(first, solver, prior, problem)
-        solution = solver.solve(problem, prior, generator=first.inputs["seed"], callback=bar.step)
-        size = len(chunk)
-        truth = torch.stack([case.picture.image for case in chunk]).to(solution.x)
-        values = {name: metric(solution.x, truth) for name, metric in self.metrics.items()}
-        off = residual(problem, solution.x)
-        shared = {
-            "nfe": solution.nfe,
-            "steps": solution.steps,
-            "seconds": solution.seconds / size,
-            "network_seconds": solution.network_seconds / size,
-            "batch": size,
-            "config": repr(solver),
-        }
-        for index, case in enumerate(chunk):
-            x = solution.x[index]
-            numbers: dict[str, float | None] = {name: float(value[index]) for name, value in values.items()}
-            numbers["residual"] = None if off is None else float(off[index])
-            row = self.row(case, solution.status.value, "") | shared | {"metrics": numbers, "x_sha256": tensor_sha256(x)}
-            self.cells.write(case.key, {"inputs": case.inputs, "row": row}, {"x": x})
+            log.debug("%s", found, exc_info=found)
+            late = f"it took more than the limit of {self.limit:g} seconds a cell" if isinstance(found, OutOfTimeError) else ""
+            found = [(case, self.answer(case, "failed", late or fault(found)), {}) for case in chunk]
+        for outcome in found:
+            self.close(outcome, {})
+            self.tried.add(outcome[0].key)
             bar.done()
 
-    def problem(self, chunk: list[Case]) -> Problem:
-        """The measurements of some pictures as one problem, on the device."""
-        singles = [self.measured[case.measurement] for case in chunk]
-        y = tuple(torch.cat(rows).to(self.device) for rows in zip(*(parts(one.y) for one in singles), strict=True))
-        operator = self.shop.operator(chunk[0].operator, chunk[0].picture)
-        items = tuple(item for one in singles for item in one.items)
-        return Problem(operator, y if isinstance(singles[0].y, tuple) else y[0], self.shop.noise().to(self.device), items)
+    def compute(self, chunk: list[Cell], bar: Bar) -> list[Outcome]:
+        """Solve and give the answers; an incompatible pair is skipped."""
+        first = chunk[0]
+        prior = self.prior(first.solver.at(first.operator.label)[1])[0]
+        measured = self.measured[first.measurement]
+        broken = prior if isinstance(prior, str) else measured if isinstance(measured, str) else ""
+        if broken or isinstance(prior, str):
+            return [(case, self.answer(case, "failed", broken), {}) for case in chunk]
+        with kept():  # a solver that draws from a global generator has the same one each time, and what it sets ends with it
+            World(first.inputs["seed"], torch.float32).place()
+            problem = self.problem(chunk)
+            with self.unchanged(problem, prior):  # outside of the limit: a look at the state must not be cut short
+                seconds = None if self.limit is None else self.limit * len(chunk)
+                found = attempted(lambda: self.foreign(first, problem, prior, bar), seconds)
+                if isinstance(found, BaseException):
+                    raise found
+        if isinstance(found, str):
+            return [(case, self.answer(case, "skipped", found), {}) for case in chunk]
+        return self.answers(chunk, problem, found)
 
-    def warm_up(self, case: Case, solver: Solver, prior: Prior, problem: Problem) -> None:
+    def foreign(self, case: Cell, problem: Problem, prior: Prior, bar: Bar) -> Solution | str:
+        """The code of others: the solver's answer, or why it cannot work."""
+        solver = self.shop.solver(case.solver, case.operator.label)
+        gaps = solver.mismatches(problem, prior)
+        if gaps:
+            return "; ".join(gaps)
+        self.warm_up(case, solver, prior, problem)
+        return solver.solve(problem, prior, generator=case.inputs["seed"], samples=case.solver.samples, callback=bar.step)
+
+    def answers(self, chunk: list[Cell], problem: Problem, solution: Solution) -> list[Outcome]:
+        """A solution cut into cells."""
+        wanted = problem.image.shape if solution.samples is None else (solution.samples, *problem.image.shape)
+        if not isinstance(solution.x, Tensor) or solution.x.shape != wanted or solution.x.dtype != problem.image.dtype:
+            raise InputError(f"the answer must have shape {tuple(wanted)} and {problem.image.dtype}; it has {tuple(solution.x.shape)}")
+        size, mean, found = len(chunk), solution.mean, []
+        shared = {name: getattr(solution, name) for name in ("nfe", "backward", "steps", "samples")}
+        shared |= {"seconds": solution.seconds / size, "network_seconds": solution.network_seconds / size, "batch": size}
+        for index, case in enumerate(chunk):
+            tensors = {"x": mean[index]} | ({} if solution.samples is None else {"samples": solution.x[:, index]})
+            tensors = {name: value.detach().cpu().clone() for name, value in tensors.items()}
+            numbers = {**shared, "config": repr(solution.solver), "x_sha256": tensor_sha256(tensors["x"])}
+            found.append((case, self.answer(case, solution.status.value, "") | numbers, tensors))
+        return found
+
+    @contextmanager
+    def unchanged(self, problem: Problem, prior: Prior) -> Iterator[None]:
+        """InputError if y, operator, noise or prior are others at the end; they are made anew then, and no other row moves."""
+        things = (problem.operator, prior, problem.noise, *parts(problem.y))
+        before = shared_state(*things)
+        names: list[str] = []
+        try:
+            yield
+        finally:
+            names = changed(before, shared_state(*things))
+            if names:
+                self.shop = Workshop(self.suite, self.device)
+        if names:
+            raise InputError(f"the solver changed what it shares with others: {', '.join(names[:5])}; it must work on copies")
+
+    def problem(self, chunk: list[Cell]) -> Problem:
+        """The measurements of some pictures as one problem, on the device."""
+        singles = [one for case in chunk if not isinstance(one := self.measured[case.measurement], str)]
+        y = tuple(torch.cat(rows).to(self.device) for rows in zip(*(parts(one.y) for one in singles), strict=True))
+        operator = self.operator(chunk[0].operator, chunk[0].picture, self.device)[0]
+        items = tuple(item for one in singles for item in one.items)
+        return Problem(operator, y if isinstance(singles[0].y, tuple) else y[0], self.shop.noise(chunk[0].operator).to(self.device), items)
+
+    def warm_up(self, case: Cell, solver: Solver, prior: Prior, problem: Problem) -> None:
         """One step of the solver, thrown away: first calls of kernels and networks are no solver's time."""
         key = (case.operator.label, case.solver.label, tuple(problem.image.shape))
         if key not in self.warm:
@@ -217,38 +333,60 @@ class Job:
             with suppress(Exception):  # what fails here fails in the run, and is a row there
                 next(iter(solver.iterate(problem, prior, Rng(case.inputs["seed"], problem.items))), None)
 
-    def close(self, chunk: list[Case], status: str, reason: str, bar: Bar) -> None:
-        """Rows without an answer."""
-        for case in chunk:
-            self.cells.write(case.key, {"inputs": case.inputs, "row": self.row(case, status, reason[:2000])}, {})
-            bar.done()
+    def close(self, outcome: Outcome, measures: dict[str, Any]) -> None:
+        """Write a cell, with the metrics that `measures` does not have yet."""
+        cell, answer, tensors = outcome
+        faults: dict[str, str] = {}
+        if "x" in tensors:
+            for one in self.metrics:
+                if one.key not in measures and not isinstance(one.metric, SetMetric):
+                    found = self.gauged(one, outcome)
+                    if isinstance(found, str):
+                        faults[one.key] = found
+                    else:
+                        measures[one.key] = None if math.isnan(found) else found
+        self.cells.write(cell.key, {"inputs": cell.inputs, "answer": answer, "measures": measures, "faults": faults}, tensors)
 
-    def row(self, case: Case, status: str, reason: str) -> dict[str, Any]:
-        """The columns that every row has; numbers are None until there are some."""
-        numbers = dict.fromkeys([*self.metrics, "residual"])
-        empty = dict.fromkeys(("nfe", "steps", "seconds", "network_seconds", "batch", "x_sha256"))
-        return {
-            "suite": self.suite.name,
-            "operator": case.operator.label,
-            "image": case.picture.id,
-            "solver": case.solver.label,
-            "solver_name": case.solver.name,
-            "prior": case.solver.at(case.operator.label)[1].name,
-            "status": status,
-            "reason": reason,
-            "metrics": numbers,
-            **empty,
-            "config": "",
-            "seed": self.seed,
-            "y_sha256": sha256_of(self.measured[case.measurement].y),
-            "key": case.key,
-            "device": str(self.device),
-            "dtype": self.suite.dtype,
-            "versions": self.versions,
-        }
+    def gauged(self, one: Gauge, outcome: Outcome) -> float | str:
+        """A metric of a cell, on its own item and on copies, so that it depends on nothing else."""
+        cell, answer, tensors = outcome
+        x = tensors.get("samples", tensors["x"]).clone().to(self.device)
+        x = x[:, None] if "samples" in tensors else x[None]
+        numbers = {name: answer[name] for name in ("steps", "nfe", "seconds", "network_seconds", "samples", "backward")}
+        solver = attempted(lambda: self.shop.solver(cell.solver, cell.operator.label))
+        if isinstance(solver, BaseException):
+            return fault(solver)
+        solution = Solution(x=x, status=Status(answer["status"]), seed=cell.inputs["seed"], solver=solver, **numbers)
+        with kept():
+            World(cell.inputs["seed"], torch.float32).place()
+            problem = self.problem([cell])
+            before = shared_state(problem.operator)
+            found = one.of(Case(problem, cell.picture.image[None].to(x), solution))
+            if changed(before, shared_state(problem.operator)):
+                self.shop = Workshop(self.suite, self.device)
+                return f"{one.label} changed the operator, which it shares with others"
+        return found
 
+    def measure_sets(self) -> None:
+        """The set metrics of every operator and solver, over the cells that have an answer."""
+        for operator in self.suite.operator:
+            for solver in self.suite.solver:
+                for one in self.metrics:
+                    if isinstance(one.metric, SetMetric):
+                        self.sets.append(self.set_of(one, operator, solver))
 
-def sha256_of(y: Measurement) -> str:
-    """Of a measurement; of several parts, of their hashes."""
-    hashes = [tensor_sha256(part) for part in parts(y)]
-    return hashes[0] if len(hashes) == 1 else cell_key({"parts": hashes})
+    def set_of(self, one: Gauge, operator: OperatorEntry, solver: SolverEntry) -> dict[str, Any]:
+        """A set metric of a column."""
+        group = [case for case in self.cases if case.operator is operator and case.solver is solver]
+        done = [(held[1]["x"], case.picture.image) for case in group if (held := self.held(case)) is not None]
+        answers, truths = ([clipped(pair[index]) for pair in done] for index in range(2))
+        found = one.of_set(answers, truths) if done else math.nan
+        value, reason = (None, found) if isinstance(found, str) else (None if math.isnan(found) else found, "")
+        place = {"operator": operator.label, "solver": solver.label, "metric": one.name}
+        return {**place, "value": value, "count": len(done), "reason": reason}
+
+    def answer(self, case: Cell, status: str, reason: str) -> dict[str, Any]:
+        """What is known of every cell; numbers are None until there are some."""
+        known = {"status": status, "reason": reason[:2000], "config": "", "seed": self.seed, "y_sha256": case.inputs["y"]}
+        where = {"device": str(self.device), "dtype": self.suite.dtype, "versions": self.versions}
+        return Answer.model_validate({**known, **where}).model_dump(mode="json")

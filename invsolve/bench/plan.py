@@ -10,15 +10,16 @@ import torch
 
 from invsolve import recipe
 from invsolve.bench.cells import canonical
-from invsolve.bench.data import Picture
 from invsolve.bench.fingerprint import described
-from invsolve.bench.suite import Entry, Labelled, SolverEntry, Suite
-from invsolve.errors import ArgumentError, InputError, PluginError, UnknownNameError
+from invsolve.bench.suite import Labelled, OperatorEntry, SolverEntry, Suite
+from invsolve.data import Picture, folder_sha256, load_set
+from invsolve.errors import InputError, InvsolveError, PluginError
 from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
-from invsolve.plugins import registry
 from invsolve.priors.base import Prior
 from invsolve.priors.convert import precision_of
+from invsolve.problem import Problem
+from invsolve.recipe.tables import Part
 from invsolve.solver import Solver
 
 
@@ -27,42 +28,39 @@ def check(suite: Suite) -> None:
 
     An entry that is registered but cannot be imported is no fault of the suite: its rows will say why they failed.
     """
-    faults = [fault for where, kind, entry, fixed in _entries(suite) if (fault := _fault(suite, where, kind, entry, fixed))]
-    faults += [f"metric: {error}" for name in suite.metrics if (error := _unknown("metric", name))]
+    faults = [fault for where, kind, part, added in _parts(suite) if (fault := _fault(suite, where, kind, part, added))]
     if faults:
         raise InputError("\n".join([f"suite '{suite.name}' cannot be run:", *(f"  - {fault}" for fault in dict.fromkeys(faults))]))
 
 
-def _entries(suite: Suite) -> Iterator[tuple[str, str, Entry, tuple[str, ...]]]:
-    """(where, kind, entry, arguments the harness adds) of everything a suite names."""
+def _parts(suite: Suite) -> Iterator[tuple[str, str, Part, tuple[str, ...]]]:
+    """(where, kind, part, arguments the harness adds) of everything a suite names."""
     yield "data", "dataset", suite.data, ()
-    yield "noise", "noise", suite.noise, ()
+    if suite.noise is not None:
+        yield "noise", "noise", suite.noise, ()
     for operator in suite.operator:
-        yield f"operator '{operator.label}'", "operator", operator, ("in_shape",)
+        where = f"operator '{operator.label}'"
+        if operator.problem is None:
+            yield where, "operator", operator, ("in_shape",)
+        if operator.noise is not None:
+            yield f"{where}, noise", "noise", operator.noise, ()
     for solver in suite.solver:
         for label in ["", *solver.overrides]:
-            parameters, prior = solver.at(label)
             where = f"solver '{solver.label}'" + (f" for '{label}'" if label else "")
-            yield where, "solver", Entry.model_validate({**parameters, "name": solver.name}), ()
-            yield f"{where}, prior", "prior", prior, ()
+            yield where, "solver", solver.part(label), ()
+            yield f"{where}, prior", "prior", solver.at(label)[1], ()
+    for metric in suite.metrics:
+        yield "metric" if metric.label == metric.name else f"metric '{metric.label}'", "metric", metric, ()
 
 
-def _unknown(kind: str, name: str) -> str:
+def _fault(suite: Suite, where: str, kind: str, part: Part, added: tuple[str, ...]) -> str:
     try:
-        registry().entry(kind, name)
-    except UnknownNameError as error:
-        return str(error)
-    return ""
-
-
-def _fault(suite: Suite, where: str, kind: str, entry: Entry, fixed: tuple[str, ...]) -> str:
-    try:
-        recipe.check(kind, entry.part, suite, **dict.fromkeys(fixed))
-        if kind == "solver":
-            recipe.build(kind, entry.part, suite)
+        recipe.check(kind, part, suite, **dict.fromkeys(added))
+        if kind in ("solver", "noise", "metric"):
+            recipe.build(kind, part, suite)
     except PluginError:
         return ""
-    except (UnknownNameError, ArgumentError, InputError) as error:
+    except InvsolveError as error:
         return f"{where}: {error}"
     return ""
 
@@ -81,51 +79,74 @@ class Workshop:
     _operators: dict[tuple[str, tuple[int, ...]], Operator] = field(default_factory=dict)
     _priors: dict[str, Prior | str] = field(default_factory=dict)
 
-    def noise(self) -> NoiseModel:
-        """A noise model, on the CPU."""
-        return recipe.build("noise", self.suite.noise.part, self.suite)
+    def noise(self, entry: OperatorEntry | None = None) -> NoiseModel:
+        """The noise model of an operator, its own or the suite's, on the CPU."""
+        if entry is not None and entry.noise is None and entry.problem is not None:
+            return self._saved(entry).noise
+        part = self.suite.noise if entry is None or entry.noise is None else entry.noise
+        assert part is not None
+        return recipe.build("noise", part, self.suite)
 
-    def operator(self, entry: Labelled, picture: Picture, *, device: torch.device | None = None) -> Operator:
+    def operator(self, entry: OperatorEntry, picture: Picture, *, device: torch.device | None = None) -> Operator:
         """The operator for pictures of this size; one object per size and device, so that no measurement is drawn on a moved one."""
         target = self.device if device is None else device
         key = (f"{entry.label}/{target}", tuple(picture.image.shape))
         if key not in self._operators:
-            made: Operator = recipe.build("operator", entry.part, self.suite, in_shape=tuple(picture.image.shape))
-            self._operators[key] = made.to(target)
+            self._operators[key] = self._made(entry, tuple(picture.image.shape)).to(target)
         return self._operators[key]
+
+    def _made(self, entry: OperatorEntry, shape: tuple[int, ...]) -> Operator:
+        made: Operator = (
+            recipe.build("operator", entry, self.suite, in_shape=shape) if entry.problem is None else self._saved(entry).operator
+        )
+        if made.in_shape != shape:
+            raise InputError(f"operator '{entry.label}' takes images {made.in_shape}; the picture is {shape}: crop the data to fit")
+        return made
+
+    def _saved(self, entry: OperatorEntry) -> Problem:
+        assert entry.problem is not None
+        return Problem.load(self.suite.path(entry.problem))
 
     def solver(self, entry: SolverEntry, operator: str) -> Solver:
         """The solver as set for the operator of this label."""
-        return recipe.build("solver", Entry.model_validate({**entry.at(operator)[0], "name": entry.name}).part, self.suite)
+        return recipe.build("solver", entry.part(operator), self.suite)
 
-    def prior(self, entry: Entry) -> Prior | str:
+    def prior(self, entry: Part) -> Prior | str:
         """The prior, or why there is none."""
-        key = canonical({"name": entry.name, "parameters": entry.parameters})
+        key = canonical({"name": entry.name, "parameters": entry.arguments})
         if key not in self._priors:
             try:
-                self._priors[key] = recipe.build("prior", entry.part, self.suite).to(self.device)
+                self._priors[key] = recipe.build("prior", entry, self.suite).to(self.device)
             except Exception as error:
                 self._priors[key] = f"prior '{entry.name}': {type(error).__name__}: {error}"
         return self._priors[key]
 
-    def inputs(self, operator: Labelled, picture: Picture, seed: int) -> dict[str, Any]:
+    def pictures(self) -> list[Picture]:
+        """The pictures of the suite's data set, as cropped and counted."""
+        return load_set(self.suite.data, self.suite)
+
+    def inputs(self, operator: OperatorEntry, picture: Picture, seed: int) -> dict[str, Any]:
         """What the measurement depends on."""
+        saved = (
+            None if operator.problem is None else {"problem": operator.problem, "sha256": folder_sha256(self.suite.path(operator.problem))}
+        )
+        noise = self.suite.noise if operator.noise is None else operator.noise
         return {
-            "operator": described("operator", operator, self.suite),
+            "operator": saved or described("operator", operator, self.suite),
             "data": {"name": self.suite.data.name, "picture": picture.id, "sha256": picture.sha256},
-            "noise": described("noise", self.suite.noise, self.suite),
+            "noise": None if noise is None or (saved and operator.noise is None) else described("noise", noise, self.suite),
             "noise_seed": seed,
             "dtype": self.suite.dtype,
         }
 
     def cell(self, operator: Labelled, solver: SolverEntry, measurement: str, seed: int) -> dict[str, Any]:
         """What a result depends on: the measurement's key, the solver, the prior with its weights and precision, the seed."""
-        parameters, prior = solver.at(operator.label)
+        prior = solver.at(operator.label)[1]
         made = self.prior(prior)
         weights, precision = getattr(made, "weights_sha256", None), None if isinstance(made, str) else precision_of(made, self.device.type)
         return {
             "measurement": measurement,
-            "solver": described("solver", Entry.model_validate({**parameters, "name": solver.name}), self.suite),
+            "solver": described("solver", solver.part(operator.label), self.suite),
             "prior": {**described("prior", prior, self.suite), "weights_sha256": weights, "computed_in": precision},
             "seed": seed,
         }

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from invsolve.bench.cells import Store, write_text
+from invsolve.bench.cells import Store
 from invsolve.bench.export import Line, lines, read_rows, read_run
 from invsolve.bench.figures import COLOURS, Point, data_uri, scatter
-from invsolve.bench.table import cells, columns
+from invsolve.bench.table import cells, columns, faults, versions
+from invsolve.io.files import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -41,6 +42,8 @@ def context(root: Path, run: dict[str, Any], rows: list[dict[str, Any]]) -> dict
         "run": run,
         "suite": run["suite"],
         "columns": columns(run),
+        "faults": faults(run, rows),
+        "libraries": {name: versions(one) for name, one in run["metrics"].items()},
         "sections": [section(run, rows, label, stores) for label in present],
         "missing": len(run["cells"]) - len(rows),
         "measurements": {(row["operator"], row["image"]): row["y_sha256"] for row in rows},
@@ -50,7 +53,7 @@ def context(root: Path, run: dict[str, Any], rows: list[dict[str, Any]]) -> dict
 
 def section(run: dict[str, Any], rows: list[dict[str, Any]], label: str, stores: tuple[Store, Store]) -> dict[str, Any]:
     """One operator: table, drawing, pictures."""
-    group, shown = lines(rows, label), columns(run)
+    group, shown = lines(rows, label, run), columns(run)
     best = {name: winner(group, name, one["higher"]) for name, one in run["metrics"].items()}
     table = [
         {
@@ -74,8 +77,10 @@ def section(run: dict[str, Any], rows: list[dict[str, Any]], label: str, stores:
     }
 
 
-def winner(group: list[Line], name: str, higher: bool) -> Line | None:
-    """The line with the best mean, if several have one."""
+def winner(group: list[Line], name: str, higher: bool | None) -> Line | None:
+    """The line with the best mean, if several have one and the metric ranks."""
+    if higher is None:
+        return None
     having = [(value.mean, line) for line in group if (value := line.numbers.get(name)) is not None]
     if len(having) < 2:
         return None
@@ -113,6 +118,6 @@ def _value(run: dict[str, Any], row: dict[str, Any] | None) -> str:
     """The first metric's value with its unit, or why there is none."""
     if row is None:
         return "not computed yet"
-    name, one = next(iter(run["metrics"].items()))
-    value = row["metrics"].get(name)
+    name, one = next(((name, one) for name, one in run["metrics"].items() if not one["of_sets"]), (None, {}))
+    value = None if name is None else row["metrics"].get(name)
     return row["status"] if value is None else f"{value:.{one['digits']}f} {one['unit'] or one['label']}"

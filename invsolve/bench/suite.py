@@ -1,8 +1,14 @@
 """Suites: what is run, as a TOML file.
 
-    data = "quick-photos"                                  # or { name = "synthetic", images = 2 }, or { shape = [3, 32, 32], images = 2 }
+    data = "quick-photos"                                  # a data set, or { folder = "photos", crop = 128, first = 10 }, or
+                                                           # { shape = [3, 32, 32], images = 2 } for drawings
     noise = { sigma = 0.05 }                               # name = "gaussian" unless said
-    operator = [{ name = "gaussian-blur", sigma = 1.6 }]   # what is not name or label is a parameter
+    operator = [                                           # alternatives; what is not name, label or noise is a parameter
+        { name = "gaussian-blur", sigma = 1.6 },
+        { label = "holes after blur", chain = [{ name = "gaussian-blur" }, { name = "mask" }], noise = { sigma = 0.1 } },
+        { name = "iterative-prox", label = "valid blur", tol = 1e-4, operator = { name = "padded-blur", boundary = "valid" } },
+        { problem = "scanner", label = "as measured" },    # operator and noise of a folder that Problem.save wrote
+    ]
     [[solver]]
     name = "adam-tv"
     label = "Adam-TV"
@@ -10,88 +16,50 @@
     [solver.for."gaussian-blur"]                           # for one operator, by its label
     prior = { weight = 0.01 }
 
-A parameter { file = "mask.npy" } is the tensor in that file, and an operator made of others takes their tables, both as in a problem
-file (`invsolve.recipe`). Several operators are alternatives; one after the other they are a chain:
+    metrics = ["psnr", { name = "psnr", label = "PSNR-Y", channel = "y", shave = 4 }, { name = "ssim", crop = 5, label = "SSIM crop 5" }]
 
-    operator = [
-        { name = "chain", label = "holes after blur", operators = [{ name = "gaussian-blur" }, { name = "mask" }] },
-        { name = "iterative-prox", label = "valid blur", tol = 1e-4, operator = { name = "padded-blur", boundary = "valid" } },
-    ]
-
-Names resolve through the registry only; unknown keys and parameters, and values of another type, are refused before anything is computed.
+Operators, noises, priors and solvers are written as in a problem file, `{ file = "mask.npy" }`, `chain` and `stack` too
+(`invsolve.recipe`); paths start from the suite's folder. Names resolve through the registry only; unknown keys and parameters, and
+values of another type, are refused before anything is computed. `EXAMPLE` is a suite that runs.
 """
 
 from __future__ import annotations
 
-import math
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StrictStr,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PrivateAttr, StringConstraints, model_validator
 
-from invsolve.errors import InputError, UnknownNameError, did_you_mean
+from invsolve.errors import UnknownNameError, did_you_mean
 from invsolve.plugins import NAME, registry
-from invsolve.recipe.config import Part
+from invsolve.recipe.config import set_part
+from invsolve.recipe.tables import Part, Table, located, modelled, plain, read_toml
 
-MAX_BYTES = 1_000_000
-Name = Annotated[StrictStr, StringConstraints(pattern=f"^{NAME.pattern}$")]
-Label = Annotated[StrictStr, StringConstraints(min_length=1, max_length=80)]
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$", strict=True)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=80, strict=True)]
+Entry = Part
+METRICS: Any = ["psnr", "ssim", "haarpsi", "residual"]
+SAVED = "problem"  # the name of an operator's entry that is a saved problem
+EXAMPLE = """# Two operators, two solvers, own pictures: data = { folder = "photos", crop = 128 }. Run it: invsolve bench run FILE.
+title = "An example"
+data = { shape = [3, 32, 32], images = 2 }
+noise = { sigma = 0.05 }
+operator = [
+    { name = "box-mask", label = "hole", box = 12 },
+    { label = "blur, then SR x2", chain = [{ name = "gaussian-blur", sigma = 1.0 }, { name = "block-mean", factor = 2 }] },
+]
 
+[[solver]]
+name = "adam-tv"
+steps = 40
+prior = { name = "tv", weight = 8.0 }
 
-def _plain(value: Any) -> Any:
-    """A parameter that TOML and JSON have in common: text, truth value, finite number, or a list or table of them."""
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    raise ValueError(f"a parameter must be text, true/false, a finite number or a list of them; given {value!r}")
-
-
-class Entry(BaseModel):
-    """A registered name with its parameters: every key that is not a field."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: Name
-
-    @model_validator(mode="after")
-    def _check_parameters(self) -> Entry:
-        _plain(self.parameters)
-        return self
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The keyword arguments."""
-        return dict(self.model_extra or {})
-
-    @property
-    def part(self) -> Part:
-        """What `invsolve.recipe` builds."""
-        return Part.model_validate({**self.parameters, "name": self.name})
-
-
-class Labelled(Entry):
-    """An entry with a label, by default its name; labels are unique in a suite."""
-
-    label: Label = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_label(cls, values: Any) -> Any:
-        return {"label": values.get("name"), **values} if isinstance(values, dict) else values
+[[solver]]
+name = "diffpir"
+steps = 10
+prior = { name = "gaussian", mean = 0.5, std = 0.25 }
+"""
 
 
 def _entry(default: str) -> BeforeValidator:
@@ -105,43 +73,121 @@ def _entry(default: str) -> BeforeValidator:
     return BeforeValidator(convert)
 
 
+class DataEntry(Part):
+    """A data set with its parameters, and which of its pictures."""
+
+    crop: (
+        Annotated[int, Field(ge=1, strict=True)]
+        | Annotated[list[Annotated[int, Field(ge=1, strict=True)]], Field(min_length=2, max_length=2)]
+        | None
+    ) = None
+    """Side, or [height, width], of what is cut from the middle of every picture; an odd pixel stays at the bottom or right."""
+    first: Annotated[int, Field(ge=1, strict=True)] | None = None
+    """Only so many pictures, in the set's order."""
+    channels: Literal[1, 3] | None = None
+    """1 makes pictures grey (0.299 R + 0.587 G + 0.114 B), 3 repeats grey ones; as they are unless said."""
+
+
+class Labelled(Part):
+    """An entry with a label, by default its name; labels are unique in a suite."""
+
+    label: Label = ""
+    """What it is called in tables; its name unless said."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_label(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "label" in values:
+            return values
+        joined = next((key for key in ("chain", "stack") if key in values), None)
+        return {"label": values.get("name", joined), **values}
+
+
+class OperatorEntry(Labelled):
+    """An operator, or a saved problem, with a noise of its own."""
+
+    noise: Annotated[Part, _entry("gaussian")] | None = None
+    """The noise for this operator, in place of the suite's."""
+    problem: Annotated[str, Field(strict=True)] | None = None
+    """In place of a name: the folder of a saved problem (`Problem.save`), whose operator and noise are taken."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _saved(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "problem" in values and "name" not in values:
+            return {"label": str(values["problem"])[-80:], **values, "name": SAVED}
+        return values
+
+    @model_validator(mode="after")
+    def _alone(self) -> OperatorEntry:
+        if self.problem is not None and (self.arguments or self.name != SAVED):
+            raise ValueError("a saved problem brings its own operator: leave out name and parameters")
+        return self
+
+
 class SolverEntry(Labelled):
-    """A solver with its prior; `for` holds what differs for single operators, by label."""
+    """A solver with its prior."""
 
-    prior: Annotated[Entry, _entry("")]
+    prior: Annotated[Part, _entry("")]
+    """The prior, by its name or with its parameters."""
+    samples: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = None
+    """So many runs on independent streams, whose mean is the image: for metrics of samples, such as coverage."""
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict, alias="for")
+    """What differs for single operators, by their label: parameters of the solver, and of the prior as `prior`."""
 
-    def at(self, operator: str) -> tuple[dict[str, Any], Entry]:
-        """(solver parameters, prior) for the operator of this label."""
+    def at(self, operator: str) -> tuple[dict[str, Any], Part]:
+        """(solver parameters, prior) for the operator of this label.
+
+        Raises:
+            ValueError: the prior set for it is neither a name nor a table.
+        """
         override = dict(self.overrides.get(operator, {}))
         prior = override.pop("prior", {})
         prior = {"name": prior} if isinstance(prior, str) else prior
+        if not isinstance(prior, dict):
+            raise ValueError(f"prior must be a name or a table; given {prior!r:.60}")
         if prior.get("name", self.prior.name) == self.prior.name:
-            prior = {**self.prior.parameters, **prior, "name": self.prior.name}
-        return {**self.parameters, **override}, Entry.model_validate(prior)
+            prior = {**self.prior.arguments, **prior, "name": self.prior.name}
+        return {**self.arguments, **override}, Part.model_validate(prior)
+
+    def part(self, operator: str) -> Part:
+        """The solver as set for the operator of this label."""
+        return Part.model_validate({**self.at(operator)[0], "name": self.name})
 
 
-class Suite(BaseModel):
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+class Suite(Table):
     """What is run: every operator x picture x solver, all solvers on the same measurement."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     name: Name = "unnamed"
-    title: Annotated[StrictStr, StringConstraints(max_length=200)] = ""
-    data: Annotated[Entry, _entry("synthetic")]
-    noise: Annotated[Entry, _entry("gaussian")]
-    operator: Annotated[list[Labelled], Field(min_length=1)]
-    solver: Annotated[list[SolverEntry], Field(min_length=1)]
-    metrics: Annotated[list[Name], Field(min_length=1)] = ["psnr", "ssim", "haarpsi"]
+    """What the suite is called; as the file is unless said."""
+    title: Annotated[str, StringConstraints(max_length=200)] = ""
+    """One line for lists and reports."""
+    data: Annotated[DataEntry, BeforeValidator(set_part)]
+    """The pictures: a data set by its name (`invsolve list dataset`), { folder = "photos" }, { zip = ... }, { npz = ... }, or drawings
+    { shape = [3, 32, 32], images = 2 }."""
+    noise: Annotated[Part, _entry("gaussian")] | None = None
+    """The noise, `gaussian` without a name; may be left out where every operator has its own."""
+    operator: Annotated[list[OperatorEntry], BeforeValidator(_as_list), Field(min_length=1)]
+    """The operators: alternatives, each with every solver."""
+    solver: Annotated[list[SolverEntry], BeforeValidator(_as_list), Field(min_length=1)]
+    """The solvers, each with its prior."""
+    metrics: Annotated[list[Annotated[Labelled, _entry("")]], Field(min_length=1, validate_default=True)] = METRICS
+    """What is measured: names (`invsolve list metric`), or tables with parameters and a label."""
     dtype: Literal["float32", "float64"] = "float32"
+    """The precision of everything."""
     _folder: Path = PrivateAttr(default=Path())
 
     def path(self, name: str) -> Path:
         """A path in the suite, relative to its file."""
-        return self._folder / Path(name).expanduser()
+        return located(self._folder, name)
 
     @model_validator(mode="after")
     def _check_labels(self) -> Suite:
-        for kind, entries in (("operator", self.operator), ("solver", self.solver)):
+        for kind, entries in (("operator", self.operator), ("solver", self.solver), ("metric", self.metrics)):
             labels = [entry.label for entry in entries]
             twice = sorted({label for label in labels if labels.count(label) > 1})
             if twice:
@@ -151,8 +197,11 @@ class Suite(BaseModel):
             for label, values in entry.overrides.items():
                 if label not in known:
                     raise ValueError(f"solver '{entry.label}' has settings for no operator '{label}'{did_you_mean(label, known)}")
-                _plain(values)
+                plain(values, f"solver '{entry.label}' for '{label}'")
                 entry.at(label)
+        bare = [entry.label for entry in self.operator if entry.noise is None and entry.problem is None]
+        if self.noise is None and bare:
+            raise ValueError(f"noise is missing: give noise = {{ sigma = 0.05 }}, or one to each operator ({', '.join(bare)})")
         return self
 
     @classmethod
@@ -179,29 +228,20 @@ class Suite(BaseModel):
         Raises:
             InputError: as for `load`.
         """
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path.name} has more than {MAX_BYTES} bytes; no suite is that large")
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path.name} is not TOML: {error}") from None
+        values, text = read_toml(path, "suite")
         given = name or path.stem.lower()
-        suite = cls.make({"name": given if NAME.fullmatch(given) else "unnamed", **values}, path.name)
+        suite = cls.make({"name": given if NAME.fullmatch(given) else "unnamed", **values}, path.name, text)
         suite._folder = path.parent
         return suite
 
     @classmethod
-    def make(cls, values: dict[str, Any], what: str = "suite") -> Suite:
-        """A suite from plain values.
+    def make(cls, values: dict[str, Any], what: str = "suite", text: str = "") -> Suite:
+        """A suite from plain values; `text` is the file, for the lines of faults.
 
         Raises:
             InputError: what is wrong, key by key.
         """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            lines = [f"  - {'.'.join(map(str, one['loc'])) or 'suite'}: {one['msg']}" for one in error.errors()]
-            raise InputError("\n".join([f"{what} is no suite:", *lines])) from None
+        return modelled(cls, values, f"{what} is no suite:", text)
 
     def plain(self) -> dict[str, Any]:
         """The values, as JSON or TOML would hold them."""

@@ -21,7 +21,7 @@ def plain(text: str) -> str:
 def columns(run: dict[str, Any]) -> list[tuple[str, str, int]]:
     """(name, heading, digits) of the numbers that are shown."""
     metrics = [(name, f"{one['label']} {one['unit']}".strip(), one["digits"]) for name, one in run["metrics"].items()]
-    return [*metrics, ("residual", "residual", 2), ("nfe", "NFE", 0), ("seconds", "s/image", 2)]
+    return [*metrics, ("nfe", "NFE", 0), ("seconds", "s/image", 2)]
 
 
 def cells(line: Line, shown: list[tuple[str, str, int]]) -> list[str]:
@@ -54,23 +54,40 @@ def print_tables(folder: str | Path, stream: IO[str] | None = None) -> None:
 
 def footer(run: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     """What the numbers mean."""
-    settings = [f"{one['label']}: {one['settings']}" for one in run["metrics"].values()]
+    settings = [f"{one['label']}: {one['settings']}{versions(one)}" for one in run["metrics"].values()]
     missing = len(run["cells"]) - len(rows)
     open_cells = [f"incomplete: {missing} of {len(run['cells'])} cells are not there yet"] if missing else []
     return [
         *open_cells,
         "mean ± standard deviation over images",
         *settings,
-        "residual: |Hx - y| / (sigma sqrt m) over measured entries, about 1 for the truth",
+        *faults(run, rows),
         f"{run['hardware']}; device {run['device']}",
     ]
+
+
+def versions(metric: dict[str, Any]) -> str:
+    """The libraries of a metric, in brackets."""
+    found = ", ".join(f"{name} {version}" for name, version in metric["libraries"].items())
+    return f" ({found})" if found else ""
+
+
+def faults(run: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    """Metrics that failed: on how many cells, and why at first."""
+    out = []
+    for name, one in run["metrics"].items():
+        reasons = [row["faults"][name] for row in rows if name in row["faults"]]
+        reasons += [found["reason"] for found in run["sets"] if found["metric"] == name and found["reason"]]
+        if reasons:
+            out.append(plain(f"{one['label']} failed {len(reasons)} times: {reasons[0]}"))
+    return out
 
 
 def format_plain(run: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """The tables as aligned text."""
     shown, out = columns(run), []
     for operator in dict.fromkeys(row["operator"] for row in rows):
-        group = lines(rows, operator)
+        group = lines(rows, operator, run)
         table = [["solver", *(heading for _, heading, _ in shown)], *([plain(line.solver), *cells(line, shown)] for line in group)]
         widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
         out.append(plain(operator))
@@ -96,7 +113,7 @@ def _rich(run: dict[str, Any], rows: list[dict[str, Any]], stream: IO[str]) -> N
         table.add_column("solver", overflow="fold")
         for _, heading, _ in shown:
             table.add_column(heading, justify="right")
-        group = lines(rows, operator)
+        group = lines(rows, operator, run)
         for line in group:
             table.add_row(Text(plain(line.solver)), *(text.replace(" ± ", "±") for text in cells(line, shown)))
         console.print(table)

@@ -30,8 +30,20 @@ def list_suites(as_json: bool) -> None:
     print_table(("name", "title", "operators", "solvers"), rows)
 
 
+def print_example(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    """A suite that runs, and the end."""
+    from invsolve.bench.suite import EXAMPLE
+
+    if wanted:
+        click.echo(EXAMPLE, nl=False)
+        ctx.exit()
+
+
 @bench.command("run")
 @click.argument("suite")
+@click.option(
+    "--example", is_flag=True, is_eager=True, expose_value=False, callback=print_example, help="Print a suite that runs, and stop."
+)
 @click.option("--out", type=click.Path(file_okay=False), help="Folder of the run; runs/SUITE unless said.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")

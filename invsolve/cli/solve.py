@@ -30,9 +30,21 @@ class Level(click.ParamType):
             self.fail(f"a noise level is a number, or auto; given {value!r}", param, ctx)
 
 
+def print_example(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    """A problem file that runs, and the end."""
+    from invsolve.recipe.config import EXAMPLE
+
+    if wanted:
+        click.echo(EXAMPLE, nl=False)
+        ctx.exit()
+
+
 @click.command(short_help="Solve the problem in a TOML file.")
 @click.argument("problem", type=click.Path(dir_okay=False))
 @click.argument("overrides", nargs=-1)
+@click.option(
+    "--example", is_flag=True, is_eager=True, expose_value=False, callback=print_example, help="Print a problem file that runs, and stop."
+)
 @click.option("--seed", type=int, help="Seed of the noise and of the solver; 0 is a seed.")
 @click.option("--device", help="cpu, cuda, ...")
 @click.option("--out", type=click.Path(), help="Result: .png, .npy or .safetensors, or a folder with everything.")
@@ -59,6 +71,7 @@ def run(problem: str, overrides: tuple[str, ...], seed: int | None, device: str 
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
 @click.option("--out", type=click.Path(), help="Result: .png, .npy or .safetensors, or a folder with everything.")
+@click.option("--save-config", type=click.Path(dir_okay=False), help="Write the problem file that gives the same with invsolve run.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def restore(
     image: str,
@@ -72,9 +85,11 @@ def restore(
     seed: int,
     device: str,
     out: str | None,
+    save_config: str | None,
     as_json: bool,
 ) -> None:
     """Restore IMAGE, which is the measurement (or, with --simulate, the truth)."""
+    from invsolve.io.files import write_text
     from invsolve.recipe.config import make_config
 
     tables: dict[str, Any] = {
@@ -85,7 +100,10 @@ def restore(
         "solver": {"name": solver},
         "run": {"seed": seed, "device": device, "samples": samples, "out": out},
     }
-    solve(make_config(tables, settings, what="restore"), as_json)
+    config = make_config(tables, settings, what="restore")
+    if save_config is not None:
+        write_text(save_config, config.toml())
+    solve(config, as_json)
 
 
 def run_overrides(seed: int | None, device: str | None, out: str | None) -> list[str]:

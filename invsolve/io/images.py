@@ -15,14 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError
-from invsolve.io.files import regular_file, replacing
+from invsolve import tiff
+from invsolve.errors import InputError, Note
+from invsolve.io.files import regular_file
+from invsolve.io.writing import picture_grid, write_image
+
+__all__ = ["ImageInfo", "load_image", "picture_grid", "read_image", "read_measurement", "read_tensor", "write_image"]
 
 # Formats that Pillow decodes itself: no PostScript, no formats that call other programs.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 MAX_PIXELS = 89_478_485
 TENSOR_FILES = (".npy", ".safetensors")
 GREY = (0.299, 0.587, 0.114)
+WHITE = {torch.uint8: 255, torch.uint16: 65535}
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,11 @@ class ImageInfo:
     Args:
         path: where it was read.
         format: "PNG", "JPEG", ..., "npy" or "safetensors".
-        mode: Pillow's mode ("RGB", "I;16", "P", ...) or the tensor's dtype.
+        mode: Pillow's mode ("RGB", "I;16", "P", ...) or the numbers' dtype.
         bits: bits per channel that the values come from.
         rotated: whether an EXIF orientation was applied.
         frames: number of frames; only the first is read.
-        notes: what was done beyond v / 255.
+        notes: what was done beyond v / 255: bits, alpha, frames, orientation, axes.
     """
 
     path: str
@@ -47,14 +52,20 @@ class ImageInfo:
     frames: int = 1
     notes: tuple[str, ...] = ()
 
+    def tell(self) -> None:
+        """A warning, `invsolve.errors.Note`, for every note."""
+        for note in self.notes:
+            warnings.warn(f"{self.path}: {note}", Note, stacklevel=3)
+
 
 def read_image(path: str | Path, *, channels: int | None = None, max_pixels: int = MAX_PIXELS) -> tuple[Tensor, ImageInfo]:
     """An image as float32 (C, H, W) in [0, 1], C = 1 or 3, and what the file was.
 
     EXIF orientation is applied; grey stays one channel; 1-bit gives 0 and 1; a palette, CMYK and YCbCr become RGB; an opaque
-    alpha channel is dropped, another is composited on white; of an animation the first frame is read; 16-bit grey keeps all
-    its bits, 16-bit colour is read with 8 (a limit of Pillow, noted). A `.npy` or `.safetensors` file holds (C, H, W) or
-    (H, W): unsigned integers are scaled like pixels, floats are taken as they are (a measurement may leave [0, 1]).
+    alpha channel is dropped, another is composited on white; of an animation the first frame is read; 16-bit grey, 16-bit and
+    float TIFF keep all their bits, other 16-bit colour is read with 8 (a limit of Pillow). A `.npy` or `.safetensors` file holds
+    (C, H, W), (H, W) or (H, W, 3): unsigned integers are scaled like pixels, floats are taken as they are (a measurement may
+    leave [0, 1]). All of it is noted in `ImageInfo.notes`; `load_image` tells it as warnings.
 
     Args:
         path: the file.
@@ -80,22 +91,50 @@ def read_image(path: str | Path, *, channels: int | None = None, max_pixels: int
     return x, info
 
 
+def load_image(path: str | Path, *, channels: int | None = None) -> Tensor:
+    """The image of `read_image`; what was done to the file is told as warnings (`invsolve.errors.Note`).
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    x, info = read_image(path, channels=channels)
+    info.tell()
+    return x
+
+
+def read_measurement(path: str | Path, *, image_axes: bool = True) -> Tensor:
+    """A measurement: a picture as `read_image` has it, or the numbers of a `.npy` or `.safetensors` file, of any shape, real or complex.
+
+    uint8 and uint16 are divided by 255 and 65535, as in a picture; (H, W, 3) becomes (3, H, W). Both are told as warnings.
+
+    Args:
+        path: the file.
+        image_axes: whether three axes are those of an image; False takes them as they are.
+
+    Raises:
+        InputError: as `read_image`; truth values, other integers.
+    """
+    file = regular_file(path, "measurement")
+    if file.suffix.lower() not in TENSOR_FILES:
+        return load_image(file)
+    y = read_tensor(file)
+    scaled, notes = _scaled(y, file)
+    if image_axes and not y.is_complex():
+        scaled, more = channels_first(scaled, str(file))
+        notes += more
+    ImageInfo(str(file), file.suffix[1:].lower(), str(y.dtype), 8 * y.element_size(), notes=notes).tell()
+    return scaled
+
+
 def _picture(file: Path, max_pixels: int) -> tuple[Tensor, ImageInfo]:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             # Whatever is odd about a file is an error or a note of ours, and Pillow's own size warning is replaced by max_pixels.
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=FORMATS) as picture:
-                width, height = picture.size
-                if width * height > max_pixels:
-                    raise InputError(f"{file} has {width} x {height} pixels, more than max_pixels = {max_pixels}")
-                mode, form, frames = picture.mode, picture.format or "", int(getattr(picture, "n_frames", 1))
-                picture.load()
-                upright = ImageOps.exif_transpose(picture)
-                rotated = picture.getexif().get(0x0112, 1) not in (0, 1)
-                values, bits, notes = values_of(upright, form)
+            page = tiff.read_page(file, max_pixels) if tiff.is_tiff(file) else None
+            return _decoded(file, max_pixels) if page is None else _from_page(file, page)
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -104,9 +143,45 @@ def _picture(file: Path, max_pixels: int) -> tuple[Tensor, ImageInfo]:
         raise InputError(f"{file} is too large: {error}") from error
     except Exception as error:  # a damaged file makes a decoder raise nearly anything
         raise InputError(f"{file} cannot be decoded, it is damaged or cut off: {error}") from error
-    if form == "PNG" and mode in ("RGB", "RGBA") and _png_depth(file) == 16:
+
+
+def _decoded(file: Path, max_pixels: int) -> tuple[Tensor, ImageInfo]:
+    """What Pillow reads."""
+    from PIL import Image, ImageOps
+
+    with Image.open(file, formats=FORMATS) as picture:
+        width, height = picture.size
+        if width * height > max_pixels:
+            raise InputError(f"{file} has {width} x {height} pixels, more than max_pixels = {max_pixels}")
+        mode, form, frames = picture.mode, picture.format or "", int(getattr(picture, "n_frames", 1))
+        rotated = picture.getexif().get(0x0112, 1) in range(2, 9)  # asked before it is loaded: a TIFF's is applied, and gone, then
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+        deep = 16 in (picture.tag_v2.get(258, ()) if form == "TIFF" else (_png_depth(file),))  # pyright: ignore[reportAttributeAccessIssue]
+        values, bits, notes = values_of(upright, form)
+    if deep and bits == 8:
         notes = (*notes, "16-bit colour read with 8 bits")
-    return values, ImageInfo(str(file), form, mode, bits, rotated, frames, notes)
+    return values, ImageInfo(str(file), form, mode, bits, rotated, frames, (*notes, *_turned(rotated), *_first_of(frames)))
+
+
+def _from_page(file: Path, page: tiff.Page) -> tuple[Tensor, ImageInfo]:
+    """A page of a TIFF that Pillow would cut to 8 bits or refuse."""
+    values, notes = page.values, ()
+    if page.alpha is not None:
+        opaque = bool((page.alpha == 1).all())
+        notes = ("opaque alpha dropped" if opaque else "alpha composited on white",)
+        values = values if opaque else values * page.alpha + (1 - page.alpha)
+    tensor = _checked(torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1))), str(file))
+    notes = (*notes, *_turned(page.rotated), *_first_of(page.frames))
+    return tensor, ImageInfo(str(file), "TIFF", page.dtype, page.bits, page.rotated, page.frames, notes)
+
+
+def _turned(rotated: bool) -> tuple[str, ...]:
+    return ("turned upright, as its orientation tag says",) if rotated else ()
+
+
+def _first_of(frames: int) -> tuple[str, ...]:
+    return (f"the first of {frames} frames or pages read",) if frames > 1 else ()
 
 
 def values_of(picture: Any, form: str) -> tuple[Tensor, int, tuple[str, ...]]:
@@ -117,11 +192,11 @@ def values_of(picture: Any, form: str) -> tuple[Tensor, int, tuple[str, ...]]:
     """
     mode = picture.mode
     if mode == "F":
-        return _checked(torch.from_numpy(np.array(picture, dtype=np.float32))[None], "the image"), 32, ("floats taken as they are",)
+        return _checked(torch.from_numpy(np.array(picture, dtype=np.float32))[None], "the image"), 32, ()
     if mode.startswith("I;16") or (mode == "I" and form in ("PNG", "PPM")):
         return torch.from_numpy(np.array(picture).astype(np.float32) / 65535)[None], 16, ()
     if mode == "I":
-        raise InputError("32-bit integer images have no defined white level; convert to 16 bits, or save floats as .npy")
+        raise InputError("signed or 32-bit integer images have no defined white level; convert to unsigned 16 bits, or save floats as .npy")
     if mode == "1":
         return torch.from_numpy(np.array(picture).astype(np.float32))[None], 1, ()
     picture, notes = _without_alpha(picture)
@@ -133,7 +208,7 @@ def _without_alpha(picture: Any) -> tuple[Any, tuple[str, ...]]:
     """The picture as "L" or "RGB"."""
     from PIL import Image
 
-    notes = () if picture.mode in ("L", "RGB") else (f"{picture.mode} converted",)
+    notes = () if picture.mode in ("L", "RGB") else (f"{NAMES.get(picture.mode, picture.mode)} converted",)
     if not picture.has_transparency_data:
         return picture if picture.mode in ("L", "RGB") else picture.convert("RGB"), notes
     grey = picture.mode in ("L", "LA", "La")
@@ -144,28 +219,60 @@ def _without_alpha(picture: Any) -> tuple[Any, tuple[str, ...]]:
     return Image.alpha_composite(white, layered).convert("L" if grey else "RGB"), (*notes, "alpha composited on white")
 
 
+NAMES = {"P": "palette (P)", "PA": "palette (PA)", "RGBA": "RGBA", "LA": "grey with alpha (LA)"}
+
+
 def _png_depth(file: Path) -> int:
-    """The bit depth in a PNG's header: byte 24."""
+    """The bit depth in a PNG's header, byte 24; 8 for other files."""
     with file.open("rb") as stream:
         head = stream.read(26)
-    return head[24] if len(head) == 26 else 8
+    return head[24] if len(head) == 26 and head.startswith(b"\x89PNG") else 8
+
+
+def channels_first(value: Tensor, what: str) -> tuple[Tensor, tuple[str, ...]]:
+    """Three axes (H, W, 1 or 3), as numpy pictures have them, as (1 or 3, H, W), and a note; whatever else as it is.
+
+    Raises:
+        InputError: (H, W, 2 or 4), which is grey or colour with alpha.
+    """
+    if value.ndim != 3 or value.shape[0] <= 4 or value.shape[-1] > 4:
+        return value, ()
+    height, width, last = value.shape
+    if last in (2, 4):
+        how = "drop the alpha and write array[..., :-1].transpose(2, 0, 1), or transpose all of it"
+        raise InputError(f"{what} has shape {(height, width, last)}, which looks like (H, W, C); expected (C, H, W): {how}")
+    return value.permute(2, 0, 1).contiguous(), (f"axes (H, W, C) = {(height, width, last)} taken as (C, H, W)",)
+
+
+def _scaled(value: Tensor, file: Path) -> tuple[Tensor, tuple[str, ...]]:
+    """Floats and complex numbers as they are, uint8 and uint16 in [0, 1]."""
+    white = WHITE.get(value.dtype)
+    if white is not None:
+        return value.to(torch.float32) / white, (f"{_name(value)} values divided by {white}",)
+    if value.is_floating_point() or value.is_complex():
+        return value, ()
+    how = "save it as float: array.astype('float32'), with white at 1"
+    raise InputError(f"{file} holds {_name(value)}; an image or measurement holds floats, uint8 or uint16: {how}")
+
+
+def _name(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _tensor_image(file: Path, max_pixels: int) -> tuple[Tensor, ImageInfo]:
     value = read_tensor(file)
-    mode, scale = str(value.dtype).removeprefix("torch."), {torch.uint8: 255, torch.uint16: 65535}.get(value.dtype)
     if value.ndim == 2:
         value = value[None]
     if value.ndim != 3 or min(value.shape) < 1:
-        raise InputError(f"{file} has shape {tuple(value.shape)}; an image is (C, H, W) or (H, W)")
-    if value.shape[1] * value.shape[2] > max_pixels:
-        raise InputError(f"{file} has {value.shape[2]} x {value.shape[1]} pixels, more than max_pixels = {max_pixels}")
-    if scale is None and not value.is_floating_point():
-        raise InputError(f"{file} holds {mode}; an image holds floats, uint8 or uint16")
-    values = value.to(torch.float32) if scale is None else value.to(torch.float32) / scale
-    notes = ("floats taken as they are",) if scale is None else ()
-    info = ImageInfo(str(file), file.suffix[1:].lower(), mode, 8 * value.element_size(), notes=notes)
-    return _checked(values, str(file)), info
+        raise InputError(f"{file} has shape {tuple(value.shape)}; an image is (C, H, W), (H, W) or (H, W, 3)")
+    turned, notes = channels_first(value, str(file))
+    if turned.shape[1] * turned.shape[2] > max_pixels:
+        raise InputError(f"{file} has {turned.shape[2]} x {turned.shape[1]} pixels, more than max_pixels = {max_pixels}")
+    if value.is_complex():
+        raise InputError(f"{file} holds {_name(value)}; an image holds floats, uint8 or uint16")
+    values, more = _scaled(turned, file)
+    info = ImageInfo(str(file), file.suffix[1:].lower(), _name(value), 8 * value.element_size(), notes=(*notes, *more))
+    return _checked(values.to(torch.float32), str(file)), info
 
 
 def _checked(values: Tensor, what: str) -> Tensor:
@@ -208,57 +315,3 @@ def _from_safetensors(file: Path) -> Tensor:
         if not chosen:
             raise InputError(f"{file} holds {len(names)} tensors ({', '.join(names[:5])}), none of them named x, y or image")
         return stored.get_tensor(chosen[0])
-
-
-def write_image(path: str | Path, image: Tensor) -> None:
-    """Write an image: `.png` as 8 bits (clamped to [0, 1], rounded to nearest), `.npy` and `.safetensors` exactly as it is.
-
-    The file appears whole or not at all.
-
-    Args:
-        path: the file; its suffix chooses.
-        image: for PNG (C, H, W) or (1, C, H, W), real, C = 1 or 3; any tensor otherwise.
-
-    Raises:
-        InputError: another suffix, shape or dtype, NaN or Inf, or a place that cannot be written.
-    """
-    suffix = Path(path).suffix.lower()
-    image = image.detach().cpu()
-    if suffix == ".png":
-        pixels = _pixels(image)
-        from PIL import Image
-
-        with replacing(path) as temporary:
-            Image.fromarray(pixels).save(temporary, format="PNG")
-    elif suffix == ".npy":
-        with replacing(path) as temporary, temporary.open("wb") as stream:
-            np.save(stream, (image.float() if image.dtype == torch.bfloat16 else image).numpy(), allow_pickle=False)
-    elif suffix == ".safetensors":
-        from safetensors.torch import save_file
-
-        if image.dtype == torch.complex128:
-            raise InputError("safetensors has no complex128; write .npy, or image.to(torch.complex64)")
-        with replacing(path) as temporary:
-            save_file({"x": image.contiguous().clone()}, temporary)
-    else:
-        raise InputError(f"cannot write {path}: the suffix must be .png, .npy or .safetensors")
-
-
-def picture_grid(images: Tensor, columns: int) -> Tensor:
-    """(C, rows H, columns W): pictures side by side; places left over are black."""
-    count, channels, height, width = images.shape
-    rows = -(-count // columns)
-    filled = torch.cat([images, images.new_zeros(rows * columns - count, channels, height, width)])
-    return filled.reshape(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
-
-
-def _pixels(image: Tensor) -> np.ndarray:
-    """uint8 (H, W) or (H, W, 3)."""
-    if image.ndim == 4 and len(image) == 1:
-        image = image[0]
-    if image.ndim != 3 or len(image) not in (1, 3) or min(image.shape) < 1 or not image.is_floating_point():
-        raise InputError(
-            f"a PNG takes real (C, H, W), C = 1 or 3, given {tuple(image.shape)} {image.dtype}; .npy and .safetensors take any"
-        )
-    scaled = (_checked(image.double(), "the image").clamp(0, 1) * 255 + 0.5).floor().to(torch.uint8)
-    return (scaled[0] if len(image) == 1 else scaled.permute(1, 2, 0)).contiguous().numpy()

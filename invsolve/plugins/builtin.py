@@ -62,3 +62,6 @@ def invsolve_register(registry: Any) -> None:
     add("noise", "gaussian", "invsolve.noise:GaussianNoise", summary="y = Hx + sigma n")
     add("noise", "poisson", "invsolve.noise:PoissonNoise", summary="y = gain Poisson(Hx / gain)")
     add("noise", "none", "invsolve.noise:NoNoise", summary="y = Hx")
+    add("dataset", "folder", "invsolve.data:folder", summary="the pictures of a folder, in the order of their names")
+    add("dataset", "zip", "invsolve.data:zipped", summary="the pictures in a zip file, in the order of their names")
+    add("dataset", "npz", "invsolve.data:npz", summary="the array `images` of an npz file, uint8")

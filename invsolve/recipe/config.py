@@ -1,6 +1,6 @@
 """A problem from a TOML file: one table per object, names through the registry, the other keys are constructor arguments.
 
-    [data]                          # image, problem or shape
+    [data]                          # image, set, problem or shape
     image = "photo.png"             # relative to this file
     simulate = true                 # degrade the image first; false: the image is the measurement
     crop = [128, 128]               # (height, width) from the middle, or (top, left, height, width)
@@ -20,54 +20,56 @@
 An argument { file = "mask.npy" } is the tensor in that file. An operator made of others takes their tables, see `invsolve.recipe`:
 
     operator = { name = "iterative-prox", tol = 1e-4, operator = { name = "padded-blur", boundary = "valid" } }
+    operator = { chain = [{ name = "gaussian-blur" }, { name = "mask" }] }
 
+Suites have the same tables; there `operator` is a list of alternatives, `chain` and `stack` mean the same. `EXAMPLE` is a file that runs.
 Overrides are dotted: solver.steps=100, operator.1.sigma=2, operator.operator.boundary=zero.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, Strict, model_validator
 
-from invsolve.errors import InputError, did_you_mean
-from invsolve.io.files import regular_file
-from invsolve.plugins import NAME
+from invsolve.errors import InputError
+from invsolve.recipe.tables import MAX_NUMBERS, Part, Table, located, modelled, part_of, read_toml, to_toml
 
-MAX_BYTES = 1_000_000
+__all__ = ["EXAMPLE", "Config", "Data", "Part", "Run", "Table", "apply_override", "load_config", "make_config", "parse_value", "part_of"]
 
+Side = Annotated[int, Field(ge=1)]
+EXAMPLE = """# A blurred photograph with holes, simulated and restored. Run it: invsolve run FILE (invsolve run --example > FILE).
+[data]
+set = "quick-photos"               # or image = "photo.png"
+picture = "astronaut"
+crop = [64, 64]                    # from the middle
+simulate = true                    # degrade the picture first; false: the picture is the measurement
 
-class Table(BaseModel):
-    """A table whose keys are all known."""
+[operator]
+chain = [                          # applied to the picture in this order
+    { name = "gaussian-blur", sigma = 1.0 },
+    { name = "mask", keep = 0.7 },
+]
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+[noise]
+sigma = 0.02                       # a standard deviation, for pictures in [0, 1]
 
+[prior]
+name = "tv"
+weight = 8.0
 
-class Part(BaseModel):
-    """A registered name with its constructor arguments: every key that is not `name`."""
+[solver]
+name = "adam-tv"
+steps = 60
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The constructor arguments as written."""
-        return dict(self.model_extra or {})
-
-
-def part_of(values: Any, where: str) -> Part:
-    """A table inside another one as a Part.
-
-    Raises:
-        InputError: no name, or one that is none.
-    """
-    try:
-        return values if isinstance(values, Part) else Part.model_validate(values)
-    except ValidationError as error:
-        raise InputError("; ".join(f"{where}.{_fault(one)}" for one in error.errors())) from None
+[run]
+seed = 0
+"""
 
 
 def _default_name(value: Any) -> Any:
@@ -78,55 +80,93 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict | Part) else value
 
 
+def set_part(value: Any) -> Any:
+    """A data set in short: a bare string is its name, { folder = "photos" } the set `folder` with that path; a shape is `synthetic`'s."""
+    if isinstance(value, str):
+        return {"name": value}
+    if not isinstance(value, dict) or "name" in value:
+        return value
+    short = [key for key in ("folder", "zip", "npz") if key in value]
+    if len(short) == 1:
+        return {"name": short[0], "path": value[short[0]], **{key: inner for key, inner in value.items() if key != short[0]}}
+    return value if short else {"name": "synthetic", **value}
+
+
 class Data(Table):
-    """Where the numbers come from: an image, a saved problem, or nothing but a shape (unconditional sampling)."""
+    """Where the numbers come from: an image, a picture of a data set, a saved problem, or nothing but a shape (plain sampling)."""
 
     image: str | None = None
+    """A picture or tensor file, relative to this file."""
+    set: Annotated[Part, BeforeValidator(set_part)] | None = None
+    """A data set, by its name or as in a suite: `set = "quick-photos"`, `set = { folder = "photos" }`."""
+    picture: str | None = None
+    """Which picture of the set, by its id; the first unless said."""
     problem: str | None = None
-    shape: tuple[StrictInt, StrictInt, StrictInt] | None = None
-    batch: Annotated[StrictInt, Field(ge=1)] = 1
-    simulate: StrictBool = False
-    crop: tuple[StrictInt, ...] | None = None
+    """The folder of a saved problem (`Problem.save`), which brings its own operator and noise."""
+    shape: Annotated[tuple[Side, Side, Side], Strict(False)] | None = None
+    """(channels, height, width) of images to be drawn without a measurement."""
+    batch: Annotated[int, Field(ge=1)] = 1
+    """With shape: how many images."""
+    simulate: bool = False
+    """Degrade the image first, and report how near the result comes; false: the image is the measurement."""
+    crop: Annotated[tuple[int, ...], Strict(False)] | None = None
+    """[height, width] from the middle (an odd pixel stays at the bottom or right), or [top, left, height, width]."""
     channels: Literal[1, 3] | None = None
+    """1 makes the image grey, 3 repeats a grey one; as it is unless said."""
     dtype: Literal["float32", "float64"] = "float32"
+    """The precision of everything."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Data:
-        given = [name for name in ("image", "problem", "shape") if getattr(self, name) is not None]
+        sources = ("image", "set", "problem", "shape")
+        given = [name for name in sources if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of image, problem and shape; given {', '.join(given) or 'none'}")
+            raise ValueError(f"give exactly one of image, set, problem and shape; given {', '.join(given) or 'none'}")
+        if self.shape is not None and math.prod(self.shape) * self.batch > MAX_NUMBERS:
+            raise ValueError(f"{self.batch} images of shape {list(self.shape)} are more than {MAX_NUMBERS} numbers")
         if self.crop is not None and len(self.crop) not in (2, 4):
             raise ValueError("crop is [height, width] or [top, left, height, width]")
-        only = {"simulate": "image", "crop": "image", "channels": "image", "batch": "shape"}
-        for key, source in only.items():
-            if key in self.model_fields_set and given != [source]:
-                raise ValueError(f"{key} goes with {source}, not with {given[0]}")
+        pictures = ("image", "set")
+        only = {"simulate": pictures, "crop": pictures, "channels": pictures, "batch": ("shape",), "picture": ("set",)}
+        for key, fitting in only.items():
+            if key in self.model_fields_set and given[0] not in fitting:
+                raise ValueError(f"{key} goes with {' or '.join(fitting)}, not with {given[0]}")
         return self
 
 
 class Run(Table):
-    """How it is run: seed, device ("cpu", "cuda", ...), number of samples, and the file or folder for the result."""
+    """How it is run."""
 
-    seed: StrictInt = 0
+    seed: int = 0
+    """Of the simulated noise and of the solver; 0 is a seed."""
     device: str = "cpu"
-    samples: Annotated[StrictInt, Field(ge=1)] | None = None
+    """"cpu", "cuda", ..."""
+    samples: Annotated[int, Field(ge=1)] | None = None
+    """How many posterior samples; the result is their mean."""
     out: str | None = None
+    """The result: .png, .npy or .safetensors, or a folder with everything."""
 
 
 class Config(Table):
     """The whole file, checked; `invsolve.recipe.setup` makes the objects."""
 
     data: Data
+    """Where the numbers come from."""
     operator: Annotated[list[Part], BeforeValidator(_as_list), Field(min_length=1)] | None = None
+    """What was measured; several tables [[operator]] are one after the other, as `chain` is."""
     noise: Annotated[Part, BeforeValidator(_default_name)] | None = None
+    """The noise; `gaussian` without a name, and `sigma = "auto"` estimates its level."""
     prior: Part
+    """What is believed of images."""
     solver: Part
+    """What solves the problem."""
     run: Run = Run()
-    folder: Path = Field(default=Path(), exclude=True)
+    """How it is run."""
+    _folder: Path = PrivateAttr(default=Path())
 
     @model_validator(mode="after")
     def _needs(self) -> Config:
-        image = self.data.image is not None
+        image = self.data.image is not None or self.data.set is not None
         for key in ("operator", "noise"):
             present = getattr(self, key) is not None
             if image and not present:
@@ -135,9 +175,32 @@ class Config(Table):
                 raise ValueError(f"[{key}] goes with data.image; a saved problem or a bare shape brings its own")
         return self
 
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start."""
+        return self._folder
+
     def path(self, name: str) -> Path:
         """A path in the file, relative to the file."""
-        return self.folder / Path(name).expanduser()
+        return located(self._folder, name)
+
+    def toml(self) -> str:
+        """A problem file that means the same: what differs from the defaults, paths of files in full."""
+        values = self.model_dump(mode="json", exclude_unset=True)
+        data, run = values["data"], values.get("run", {})
+        if len(values.get("operator") or ()) == 1:
+            (values["operator"],) = values["operator"]
+        for table, keys in ((data, ("image", "problem")), (data.get("set") or {}, ("path",)), (run, ("out",))):
+            table.update({key: os.path.abspath(self.path(table[key])) for key in keys if table.get(key) is not None})
+        return to_toml({key: self._absolute(value) for key, value in values.items()})
+
+    def _absolute(self, value: Any) -> Any:
+        """With { file = ... } in full."""
+        if isinstance(value, dict):
+            if set(value) == {"file"} and isinstance(value["file"], str):
+                return {"file": os.path.abspath(self.path(value["file"]))}
+            return {key: self._absolute(inner) for key, inner in value.items()}
+        return [self._absolute(inner) for inner in value] if isinstance(value, list) else value
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -150,17 +213,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         InputError: not TOML, an unknown table or key, a value of another type, a malformed override.
     """
-    file = regular_file(path, "problem file")
-    if file.stat().st_size > MAX_BYTES:
-        raise InputError(f"{file} has more than {MAX_BYTES} bytes; no problem file is that large")
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{file} is not TOML: {error}") from error
-    return make_config(values, overrides, folder=file.parent, what=str(file))
+    values, text = read_toml(path, "problem file")
+    return make_config(values, overrides, folder=Path(path).parent, what=str(path), text=text)
 
 
-def make_config(values: dict[str, Any], overrides: Sequence[str] = (), *, folder: Path | None = None, what: str = "problem") -> Config:
+def make_config(
+    values: dict[str, Any], overrides: Sequence[str] = (), *, folder: Path | None = None, what: str = "problem", text: str = ""
+) -> Config:
     """A Config from plain tables.
 
     Args:
@@ -168,43 +227,23 @@ def make_config(values: dict[str, Any], overrides: Sequence[str] = (), *, folder
         overrides: as for `load_config`.
         folder: what relative paths start from; the current folder if None.
         what: what to call it in errors.
+        text: the file that they come from, for the lines of faults.
 
     Raises:
         InputError: as for `load_config`.
     """
-    if "folder" in values:
-        raise InputError(f"{what}: no table [folder]; there are: {', '.join(_tables())}")
     values = _copied(values)
     for override in overrides:
         apply_override(values, override)
-    try:
-        return Config.model_validate({**values, "folder": folder or Path()})
-    except ValidationError as error:
-        raise InputError("\n".join([f"{what} is not usable:", *(f"  - {_fault(one)}" for one in error.errors())])) from None
-
-
-def _tables() -> list[str]:
-    return [name for name in Config.model_fields if name != "folder"]
+    config = modelled(Config, values, f"{what} is not usable:", text)
+    config._folder = folder or Path()
+    return config
 
 
 def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _copied(part) for key, part in value.items()}
     return [_copied(part) for part in value] if isinstance(value, list) else value
-
-
-def _fault(error: Any) -> str:
-    """One line: where, what, and the near name for a key that does not exist."""
-    where = [str(part) for part in error["loc"]]
-    if error["type"] == "extra_forbidden":
-        known = {"data": list(Data.model_fields), "run": list(Run.model_fields)}.get(where[0], _tables()) if len(where) > 1 else _tables()
-        return f"{'.'.join(where)}: no such key{did_you_mean(where[-1], known) or '; there are: ' + ', '.join(known)}"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "missing":
-        message = "missing"
-    given = error.get("input")
-    shown = f" (given {given!r:.60})" if error["type"] not in ("missing", "value_error") else ""
-    return f"{'.'.join(where)}: {message}{shown}" if where else f"{message}{shown}"
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -240,6 +279,6 @@ def parse_value(text: str) -> Any:
     """A value as TOML reads it (3, 0.5, true, [1, 2], "text"), else the text itself."""
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text.strip()
     return parsed["value"] if set(parsed) == {"value"} else text.strip()

@@ -1,37 +1,33 @@
 """Objects from tables: a registered name with its arguments, checked and converted. A table inside a table is an object too.
 
     { name = "iterative-prox", tol = 1e-4, operator = { name = "padded-blur", boundary = "valid" } }
-    { name = "stack", operators = [{ name = "mask" }, { name = "gaussian-blur" }] }
+    { stack = [{ name = "mask" }, { chain = [{ name = "gaussian-blur" }, { name = "block-mean" }] }] }
 
-A list of tables where one operator is wanted is their composition, the first applied to the image first. An operator inside another is
+Problem files, suites and the shell build by it. `chain` and `stack` are written out, or by name (name = "chain", operators = [...]). A
+list of tables where one operator is wanted is their composition, the first applied to the image first. An operator inside another is
 made for the same image unless it says in_shape itself; in a composition each is made for what the one before it gives.
 """
 
 from __future__ import annotations
 
 import inspect
-import types
 from collections.abc import Callable, Iterator
 from functools import reduce
+from math import prod
 from pathlib import Path
-from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
-
-import torch
-from torch import Tensor
+from typing import Any, Literal, Protocol
 
 from invsolve.errors import ArgumentError, InputError, InvsolveError
-from invsolve.io.images import TENSOR_FILES, read_image, read_tensor
+from invsolve.io.images import TENSOR_FILES, load_image, read_tensor
 from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
 from invsolve.plugins import registry
-from invsolve.plugins.arguments import bind, signature_of, spread
+from invsolve.plugins.arguments import bind, shown, signature_of, spread
 from invsolve.priors.base import Prior
-from invsolve.recipe.config import Part, part_of
+from invsolve.recipe.tables import MAX_NUMBERS, Part, part_of, written_out
+from invsolve.recipe.typed import fitted, hint_of, members
 from invsolve.solver import Solver
 
-# Annotations that are checked, and those that a TOML value of a type fits; whatever else is left to the constructor.
-CHECKED = {bool, int, float, str, type(None), Tensor}
-FITS = {bool: {bool}, int: {int, float, Tensor}, float: {float, Tensor}, str: {str}}
 # What an argument may be made of by a table of its own.
 INNER = {Operator: "operator", Prior: "prior", NoiseModel: "noise", Solver: "solver"}
 
@@ -52,13 +48,17 @@ def build(kind: Literal["operator", "noise", "prior", "solver"] | str, part: Par
     """
     target, what = registry().load(kind, part.name), f"{kind} '{part.name}'"
     given = bound(target, what, part.arguments, extra)
-    arguments = {name: made(value, name, what, target, paths, extra) for name, value in given.items()}
+    written = part.arguments
+    arguments = {name: made(value, name, what, target, paths, extra) if name in written else value for name, value in given.items()}
+    sides = arguments.get("in_shape") or ()
+    if isinstance(sides, tuple) and all(type(side) is int for side in sides) and prod(sides) > MAX_NUMBERS:
+        raise InputError(f"{what}: an image has at most {MAX_NUMBERS} numbers (2 GiB in float32); given in_shape={list(sides)}")
     try:
         return registry().build(kind, part.name, **arguments)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InvsolveError):
-            raise
-        raise InputError(f"{what} cannot be made with {arguments}: {error}") from error
+    except InvsolveError:
+        raise
+    except Exception as error:  # whatever Python, torch or a stranger makes of what passed the types
+        raise InputError(f"{what} cannot be made with {shown(arguments)}: {type(error).__name__}: {error!s:.300}") from error
 
 
 def check(kind: str, part: Part, paths: Paths, **extra: Any) -> None:
@@ -69,6 +69,8 @@ def check(kind: str, part: Part, paths: Paths, **extra: Any) -> None:
     """
     target, what = registry().load(kind, part.name), f"{kind} '{part.name}'"
     for name, value in bound(target, what, part.arguments, extra).items():
+        if name not in part.arguments:
+            continue
         inner = inner_kind(target, name, value)
         if inner is None:
             converted(value, name, what, target, paths)
@@ -128,7 +130,7 @@ def tables(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(value, Part):
         yield where, {"name": value.name, **value.arguments}
     elif isinstance(value, dict):
-        yield where, value
+        yield where, written_out(value)
     elif isinstance(value, list) and value:
         for index, one in enumerate(value):
             yield from tables(one, f"{where}.{index}")
@@ -139,19 +141,20 @@ def tables(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def inner_kind(target: Callable[..., Any], name: str, value: Any) -> str | None:
     """The kind of registered object that an argument is, by its annotation, or by its own name where there is none; else None."""
-    hints = hinted(target, name)
+    hints = members(hint_of(target, name))
     found = next((kind for cls, kind in INNER.items() if any(isinstance(hint, type) and issubclass(hint, cls) for hint in hints)), None)
     if found is not None or hints:
         return found
-    named = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict) and "name" in one]
+    several = value if isinstance(value, list) else [value]
+    named = [one for one in several if isinstance(one, dict) and "name" in written_out(one)]
     return next((kind for kind in INNER.values() if name in (kind, f"{kind}s")), None) if named else None
 
 
 def stated_shape(part: Part) -> tuple[int, ...] | None:
     """The in_shape that an operator's table gives, or the first one inside it that does."""
-    if "in_shape" in part.arguments:
-        return tuple(part.arguments["in_shape"])
     target = registry().load("operator", part.name)
+    if "in_shape" in part.arguments:
+        return fitted(part.arguments["in_shape"], "in_shape", f"operator '{part.name}'", target)
     for name, value in part.arguments.items():
         if inner_kind(target, name, value) == "operator":
             shapes = (stated_shape(part_of(table, where)) for where, table in tables(value, name))
@@ -161,50 +164,16 @@ def stated_shape(part: Part) -> tuple[int, ...] | None:
     return None
 
 
-def converted(value: Any, name: str, what: str, target: Callable[..., Any], paths: Paths) -> Any:
-    """A TOML value as the constructor wants it: lists become tuples (or tensors), { file = "..." } the tensor in it.
+def converted(value: Any, name: str, what: str, target: Callable[..., Any], paths: Paths | None) -> Any:
+    """A TOML value as the constructor wants it: by its annotation, see `invsolve.recipe.typed`; { file = "..." } is the tensor in the file.
 
     Raises:
-        ArgumentError: text, a truth value or a fraction where the annotation has no place for it.
+        ArgumentError: what the annotation has no place for.
+        InputError: a file that cannot be read.
     """
     if isinstance(value, dict) and set(value) == {"file"}:
-        path = paths.path(str(value["file"]))
-        return read_tensor(path) if path.suffix.lower() in TENSOR_FILES else read_image(path)[0]
-    hints = hinted(target, name)
-    if isinstance(value, list | tuple):
-        return torch.tensor(value) if Tensor in hints and hints <= CHECKED else as_tuple(value)
-    if isinstance(value, str) and Tensor in hints and not hints & {str, int, float}:
-        example = f'{name} = {{ file = "{value}" }}'
-        raise ArgumentError(f"{what}: {name} must be numbers; given the text {value!r}. A file with them is given as {example}")
-    fits = FITS.get(type(value))
-    if fits is None or not hints or not hints <= CHECKED or hints & fits:
-        return value
-    names = sorted(hint.__name__ for hint in hints if hint is not type(None))
-    raise ArgumentError(f"{what}: {name} must be {' or '.join(names)}; given {value!r}")
-
-
-def as_tuple(value: Any) -> Any:
-    """Lists as tuples, all the way down: solvers are frozen and compare by value."""
-    return tuple(as_tuple(part) for part in value) if isinstance(value, list | tuple) else value
-
-
-def hinted(target: Callable[..., Any], name: str) -> set[Any]:
-    """The types in a parameter's annotation, {} where it says nothing that can be checked."""
-    call = target.__init__ if isinstance(target, type) else target if inspect.isroutine(target) else type(target).__call__
-    try:
-        hints = get_type_hints(call)
-    except Exception:  # annotations of strangers may name what is not imported
-        return set()
-    return _members(hints.get(name, Any))
-
-
-def _members(hint: Any) -> set[Any]:
-    origin = get_origin(hint)
-    if hint is Any:
-        return set()
-    if origin in (Union, types.UnionType):
-        inner = [_members(part) for part in get_args(hint)]
-        return set().union(*inner) if all(inner) else set()
-    if origin is Literal:
-        return {type(part) for part in get_args(hint)}
-    return {origin or hint}
+        if not isinstance(value["file"], str):
+            raise ArgumentError(f'{what}: {name} = {{ file = "..." }} takes the name of a file; given {value["file"]!r:.80}')
+        path = Path(value["file"]) if paths is None else paths.path(value["file"])
+        return read_tensor(path) if path.suffix.lower() in TENSOR_FILES else load_image(path)
+    return fitted(value, name, what, target, paths)

@@ -9,9 +9,10 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from invsolve.errors import ArgumentError, InputError, InvsolveError, UnknownNameError
+from invsolve.data import load_set, with_channels
+from invsolve.errors import ArgumentError, InputError, InvsolveError, UnknownNameError, did_you_mean
 from invsolve.estimate import estimate_noise
-from invsolve.io.images import TENSOR_FILES, read_image, read_tensor
+from invsolve.io.images import TENSOR_FILES, load_image, read_measurement
 from invsolve.noise import GaussianNoise, NoiseModel
 from invsolve.operator import Operator
 from invsolve.plugins import registry
@@ -60,7 +61,9 @@ def set_up(config: Config) -> Setup:
     noise: NoiseModel | None = None if config.noise is None or guess else build("noise", config.noise, config)
     for part in config.operator or []:
         check("operator", part, config, in_shape=None)
-    registry().entry("prior", config.prior.name)
+    check("prior", config.prior, config)
+    if config.data.set is not None:
+        check("dataset", config.data.set, config)
     device = usable_device(config.run.device)
     problem, truth = _problem(config, noise)
     prior = make_prior(config, problem.operator.in_shape[0])
@@ -96,20 +99,31 @@ def _problem(config: Config, noise: NoiseModel | None) -> tuple[Problem, Tensor 
         return Problem.unconditional(data.shape, data.batch, dtype=dtype), None
     if data.problem is not None:
         return Problem.load(config.path(data.problem)), None
-    assert data.image is not None
-    path = config.path(data.image)
-    if not data.simulate and path.suffix.lower() in TENSOR_FILES and data.channels is None:
-        y = read_tensor(path)
-        y = y.to(dtype) if y.dtype in (torch.bfloat16, torch.float16) else y
-    else:
-        y = read_image(path, channels=data.channels)[0].to(dtype)
-    y = cropped(y, data.crop)
+    y = cropped(_numbers(config, dtype), data.crop)
     if data.simulate:
         operator = _operator(config, tuple(y.shape))
         assert noise is not None
         return Problem.simulate(operator, y[None], noise, generator=config.run.seed), y[None]
     y, operator = _operator_for(config, y)
     return Problem(operator, y, GaussianNoise(estimate_noise(operator, y).sigma) if noise is None else noise), None
+
+
+def _numbers(config: Config, dtype: torch.dtype) -> Tensor:
+    """The image, or the measurement, of a file or a data set."""
+    data = config.data
+    if data.set is not None:
+        pictures = load_set(data.set, config)
+        found = next((one for one in pictures if data.picture in (None, one.id)), None)
+        if found is None:
+            known = [one.id for one in pictures]
+            near = did_you_mean(str(data.picture), known) or f"; there are: {', '.join(known[:20])}"
+            raise InputError(f"data.picture: no picture {data.picture!r} in '{data.set.name}'{near}")
+        return with_channels(found.image, data.channels, f"picture {found.id!r}").to(dtype)
+    path = config.path(data.image or "")
+    if data.simulate or data.channels is not None or path.suffix.lower() not in TENSOR_FILES:
+        return load_image(path, channels=data.channels).to(dtype)
+    y = read_measurement(path, image_axes=not config.operator or stated_shape(config.operator[0]) is None)
+    return y.to(dtype) if y.dtype in (torch.bfloat16, torch.float16) else y
 
 
 def cropped(image: Tensor, crop: tuple[int, ...] | None) -> Tensor:

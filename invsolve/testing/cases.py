@@ -107,7 +107,10 @@ def chosen(subject: Any, checks: Iterable[Check], every: Iterable[Check], expect
         every: all of its kind: what a class may declare, though it does not apply to each of its instances.
         expected_failures: reason by check name.
     """
-    own = with_expected(named(*checks), declared(subject), (name for name, _ in named(*every)))
+    from invsolve.testing.world import InOddWorld
+
+    odd: Checks = [(name, InOddWorld(check)) for name, check in named(*checks)]
+    own = with_expected(odd, declared(subject), (name for name, _ in named(*every)))
     return with_expected(own, expected_failures)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from invsolve.errors import InputError, did_you_mean
-from invsolve.io.images import TENSOR_FILES, read_image, read_tensor
 from invsolve.operator import Operator, image_shape
 from invsolve_operators.mask import Mask
+from invsolve_operators.mask_files import read_mask
 from invsolve_operators.sampled import checked_count
 
 SIDES = ("left", "right", "top", "bottom")
@@ -147,30 +146,24 @@ class GridMask(Mask):
 
 
 class FileMask(Mask):
-    """A mask from a file: bright is known, dark is missing.
+    """A mask from a file: bright, 1, true or opaque is known; dark, 0, false or transparent is missing.
 
     Args:
         in_shape: (C, H, W); a picture of another size is refused.
-        path: an image (its grey values), .npy or .safetensors; None for everything known.
-        threshold: values above it are known, in [0, 1].
-        invert: dark is known instead.
+        path: an image, .npy or .safetensors, see `mask_files.read_mask`; None for everything known.
+        threshold: values above it are known, in [0, 1), and greys are allowed; None for 0.5, where greys are refused but at edges.
+        invert: the other way round.
 
     Raises:
-        InputError: no such file, not readable, or of another size.
+        InputError: no such file, not readable, of another size, not of two levels, or nothing (or everything) is known.
     """
 
-    def __init__(self, in_shape: Sequence[int], path: str | None = None, threshold: float = 0.5, invert: bool = False) -> None:
+    def __init__(self, in_shape: Sequence[int], path: str | None = None, threshold: float | None = None, invert: bool = False) -> None:
         shape = image_shape(in_shape)
-        if path is None:
-            values = torch.ones(1, *shape[1:])
-        elif Path(path).suffix.lower() in TENSOR_FILES:
-            values = read_tensor(path).float()
-            values = values / 255 if values.numel() and float(values.max()) > 1 else values
-        else:
-            values = read_image(path, channels=1)[0]
-        if values.shape[-2:] != shape[1:]:
-            raise InputError(f"{path} is {values.shape[-2]} x {values.shape[-1]}, the image {shape[1]} x {shape[2]}; resize one of them")
-        super().__init__(shape, mask=(values > threshold) != bool(invert))
+        known = torch.ones(1, *shape[1:], dtype=torch.bool) if path is None else read_mask(path, threshold)
+        if known.shape[-2:] != shape[1:]:
+            raise InputError(f"{path} is {known.shape[-2]} x {known.shape[-1]}, the image {shape[1]} x {shape[2]}; resize one of them")
+        super().__init__(shape, mask=known != bool(invert))
 
     @classmethod
     def examples(cls) -> list[Operator]:

@@ -1,0 +1,12 @@
+from .sets import ID as ID
+from .sets import SUFFIXES as SUFFIXES
+from .sets import Picture as Picture
+from .sets import chosen as chosen
+from .sets import folder as folder
+from .sets import folder_sha256 as folder_sha256
+from .sets import load_pictures as load_pictures
+from .sets import load_set as load_set
+from .sets import npz as npz
+from .sets import tensor_sha256 as tensor_sha256
+from .sets import with_channels as with_channels
+from .sets import zipped as zipped

@@ -1,0 +1,110 @@
+"""Which exceptions of foreign code are its own, and which are the user's; and a limit of time.
+
+A plug-in may raise what is no Exception: SystemExit from a library, pytest's Skipped at import, KeyboardInterrupt or CancelledError by
+mistake. None of them may end a program that runs other plug-ins too; Ctrl-C must.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class OutOfTimeError(BaseException):
+    """A limit of time has passed. No Exception: code that catches those must not go on."""
+
+
+@contextmanager
+def watched() -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether Ctrl-C was pressed since: what else ends a foreign call is an error of that call.
+
+        with watched() as interrupted:
+            try:
+                foreign()
+            except BaseException as error:
+                if interrupted():
+                    raise
+
+    A foreign call that swallows Ctrl-C is found out too: ask afterwards. Signals reach the main thread alone; elsewhere it is always False.
+    """
+    seen = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        seen = True
+        if callable(before):
+            before(number, frame)
+
+    if not in_main_thread():
+        yield lambda: False
+        return
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):  # ignored, or handled outside Python: it never arrives here
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def limited(seconds: float | None) -> Iterator[None]:
+    """OutOfTimeError inside once `seconds` have passed, again and again until the block ends; None sets no limit.
+
+    By the alarm signal, between two steps of the interpreter: a call into a library is waited for. Where there is no such signal (another
+    thread than the main one, Windows), or something else has set it, nothing is limited.
+    """
+    if seconds is None or not can_limit():
+        yield
+        return
+
+    def ring(number: int, frame: Any) -> None:
+        raise OutOfTimeError(f"more than {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    # Again every tenth of a second: foreign code may catch the first one.
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6), 0.1)
+    try:
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:  # once more: the alarm may have rung on the way to the line above
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def can_limit() -> bool:
+    """Whether `limited` works here and now."""
+    return hasattr(signal, "setitimer") and in_main_thread() and signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def in_main_thread() -> bool:
+    """Signals arrive in the main thread only."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def attempted(call: Callable[[], T], seconds: float | None = None) -> T | BaseException:
+    """What a foreign call gives, or whatever it raised; Ctrl-C goes on as KeyboardInterrupt, also where the call has swallowed it.
+
+    Args:
+        call: without arguments.
+        seconds: limit of time, see `limited`; OutOfTimeError is given where it has passed.
+    """
+    with watched() as interrupted:
+        try:
+            with limited(seconds):
+                found: T | BaseException = call()
+        except BaseException as error:
+            found = error
+        if interrupted():
+            raise KeyboardInterrupt from (found if isinstance(found, BaseException) else None)
+        return found

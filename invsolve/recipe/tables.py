@@ -1,0 +1,277 @@
+"""TOML as checked tables: one reader with limits, one text for every fault, one writer.
+
+Problem files, suites and training configs are read by it. A table is a pydantic model; what it does not know is refused with the near
+name, and a fault names the key by its path, the line of the file, what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from invsolve.errors import InputError, did_you_mean
+from invsolve.io.files import regular_file
+from invsolve.plugins import NAME
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 32
+MAX_PATH = 4096
+MAX_NUMBERS = 2**29  # of an image, or of the pictures of a data set: 2 GiB in float32
+# A key of more parts than any model has: the TOML reader takes quadratic time and memory for those.
+DOTTED = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}""")
+HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
+KEYS = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
+WORD = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Table(BaseModel):
+    """A table whose keys are all known, and whose values are of their types: "5" and true are no numbers."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+# Compositions may be written out by the name of what joins them: { chain = [...] }.
+WRITTEN_OUT = {"chain": "operators", "stack": "operators"}
+
+
+class Part(BaseModel):
+    """A registered name with its constructor arguments: every key that is not a field.
+
+    `{ chain = [...] }` is `{ name = "chain", operators = [...] }`: H_n @ ... @ H_1, the first sees the image; `{ stack = [...] }` are
+    several operators on the same image.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$", strict=True)]
+    """A registered name, see `invsolve list`; the other keys are the arguments of its constructor, see `invsolve info`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        return written_out(values)
+
+    @model_validator(mode="after")
+    def _plain(self) -> Part:
+        plain(self.arguments)
+        return self
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constructor arguments as written."""
+        return dict(self.model_extra or {})
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The arguments, by the name that suites gave them."""
+        return self.arguments
+
+
+def written_out(values: Any) -> Any:
+    """A table { chain = [...] } or { stack = [...] } with the name and the key that stand for it; anything else as it is."""
+    joins = [key for key in WRITTEN_OUT if key in values] if isinstance(values, dict) and "name" not in values else []
+    if len(joins) != 1:
+        return values
+    (key,) = joins
+    return {"name": key, WRITTEN_OUT[key]: values[key], **{name: value for name, value in values.items() if name != key}}
+
+
+def part_of(values: Any, where: str) -> Part:
+    """A table inside another one as a Part.
+
+    Raises:
+        InputError: no name, or one that is none.
+    """
+    try:
+        return values if isinstance(values, Part) else Part.model_validate(values)
+    except ValidationError as error:
+        raise InputError("; ".join(f"{where}.{fault}" for fault in faults(error, Part))) from None
+
+
+def read_toml(path: str | Path, what: str, limit: int = MAX_BYTES) -> tuple[dict[str, Any], str]:
+    """The tables of a TOML file, and its text.
+
+    Args:
+        path: the file.
+        what: what it is called in errors, such as "problem file".
+        limit: bytes that no such file exceeds.
+
+    Raises:
+        InputError: no such file, too large, too deep, not TOML, or numbers beyond TOML's 64 bits.
+    """
+    file = regular_file(path, what)
+    try:
+        if file.stat().st_size > limit:
+            raise InputError(f"{file} has more than {limit} bytes; no {what} is that large")
+        text = file.read_text(encoding="utf-8")
+        if DOTTED.search(text):
+            raise InputError(f"{file}: a key of more than {MAX_DEPTH} parts; no {what} has that")
+        values = tomllib.loads(text)
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # numbers and nestings beyond all measure, too
+        raise InputError(f"{file} is not TOML: {error!s:.200}") from None
+    try:
+        plain(values)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
+    return values, text
+
+
+def plain(value: Any, where: str = "", depth: int = 0) -> None:
+    """Raise ValueError for what JSON and a constructor cannot take: numbers that are not finite or over 64 bits, deep nesting."""
+    if isinstance(value, dict | list | tuple):
+        if depth > MAX_DEPTH:
+            raise ValueError(f"{where[:80]}... is nested deeper than {MAX_DEPTH}")
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            plain(inner, f"{where}.{key}".lstrip("."), depth + 1)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{where}: whole numbers go from -2^63 to 2^63 - 1; given one of {value.bit_length()} bits")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: a number must be finite; given {value!r}")
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise ValueError(f"{where}: text, true or false, a finite number, a list or a table; given {type(value).__name__} {value!s:.60}")
+
+
+def modelled(model: type[Model], values: Any, heading: str, text: str = "") -> Model:
+    """Values as a model.
+
+    Args:
+        model: what they must be.
+        values: as TOML gives them.
+        heading: the first line of the error, which all faults follow.
+        text: the file, for the lines of the faults.
+
+    Raises:
+        InputError: what is wrong, key by key.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  - {fault}" for fault in faults(error, model, text)]
+        raise InputError("\n".join([heading, *dict.fromkeys(lines)])) from None
+
+
+def faults(error: ValidationError, model: type[BaseModel], text: str = "") -> Iterator[str]:
+    """A line for each fault: the key's path, what is wrong, what was given, the near name, the line in the file."""
+    for one in error.errors(include_url=False):
+        place = ".".join(map(str, one["loc"]))
+        message = one["msg"].removeprefix("Value error, ")
+        if one["type"] == "extra_forbidden":
+            known = keys_at(model, one["loc"][:-1])
+            message = f"no such key{did_you_mean(str(one['loc'][-1]), known) or '; there are: ' + ', '.join(known)}"
+        elif one["type"] == "missing":
+            message = "missing"
+        elif one["type"] != "value_error":
+            message = f"{message} (given {one['input']!r:.60})"
+        line = line_of(text, one["loc"])
+        yield f"{place}: {message}" * bool(place) + message * (not place) + (f" (line {line})" if line else "")
+
+
+def keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The keys that the table at a place may have; a step that is no field is a choice within the table before it."""
+    found = [model]
+    for step in place:
+        inner = [
+            deeper
+            for one in found
+            for name, field in one.model_fields.items()
+            if step in (name, field.alias)
+            for deeper in models(field.annotation)
+        ]
+        found = inner or found
+    return [field.alias or name for one in dict.fromkeys(found) for name, field in one.model_fields.items() if not field.exclude]
+
+
+def models(hint: Any) -> list[type[BaseModel]]:
+    """The models within a type: itself, the members of a union or a list."""
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        return [hint]
+    return [one for part in get_args(hint) for one in models(part)]
+
+
+def line_of(text: str, place: tuple[int | str, ...]) -> int | None:
+    """The line of a file where a key stands, else that of the value it is in; None for neither."""
+    best, line, table, counts = 0, None, [], {}
+    for number, row in enumerate(text.splitlines(), 1):
+        header, keys = HEADER.match(row), KEYS.match(row)
+        if header:
+            table = [part.strip("\"'") for part in WORD.findall(header[2])]
+            if header[1] == "[[":
+                counts[tuple(table)] = counts.get(tuple(table), -1) + 1
+            path = table
+        elif keys:
+            path = table + [part.strip("\"'") for part in WORD.findall(keys[1])]
+        else:
+            continue
+        depth = reached(path, place, counts)
+        if depth > best:
+            best, line = depth, number
+    return line
+
+
+def reached(path: list[str], place: tuple[int | str, ...], counts: dict[tuple[str, ...], int]) -> int:
+    """How many steps of a place a path of keys goes along, 0 if it leads elsewhere."""
+    at = 0
+    for index, key in enumerate(path):
+        if at >= len(place) or place[at] != key:
+            return 0
+        at += 1
+        if at < len(place) and isinstance(place[at], int):
+            if counts.get(tuple(path[: index + 1]), place[at]) != place[at]:
+                return 0
+            at += 1
+    return at
+
+
+def located(folder: Path, name: str) -> Path:
+    """A path in a file, relative to the file's folder.
+
+    Raises:
+        InputError: what no path can be, or the home of nobody.
+    """
+    if len(name) > MAX_PATH or "\0" in name or any(len(part) > 255 for part in Path(name).parts):
+        raise InputError(f"{name!r:.60} is no path: at most {MAX_PATH} characters, 255 a part, none of them NUL")
+    try:
+        return folder / Path(name).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{name!r:.60} is no path: {error}") from None
+
+
+def to_toml(values: dict[str, Any]) -> str:
+    """Tables as TOML text: one section for each table at the top, what is inside them in line; None is left out.
+
+    Args:
+        values: text, truth values, numbers, lists and tables.
+    """
+    bare = {key: value for key, value in values.items() if not isinstance(value, dict) and value is not None}
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in bare.items()]
+    for key, table in values.items():
+        if isinstance(table, dict):
+            rows = [f"{_key(name)} = {_value(value)}" for name, value in table.items() if value is not None]
+            lines += [*([""] if lines else []), f"[{_key(key)}]", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _value(name)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items() if one is not None)
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value) if isinstance(value, bool | int) else repr(float(value))

@@ -1,0 +1,180 @@
+"""The global state of the process around a check: odd before it, compared where nothing may change it, put back at its end.
+
+Code that sets global state to a constant, `torch.manual_seed(0)` in every step, is invisible once an earlier call has left that very
+constant behind. So every check starts from a state that nobody would choose: generators of torch, numpy and Python seeded by a number
+that is drawn once a process (the environment variable INVSOLVE_CHECK_SEED gives another run the same one; a failure's message names
+it), and a default dtype drawn with it. `worlds` are two that differ in all that has few values, so that no constant fits both.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invsolve.rng import derive
+from invsolve.testing.cases import need
+
+VARIABLE = "INVSOLVE_CHECK_SEED"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of global state.
+
+    Args:
+        name: for messages.
+        get: a copy of its value.
+        put: sets it to such a copy.
+    """
+
+    name: str
+    get: Callable[[], Any]
+    put: Callable[[Any], object]
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _put_deterministic(value: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(value[0], warn_only=value[1])
+
+
+PARTS: tuple[Part, ...] = (
+    Part("torch's global generator", torch.get_rng_state, torch.default_generator.set_state),
+    Part("numpy's global generator", np.random.get_state, np.random.set_state),
+    Part("Python's global generator", random.getstate, random.setstate),
+    Part("the default dtype", torch.get_default_dtype, torch.set_default_dtype),
+    Part("the number of threads", torch.get_num_threads, torch.set_num_threads),
+    Part("the gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    Part("the choice of deterministic algorithms", _deterministic, _put_deterministic),
+    Part("the precision of float32 products", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    Part("numpy's error handling", np.geterr, lambda value: np.seterr(**value)),
+    Part("the working directory", os.getcwd, os.chdir),
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """What is put in place of the state that was there; None leaves a thing as it is.
+
+    Args:
+        seed: of the three global generators.
+        dtype: the default one.
+        threads: of torch's kernels.
+        grad: the gradient mode.
+    """
+
+    seed: int
+    dtype: torch.dtype
+    threads: int | None = None
+    grad: bool | None = None
+
+    def place(self) -> None:
+        """Set it."""
+        torch.default_generator.set_state(torch.Generator().manual_seed(self.seed).get_state())
+        np.random.set_state(np.random.RandomState(self.seed % 2**32).get_state())
+        random.setstate(random.Random(self.seed).getstate())
+        torch.set_default_dtype(self.dtype)
+        if self.threads is not None and self.threads != torch.get_num_threads():
+            torch.set_num_threads(self.threads)
+        if self.grad is not None:
+            torch.set_grad_enabled(self.grad)
+
+
+@cache
+def run_seed() -> int:
+    """The number that this process' worlds are drawn by: INVSOLVE_CHECK_SEED, else a fresh one."""
+    given = os.environ.get(VARIABLE, "")
+    return int(given) if given.isdecimal() else secrets.randbits(31)
+
+
+def drawn(*key: object) -> World:
+    """The world of a check."""
+    seed = derive(run_seed(), *key)
+    return World(seed, torch.float64 if seed % 2 else torch.float32)
+
+
+def worlds(*key: object) -> tuple[World, World]:
+    """Two that differ in everything, so that one of them shows what is set to a constant."""
+    seeds = (derive(run_seed(), index, *key) for index in range(2))
+    first, second = ((torch.float32, 3, True), (torch.float64, 2, False))
+    return World(next(seeds), *first), World(next(seeds), *second)
+
+
+def _same(old: Any, new: Any) -> bool:
+    if isinstance(old, Tensor):
+        return torch.equal(old, new)
+    if isinstance(old, np.ndarray):
+        return bool((old == new).all())
+    if isinstance(old, tuple):
+        return len(old) == len(new) and all(map(_same, old, new))
+    return old == new
+
+
+@contextmanager
+def kept() -> Iterator[dict[str, Any]]:
+    """The state as it is, put back at the end, whatever has happened."""
+    held = {part.name: part.get() for part in PARTS}
+    try:
+        yield held
+    finally:
+        for part in PARTS:
+            if not _same(held[part.name], part.get()):
+                part.put(held[part.name])
+
+
+@contextmanager
+def untouched(world: World, what: str, hint: str = "") -> Iterator[None]:
+    """In this world until the end.
+
+    Args:
+        world: what is put in place.
+        what: for messages: who might change it.
+        hint: what to do where the gradient mode is changed.
+
+    Raises:
+        AssertionError: what is done inside has changed some of it; all names.
+    """
+    with kept():
+        world.place()
+        held = {part.name: part.get() for part in PARTS}
+        yield
+        changed = [part.name for part in PARTS if not _same(held[part.name], part.get())]
+        advice = f"; {hint}" if hint and "the gradient mode" in changed else ""
+        need(not changed, f"{what} changes {', '.join(changed)}{advice}")
+
+
+@dataclass(frozen=True)
+class InOddWorld:
+    """A check, run in an odd world of its own; a failure's first line says which, so that it can be met again.
+
+    Args:
+        check: of one subject.
+    """
+
+    check: Callable[[Any], None]
+
+    @property
+    def __name__(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return getattr(self.check, "__name__", type(self.check).__name__)
+
+    def __call__(self, subject: Any) -> None:
+        """Raise AssertionError with what the check found."""
+        try:
+            with kept():
+                drawn(self.__name__).place()
+                self.check(subject)
+        except AssertionError as error:
+            first, *others = str(error).split("\n")
+            raise AssertionError("\n".join([f"{first} [{VARIABLE}={run_seed()}]", *others])) from error
