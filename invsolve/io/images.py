@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from invsolve import tiff
 from invsolve.errors import InputError, Note
+from invsolve.io import tiff
 from invsolve.io.files import regular_file
 from invsolve.io.writing import picture_grid, write_image
 

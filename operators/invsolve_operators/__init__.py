@@ -1,19 +1,48 @@
-"""First-party operators: masks, blurs, downsampling, colour, compressed sensing, magnetic resonance, nonlinear cameras.
+"""First-party operators: masks, blurs, fewer pixels, colour, compressed sensing, magnetic resonance, nonlinear cameras.
 
 Classes are imported at first use, so that finding the plug-in does not wait for torch:
 
     from invsolve_operators import GaussianBlur, Mask
 """
 
-from importlib import import_module
 from typing import Any
 
-from invsolve.plugins.hookspecs import hookimpl
+from lazy_loader import attach_stub
+
+from invsolve.plugins import hookimpl
+from invsolve.plugins.former import moved
 from invsolve_operators.catalogue import ENTRIES
 
-_HOME = {cls: module for _, cls, module, _ in ENTRIES}
+__getattr__, _names, __all__ = attach_stub(__name__, __file__)
 
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+MOVED = {
+    "invsolve_operators.blocks": "invsolve_operators.transforms.blocks",
+    "invsolve_operators.blur": "invsolve_operators.blurs.blur",
+    "invsolve_operators.camera": "invsolve_operators.nonlinear.camera",
+    "invsolve_operators.coils": "invsolve_operators.mri.coils",
+    "invsolve_operators.decimate": "invsolve_operators.fewer.decimate",
+    "invsolve_operators.downsample": "invsolve_operators.fewer.downsample",
+    "invsolve_operators.drawn_masks": "invsolve_operators.masks.drawn",
+    "invsolve_operators.film": "invsolve_operators.masks.film",
+    "invsolve_operators.fourier": "invsolve_operators.transforms.fourier",
+    "invsolve_operators.hadamard": "invsolve_operators.transforms.hadamard",
+    "invsolve_operators.jpeg": "invsolve_operators.nonlinear.jpeg",
+    "invsolve_operators.kernel_files": "invsolve_operators.blurs.kernel_files",
+    "invsolve_operators.kernels": "invsolve_operators.blurs.kernels",
+    "invsolve_operators.mask": "invsolve_operators.masks.mask",
+    "invsolve_operators.mask_files": "invsolve_operators.masks.files",
+    "invsolve_operators.mosaic": "invsolve_operators.colour.mosaic",
+    "invsolve_operators.padded": "invsolve_operators.blurs.padded",
+    "invsolve_operators.phase": "invsolve_operators.nonlinear.phase",
+    "invsolve_operators.presets_blurs": "invsolve_operators.fewer.presets",
+    "invsolve_operators.presets_masks": "invsolve_operators.masks.presets",
+    "invsolve_operators.rounding": "invsolve_operators.nonlinear.rounding",
+    "invsolve_operators.sampling": "invsolve_operators.mri.sampling",
+    "invsolve_operators.sense": "invsolve_operators.mri.sense",
+    "invsolve_operators.separable": "invsolve_operators.blurs.separable",
+    "invsolve_operators.slices": "invsolve_operators.fewer.slices",
+}
+moved(MOVED)
 
 
 @hookimpl
@@ -23,13 +52,6 @@ def invsolve_register(registry: Any) -> None:
         registry.add("operator", name, f"invsolve_operators.{module}:{cls}", summary=summary)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(f"invsolve_operators.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'invsolve_operators' has no attribute {name!r}")
-
-
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """The public names and the hooks, which the registry looks for here."""
+    return sorted({*globals(), *_names()})

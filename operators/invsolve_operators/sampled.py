@@ -17,7 +17,7 @@ from invsolve.operator import Capability, Operator, Shape, image_shape
 from invsolve.operator.svd import SVD
 from invsolve.rng import Rng
 from invsolve_operators.common import damping, expect, select_arguments
-from invsolve_operators.mask import checked_mask
+from invsolve_operators.masks.mask import checked_mask
 
 
 class SampledTransform(Operator):

@@ -1,0 +1,13 @@
+from .blur import GaussianBlur as GaussianBlur
+from .blur import KernelBlur as KernelBlur
+from .blur import MotionBlur as MotionBlur
+from .kinds import AnisotropicGaussianBlur as AnisotropicGaussianBlur
+from .kinds import CameraShakeBlur as CameraShakeBlur
+from .kinds import DefocusBlur as DefocusBlur
+from .kinds import FileBlur as FileBlur
+from .kinds import chosen as chosen
+from .kinds import shaken as shaken
+from .padded import PaddedBlur as PaddedBlur
+from .separable import Separable as Separable
+from .separable import SeparableBlur as SeparableBlur
+from .separable import SeparableGaussianBlur as SeparableGaussianBlur

@@ -1,0 +1,2 @@
+from .grey import Grey as Grey
+from .mosaic import Mosaic as Mosaic

@@ -1,0 +1,5 @@
+"""Fewer pixels: means of blocks, bicubic, blur and decimation, thick slices, papers' own."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,14 @@
+from .decimate import BlurDecimate as BlurDecimate
+from .downsample import Bicubic as Bicubic
+from .downsample import BlockMean as BlockMean
+from .presets import DDRMAnisotropicBlur as DDRMAnisotropicBlur
+from .presets import DDRMGaussianBlur as DDRMGaussianBlur
+from .presets import DDRMSuperResolution as DDRMSuperResolution
+from .presets import DDRMUniformBlur as DDRMUniformBlur
+from .presets import DiffPIRGaussianBlur as DiffPIRGaussianBlur
+from .presets import DiffPIRMotionBlur as DiffPIRMotionBlur
+from .presets import DPSGaussianBlur as DPSGaussianBlur
+from .presets import DPSMotionBlur as DPSMotionBlur
+from .presets import DPSSuperResolution as DPSSuperResolution
+from .presets import REDDiffGaussianBlur as REDDiffGaussianBlur
+from .slices import ThroughPlane as ThroughPlane

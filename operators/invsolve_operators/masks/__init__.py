@@ -1,0 +1,5 @@
+"""Pixels known and missing: any mask, patterns, files, drawn at random, film, papers' own."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+"""Magnetic resonance: Cartesian k-space of one coil or several."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+"""Transforms in whose coefficients little is measured: Fourier, Walsh-Hadamard, orthogonal blocks."""
+
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -1,0 +1,2 @@
+from .blocks import BlockOrthogonal as BlockOrthogonal
+from .hadamard import WalshHadamard as WalshHadamard

@@ -1,0 +1,281 @@
+"""The arrows between packages, and rules of the house that a reader of one file cannot see."""
+
+import ast
+import inspect
+import subprocess
+import sys
+
+import pytest
+from places import ROOT
+
+import invsolve
+import invsolve.priors
+import invsolve.solvers
+import invsolve.testing
+from invsolve.plugins import registry
+
+CORE = ROOT / "invsolve"
+PACKAGES = {
+    "invsolve": CORE,
+    "invsolve_operators": ROOT / "operators" / "invsolve_operators",
+    "invsolve_deepinv": ROOT / "plugins" / "invsolve_deepinv",
+    "invsolve_benchmarks": ROOT / "benchmarks" / "invsolve_benchmarks",
+}
+FIRST_PARTY = [name for name in PACKAGES if name != "invsolve"]
+
+# Modules of the core that plug-ins may import from: what a stranger may rely on. The top level counts by its __all__.
+PUBLIC = {
+    "invsolve",
+    "invsolve.operator.algebra",
+    "invsolve.plugins.arguments",
+    "invsolve.bench",
+    "invsolve.operator.complex_data",
+    "invsolve.data",
+    "invsolve.errors",
+    "invsolve.estimate",
+    "invsolve.io.files",
+    "invsolve.plugins.hookspecs",
+    "invsolve.io.images",
+    "invsolve.operator.krylov",
+    "invsolve.operator.iterative",
+    "invsolve.operator.measurement",
+    "invsolve.noise",
+    "invsolve.cli.output",
+    "invsolve.operator",
+    "invsolve.plugins",
+    "invsolve.priors",
+    "invsolve.problem",
+    "invsolve.rng",
+    "invsolve.schedule",
+    "invsolve.solution",
+    "invsolve.solver",
+    "invsolve.solvers",
+    "invsolve.operator.svd",
+    "invsolve.testing",
+    "invsolve.training",
+    "invsolve.which",
+}
+# What the core's light part is made of; the rest of the dependencies belong to bench, training, the command line and files.
+LIGHT = {"torch", "numpy", "scipy", "pluggy", "invsolve"}
+OWN_LIBRARIES = {
+    "bench": {"deepinv", "jinja2", "matplotlib", "PIL", "pydantic", "rich", "tqdm", "safetensors", "click", "yaml", "scipy"}
+    | {"torchmetrics"},
+    "training": {"deepinv", "safetensors", "PIL", "tqdm", "pydantic", "accelerate"},
+    "commands": {"click", "rich", "tqdm", "PIL"},
+    "cli.py": {"click", "rich"},
+    "callbacks.py": {"tqdm"},
+    "images.py": {"PIL", "safetensors"},
+    "output.py": {"click", "rich"},
+    "storage.py": {"safetensors", "pydantic"},
+    "encoding.py": {"safetensors"},
+    "config.py": {"pydantic"},
+    "tables.py": {"pydantic"},
+    "typed.py": {"pydantic"},
+    "build.py": {"pydantic"},
+    "testing": set(),
+}
+
+
+def sources(folder):
+    return sorted(path for path in folder.rglob("*.py") if "build" not in path.relative_to(folder).parts)
+
+
+def everything():
+    return [path for folder in PACKAGES.values() for path in sources(folder)]
+
+
+def relative(path):
+    return str(path.relative_to(ROOT))
+
+
+def imports(path):
+    """(module, names) of every import statement, inside functions too; names is empty for `import module`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, []) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{relative(path)} has a relative import; imports are absolute here"
+            yield node.module, [alias.name for alias in node.names]
+
+
+@pytest.mark.parametrize("path", sources(CORE), ids=relative)
+def test_the_core_imports_no_plug_in_and_no_library_of_others(path):
+    """operators -> invsolve <- plugins; the core names no concrete operator, network or dataset."""
+    area = path.relative_to(CORE).parts[0]
+    allowed = LIGHT | OWN_LIBRARIES.get(area, set()) | set(sys.stdlib_module_names)
+    for module, _ in imports(path):
+        top = module.partition(".")[0]
+        assert top not in FIRST_PARTY, f"{relative(path)} imports {module}"
+        assert top in allowed, (
+            f"{relative(path)} imports {module}; {area} may use {sorted(allowed & (LIGHT | OWN_LIBRARIES.get(area, set())))}"
+        )
+
+
+def test_deepinv_serves_metrics_and_training_only():
+    users = {relative(path) for path in sources(CORE) for module, _ in imports(path) if module.partition(".")[0] == "deepinv"}
+    assert all(user.startswith(("invsolve/bench/", "invsolve/training/")) for user in users), users
+
+
+@pytest.mark.parametrize("package", FIRST_PARTY)
+def test_first_party_plug_ins_use_public_names_only(package):
+    """The built-ins come through the public door: a stranger can write the same."""
+    for path in sources(PACKAGES[package]):
+        for module, names in imports(path):
+            top = module.partition(".")[0]
+            if top in FIRST_PARTY:
+                assert top == package, f"{relative(path)} imports {module}: plug-ins do not know each other"
+            if top != "invsolve":
+                continue
+            public = any(module == name or module.startswith(name + ".") for name in PUBLIC - {"invsolve"})
+            assert public or module == "invsolve", f"{relative(path)} imports {module}, which is not public"
+            hidden = [name for name in [*module.split("."), *names] if name.startswith("_") and name != "__version__"]
+            assert not hidden, f"{relative(path)} imports {hidden} from {module}"
+            if module == "invsolve":
+                assert set(names) <= {*invsolve.__all__, "__version__"}, f"{relative(path)} imports {names} from invsolve"
+
+
+@pytest.mark.parametrize("module", [invsolve, invsolve.solvers, invsolve.priors, invsolve.testing], ids=lambda module: module.__name__)
+def test_every_public_name_is_there(module):
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+        assert not name.startswith("_")
+    assert len(set(module.__all__)) == len(module.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = module.no_such_name
+
+
+GLOBAL_DRAWS = {
+    "randn",
+    "rand",
+    "randint",
+    "randperm",
+    "randn_like",
+    "rand_like",
+    "randint_like",
+    "normal",
+    "bernoulli",
+    "multinomial",
+    "poisson",
+}
+SEEDING = {"manual_seed", "seed", "set_rng_state", "fork_rng"}
+
+
+def draws(path):
+    """Calls torch.randn(...) and the like without a generator of their own; torch.manual_seed; anything of numpy.random or random."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        owner, name = ast.unparse(node.func.value), node.func.attr
+        own = any(keyword.arg == "generator" for keyword in node.keywords)
+        if owner == "torch" and (name in SEEDING or (name in GLOBAL_DRAWS and not own)):
+            yield f"line {node.lineno}: torch.{name}"
+        if owner in ("torch.random", "torch.cuda") and name in SEEDING:
+            yield f"line {node.lineno}: {owner}.{name}"
+        if owner in ("np.random", "numpy.random") and name not in ("default_rng", "get_state"):
+            yield f"line {node.lineno}: {owner}.{name}"
+        if owner == "random" and name not in ("getstate", "Random"):
+            yield f"line {node.lineno}: random.{name}"
+
+
+TRAINING = [*sources(CORE / "training"), PACKAGES["invsolve_deepinv"] / "train.py"]  # processes of their own, seeded as a whole
+
+
+WORLD = CORE / "testing" / "world.py"  # seeds the global generators before a check and puts them back
+
+
+@pytest.mark.parametrize("path", [path for path in everything() if path not in (*TRAINING, WORLD)], ids=relative)
+def test_nothing_draws_from_a_global_generator(path):
+    """rng.py draws for the library, each draw from a generator of its own."""
+    assert not list(draws(path))
+
+
+def test_the_search_for_global_draws_finds_them(tmp_path):
+    lines = [
+        "import torch",
+        "torch.randn(3)",
+        "torch.manual_seed(0)",
+        "np.random.rand(2)",
+        "random.random()",
+        "torch.randn(3, generator=g)",
+    ]
+    code = "\n".join(lines)
+    (tmp_path / "bad.py").write_text(code)
+    assert [found.split(":")[0] for found in draws(tmp_path / "bad.py")] == ["line 2", "line 3", "line 4", "line 5"]
+
+
+@pytest.mark.parametrize("path", everything(), ids=relative)
+def test_files_stay_short_and_documented(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    assert not text.strip() or ast.get_docstring(ast.parse(text)) is not None, "no module docstring"
+
+
+def test_no_public_signature_swallows_keywords():
+    """**kwargs would take a misspelt name; a factory that binds them against another signature says so by its name for them."""
+    for path in everything():
+        tree = ast.parse(path.read_text())
+        for node in [*tree.body, *(node for cls in tree.body if isinstance(cls, ast.ClassDef) for node in cls.body)]:
+            if isinstance(node, ast.FunctionDef) and node.args.kwarg is not None and not node.name.startswith("_"):
+                named = node.args.kwarg.arg
+                known = named.startswith("_") or named in ("options", "parameters", "arguments", "extra")
+                assert known, f"{relative(path)}:{node.lineno} {node.name}(**kwargs)"
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import invsolve",
+        "import invsolve; dir(invsolve)",
+        "from invsolve import registry",
+        "from invsolve import registry; [registry().names(kind) for kind in ('operator', 'prior', 'solver', 'noise', 'metric', 'dataset')]",
+        "import invsolve.errors, invsolve.plugins.hookspecs, invsolve.plugins.arguments",
+    ],
+)
+def test_importing_and_listing_do_not_load_torch(code):
+    done = run(code + "; import sys; print([name for name in ('torch', 'deepinv', 'numpy') if name in sys.modules])")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_conformance_checks_do_not_load_pytest():
+    done = run(
+        "import sys, invsolve.testing.solvers, invsolve.testing.denoisers, invsolve.testing.operators; print('pytest' in sys.modules)"
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
+ENTRIES = [registry().entries[key] for key in sorted(registry().entries) if "invsolve" in registry().entries[key].plugin]
+
+
+def test_first_party_plug_ins_load():
+    broken = {record.name: record.error for record in registry().plugins if record.error and record.distribution == "invsolve"}
+    assert not broken
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.kind}-{entry.name}")
+def test_every_entry_loads_and_says_what_it_is(entry):
+    target = entry.load()
+    assert entry.summary
+    assert not entry.summary.endswith(".")
+    assert len(entry.summary) <= 100
+    if entry.kind == "suite":
+        return
+    assert inspect.getdoc(target), f"{entry.target} has no docstring"
+    if isinstance(target, type):
+        assert target.__doc__, f"{entry.target} inherits its docstring"
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.kind == "solver"], ids=lambda entry: entry.name)
+def test_solvers_document_every_hyperparameter_and_their_paper(entry):
+    cls = entry.load()
+    text = inspect.getdoc(cls)
+    assert "References:" in text
+    assert "arXiv" in text or "(" in text.partition("References:")[2]
+    described = text.partition("Args:")[2].partition("References:")[0]
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        assert name == "self" or name in described, f"{cls.__name__}: '{name}' is not described"
+        assert name == "self" or parameter.default is not inspect.Parameter.empty, f"{cls.__name__}: '{name}' has no default"

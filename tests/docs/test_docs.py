@@ -1,0 +1,126 @@
+"""The documentation is true: its Python runs, page by page, its shell lines name commands that exist, the catalogue is whole."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+from places import ROOT
+
+from invsolve.cli import main
+from invsolve.plugins import KINDS, registry
+
+DOCS = ROOT / "docs"
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the source tree is not here")
+NUMBER = re.compile(r"[0-9.]+(e-[0-9]+)?")
+PAGES = sorted(DOCS.glob("*.md"))
+WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
+
+
+def blocks(page, language):
+    """(first line's number, text) of every block of a language."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [(text.count("\n", 0, match.start(1)) + 1, match[1]) for match in found]
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """docs/pages.py, which writes the generated pages."""
+    spec = importlib.util.spec_from_file_location("docs_pages", DOCS / "pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pages_that_must_be_there():
+    assert {"index.md", "compose.md", "guide-your-own.md", "from-elsewhere.md"} <= {page.name for page in PAGES}
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.stem)
+def test_the_python_of_a_page_runs_in_order(page, tmp_path):
+    """One namespace a page, in a fresh process; errors name the page's line. Quoted output is printed, but for its numbers."""
+    program = "import torch\ntorch.set_num_threads(1)\n"
+    for first, text in blocks(page, "python"):
+        padded = "\n" * (first - 1) + text
+        program += f"exec(compile({padded!r}, {str(page)!r}, 'exec'))\n"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    quotations = re.findall(r"^% printed.*\n```text\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert quotations or page.stem != "guide-your-own"
+    for quoted in quotations:
+        assert NUMBER.sub("#", quoted.strip()) in NUMBER.sub("#", done.stdout)
+
+
+def test_a_page_that_is_wrong_is_found(tmp_path):
+    page = tmp_path / "wrong.md"
+    page.write_text("# Wrong\n\n```python\nx = 1\n```\n\ntext\n\n```python\nassert x == 2\n```\n")
+    assert blocks(page, "python") == [(4, "x = 1\n"), (10, "assert x == 2\n")]
+    with pytest.raises(AssertionError, match="line 10"):
+        test_the_python_of_a_page_runs_in_order(page, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_shell_lines_name_commands_that_exist(page):
+    for _, text in blocks(page, "bash"):
+        for command in re.split(r" && |\n", text.strip()):
+            words = command.split()
+            assert words[0] in ("invsolve", "pip", "cd", "pytest"), command
+            group = main
+            for word in words[1:] if words[0] == "invsolve" else []:
+                if not hasattr(group, "commands"):
+                    break
+                assert word in group.commands, command
+                group = group.commands[word]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_and_pictures_are_there(page):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (DOCS / target).exists(), target
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_entry_is_in_the_catalogue(kind, pages):
+    text = pages.catalogue(kind)
+    for name in registry().names(kind):
+        entry = registry().entry(kind, name)
+        assert f"\n{name}\n{'-' * len(name)}\n" in text, f"{kind} '{name}' has no heading"
+        assert entry.summary[1:] in text.replace("\\", "")
+
+
+def test_every_public_name_is_on_its_page(pages):
+    import invsolve
+
+    text = pages.api()
+    for name in invsolve.__all__:
+        assert f"invsolve.{name}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("y = m * x with `mask` and |x|", r"y = m \* x with \ ``mask``\  and \|x\|"),
+        ("One.\n\n    x <- y * z\n\nTwo.", "One.\n\n::\n\n        x <- y * z\n\nTwo.\n"),
+        ("One.\n\nArgs:\n    a, b: first\n        goes on.\n    c: last.", "One.\n\n**Args**\n\n- a, b: first goes on.\n- c: last.\n"),
+        (
+            "References:\n    A (B, 2020). There\n    1-D values.\n    C (D).",
+            "**References**\n\n- A (B, 2020). There 1-D values.\n- C (D).\n",
+        ),
+        ("- no list", r"\ - no list"),
+    ],
+)
+def test_docstrings_become_restructured_text(text, wanted, pages):
+    assert pages.restructured(text).strip() == wanted.strip()
+
+
+def test_the_index_takes_up_new_pages():
+    """A page put into docs/ is found by the table of contents, without a line there."""
+    assert re.search(r":glob:.*^\*$", (DOCS / "index.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_ci_builds_the_documentation():
+    script = (DOCS.parent / ".ci" / "run").read_text(encoding="utf-8")
+    assert "pip install --quiet -e '.[docs]'" in script
+    assert re.search(r"^sphinx-build .*-W.* docs ", script, re.MULTILINE)

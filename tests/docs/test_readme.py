@@ -1,0 +1,50 @@
+"""Every snippet of the README runs: Python in one process each, shell lines through the real command.
+
+The two install lines are what `.ci/run` executes in a fresh environment; here it is checked that it really does.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from places import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SHELL = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+INSTALL = [line for line in SHELL if line.startswith("pip ")]
+COMMANDS = [line for line in SHELL if line.startswith("invsolve ")]
+
+
+def test_every_shell_line_is_of_a_known_kind():
+    assert sorted(INSTALL + COMMANDS) == sorted(SHELL)
+
+
+@pytest.mark.parametrize("snippet", PYTHON, ids=range(len(PYTHON)))
+def test_python_snippets_run(snippet, tmp_path):
+    done = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_shell_lines_run(line, tmp_path):
+    program = shutil.which("invsolve", path=str(Path(sys.executable).parent)) or shutil.which("invsolve")
+    assert program, "the command `invsolve` is not installed"
+    done = subprocess.run([program, *line.split()[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ci_runs_the_install_lines():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for line in INSTALL:
+        install, command = line.split(" && ")
+        assert install.removeprefix("pip install ") in script
+        assert re.search(rf"^{re.escape(command)}", script, re.MULTILINE), f"{command!r} is not run by .ci/run"
+
+
+def test_the_picture_and_the_links_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
