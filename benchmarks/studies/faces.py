@@ -1,4 +1,4 @@
-"""Half of each face hidden: DPS and DDRM with the prior faces64 beside the mean face and TV: `python benchmarks/studies/faces.py --data DATA`.
+"""Half of each face hidden: DPS and DDRM with faces64, the mean face and TV: `python benchmarks/studies/faces.py --data DATA`.
 
 DATA holds dev/faces64/dev.zip and train/faces64/train.zip (for the mean face). Needs benchmarks/weights/faces64.safetensors.
 Writes results/faces64.md, results/faces64.png (rows: truth, measurement, mean face, TV, DPS, DDRM) and results/faces64_samples.png.

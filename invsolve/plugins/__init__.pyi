@@ -1,3 +1,4 @@
+from .entries import ADDED as ADDED
 from .entries import KINDS as KINDS
 from .entries import NAME as NAME
 from .entries import Entry as Entry

@@ -4,64 +4,47 @@ from typing import Any
 
 from invsolve.plugins.hookspecs import hookimpl
 
+# (kind, name, target, summary), and for an operator that adds a capability to another one which.
+ENTRIES: tuple[tuple[str, ...], ...] = (
+    ("solver", "adam-tv", "invsolve.solvers.variational.adam_tv:AdamTV", "Adam on nll + weight R, any regulariser"),
+    ("solver", "rl-tv", "invsolve.solvers.variational.rl_tv:RLTV", "Richardson-Lucy (EM) with TV, for counts"),
+    ("solver", "hqs", "invsolve.solvers.splitting.hqs:HQS", "half-quadratic splitting: TV by continuation, or a denoiser (DPIR)"),
+    ("solver", "admm", "invsolve.solvers.splitting.admm:ADMM", "ADMM: TV exactly, or a denoiser (plug and play)"),
+    ("solver", "dps", "invsolve.solvers.diffusion.dps:DPS", "diffusion posterior sampling, gradient through the network"),
+    ("solver", "diffpir", "invsolve.solvers.diffusion.diffpir:DiffPIR", "diffusion with a proximal data step"),
+    ("solver", "ddrm", "invsolve.solvers.diffusion.ddrm:DDRM", "denoising diffusion restoration in the operator's spectrum"),
+    ("solver", "score-ald", "invsolve.solvers.diffusion.score_ald:ScoreALD", "annealed Langevin dynamics with an annealed likelihood"),
+    ("solver", "ddim", "invsolve.solvers.diffusion.ddim:DDIM", "unconditional sampling, deterministic"),
+    ("solver", "ddpm", "invsolve.solvers.diffusion.ddpm:DDPM", "unconditional sampling, ancestral"),
+    ("solver", "heun", "invsolve.solvers.diffusion.heun:Heun", "unconditional sampling, second order (EDM)"),
+    ("prior", "tv", "invsolve.priors.tv:TotalVariation", "total variation, isotropic or anisotropic"),
+    ("prior", "gaussian", "invsolve.priors.gaussian:GaussianPrior", "N(mean, C) in closed form: the oracle"),
+    ("prior", "gaussian-mixture", "invsolve.priors.gaussian:GaussianMixturePrior", "mixture of Gaussians in closed form"),
+    ("operator", "matrix", "invsolve.operator.matrix:MatrixOperator", "y = A x with a dense matrix, also one per image"),
+    ("operator", "sparse-matrix", "invsolve.operator.matrix:SparseMatrixOperator", "y = A x with a sparse matrix"),
+    ("operator", "iterative-prox", "invsolve.operator.iterative:IterativeProx", "an operator, its prox by conjugate gradients", "prox"),
+    ("operator", "iterative-pinv", "invsolve.operator.iterative:IterativePinv", "an operator, its pinv by conjugate gradients", "pinv"),
+    ("operator", "krylov-svd", "invsolve.operator.krylov:KrylovSVD", "the leading singular values of any operator", "svd"),
+    ("operator", "chain", "invsolve.operator.chain:chain", "operators one after the other, with all the structure they keep"),
+    ("operator", "composed", "invsolve.operator.algebra:Composed", "two operators one after the other, and nothing but that"),
+    ("operator", "structured", "invsolve.operator.chain:structured", "two operators that keep an SVD together"),
+    ("operator", "sum", "invsolve.operator.algebra:Sum", "y = H x + G x"),
+    ("operator", "scaled", "invsolve.operator.algebra:Scaled", "y = c H x"),
+    ("operator", "adjoint-view", "invsolve.operator.algebra:AdjointView", "y = H^T x"),
+    ("operator", "stack", "invsolve.operator.algebra:Stack", "several operators on the same image: y is a tuple"),
+    ("operator", "no-measurement", "invsolve.problem:NoMeasurement", "nothing is measured: what sampling without data stands on"),
+    ("operator", "as-complex", "invsolve.operator.complex_data:AsComplex", "2 C real channels, real parts first, as C complex ones"),
+    ("noise", "gaussian", "invsolve.noise:GaussianNoise", "y = Hx + sigma n"),
+    ("noise", "poisson", "invsolve.noise:PoissonNoise", "y = gain Poisson(Hx / gain)"),
+    ("noise", "none", "invsolve.noise:NoNoise", "y = Hx"),
+    ("dataset", "folder", "invsolve.data:folder", "the pictures of a folder, in the order of their names"),
+    ("dataset", "zip", "invsolve.data:zipped", "the pictures in a zip file, in the order of their names"),
+    ("dataset", "npz", "invsolve.data:npz", "the array `images` of an npz file, uint8"),
+)
+
 
 @hookimpl
 def invsolve_register(registry: Any) -> None:
-    """Solvers, the priors in closed form, matrices, what is made of other operators, and the noise models."""
-    add = registry.add
-    add("solver", "adam-tv", "invsolve.solvers.variational.adam_tv:AdamTV", summary="Adam on nll + weight R, any regulariser")
-    add("solver", "rl-tv", "invsolve.solvers.variational.rl_tv:RLTV", summary="Richardson-Lucy (EM) with TV, for counts")
-    add("solver", "hqs", "invsolve.solvers.splitting.hqs:HQS", summary="half-quadratic splitting: TV by continuation, or a denoiser (DPIR)")
-    add("solver", "admm", "invsolve.solvers.splitting.admm:ADMM", summary="ADMM: TV exactly, or a denoiser (plug and play)")
-    add("solver", "dps", "invsolve.solvers.diffusion.dps:DPS", summary="diffusion posterior sampling, gradient through the network")
-    add("solver", "diffpir", "invsolve.solvers.diffusion.diffpir:DiffPIR", summary="diffusion with a proximal data step")
-    add("solver", "ddrm", "invsolve.solvers.diffusion.ddrm:DDRM", summary="denoising diffusion restoration in the operator's spectrum")
-    add(
-        "solver",
-        "score-ald",
-        "invsolve.solvers.diffusion.score_ald:ScoreALD",
-        summary="annealed Langevin dynamics with an annealed likelihood",
-    )
-    add("solver", "ddim", "invsolve.solvers.diffusion.ddim:DDIM", summary="unconditional sampling, deterministic")
-    add("solver", "ddpm", "invsolve.solvers.diffusion.ddpm:DDPM", summary="unconditional sampling, ancestral")
-    add("solver", "heun", "invsolve.solvers.diffusion.heun:Heun", summary="unconditional sampling, second order (EDM)")
-    add("prior", "tv", "invsolve.priors.tv:TotalVariation", summary="total variation, isotropic or anisotropic")
-    add("prior", "gaussian", "invsolve.priors.gaussian:GaussianPrior", summary="N(mean, C) in closed form: the oracle")
-    add("prior", "gaussian-mixture", "invsolve.priors.gaussian:GaussianMixturePrior", summary="mixture of Gaussians in closed form")
-    add("operator", "matrix", "invsolve.operator.matrix:MatrixOperator", summary="y = A x with a dense matrix, also one per image")
-    add("operator", "sparse-matrix", "invsolve.operator.matrix:SparseMatrixOperator", summary="y = A x with a sparse matrix")
-    add(
-        "operator",
-        "iterative-prox",
-        "invsolve.operator.iterative:IterativeProx",
-        summary="an operator, its prox by conjugate gradients",
-        adds="prox",
-    )
-    add(
-        "operator",
-        "iterative-pinv",
-        "invsolve.operator.iterative:IterativePinv",
-        summary="an operator, its pinv by conjugate gradients",
-        adds="pinv",
-    )
-    add("operator", "krylov-svd", "invsolve.operator.krylov:KrylovSVD", summary="the leading singular values of any operator", adds="svd")
-    add("operator", "chain", "invsolve.operator.chain:chain", summary="operators one after the other, with all the structure they keep")
-    add("operator", "composed", "invsolve.operator.algebra:Composed", summary="two operators one after the other, and nothing but that")
-    add("operator", "structured", "invsolve.operator.chain:structured", summary="two operators that keep an SVD together")
-    add("operator", "sum", "invsolve.operator.algebra:Sum", summary="y = H x + G x")
-    add("operator", "scaled", "invsolve.operator.algebra:Scaled", summary="y = c H x")
-    add("operator", "adjoint-view", "invsolve.operator.algebra:AdjointView", summary="y = H^T x")
-    add("operator", "stack", "invsolve.operator.algebra:Stack", summary="several operators on the same image: y is a tuple")
-    add("operator", "no-measurement", "invsolve.problem:NoMeasurement", summary="nothing is measured: what sampling without data stands on")
-    add(
-        "operator",
-        "as-complex",
-        "invsolve.operator.complex_data:AsComplex",
-        summary="2 C real channels, real parts first, as C complex ones",
-    )
-    add("noise", "gaussian", "invsolve.noise:GaussianNoise", summary="y = Hx + sigma n")
-    add("noise", "poisson", "invsolve.noise:PoissonNoise", summary="y = gain Poisson(Hx / gain)")
-    add("noise", "none", "invsolve.noise:NoNoise", summary="y = Hx")
-    add("dataset", "folder", "invsolve.data:folder", summary="the pictures of a folder, in the order of their names")
-    add("dataset", "zip", "invsolve.data:zipped", summary="the pictures in a zip file, in the order of their names")
-    add("dataset", "npz", "invsolve.data:npz", summary="the array `images` of an npz file, uint8")
+    """Solvers, the priors in closed form, matrices, what is made of other operators, data sets and the noise models."""
+    for kind, name, target, summary, *adds in ENTRIES:
+        registry.add(kind, name, target, summary=summary, adds="".join(adds))

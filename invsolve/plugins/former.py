@@ -89,7 +89,7 @@ MOVED = {
     "invsolve.probing": "invsolve.operator.probing",
     "invsolve.scipy_bridge": "invsolve.operator.scipy",
     "invsolve.start": "invsolve.solvers.start",
-    "invsolve.storage": "invsolve.io.storage",
+    "invsolve.storage": "invsolve.recipe.storage",
     "invsolve.structure": "invsolve.operator.structure",
     "invsolve.svd": "invsolve.operator.svd",
 }

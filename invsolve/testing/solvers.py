@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from invsolve.errors import DivergedError
-from invsolve.io.storage import load_solution
 from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.priors.base import Denoiser
 from invsolve.priors.convert import rescale
 from invsolve.priors.gaussian import GaussianPrior
+from invsolve.recipe.storage import load_solution
 from invsolve.rng import Rng
 from invsolve.solution import Solution, Status, Step
 from invsolve.solver import Solver

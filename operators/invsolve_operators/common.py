@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,3 +110,14 @@ def select_arguments(operator: Operator, items: range, *names: str) -> Operator:
     changed = {name: torch.as_tensor(operator.arguments[name])[list(items)] for name in names}
     chosen = type(operator)(**{**operator.arguments, **changed})
     return chosen.to(operator.device)
+
+
+def positive(value: Any, name: str) -> float:
+    """A number above 0.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} must be a positive number; given {value!r}")
+    return float(value)

@@ -274,6 +274,22 @@ def renamed(state: Mapping[str, Tensor], places: list[str], sizes: Sizes) -> dic
     return made | {f"{place}.resample_filter": (taps.outer(taps) / taps.sum() ** 2)[None, None] for place in resampling}
 
 
+def notes_on(law: str, fir: object, centre: bool, timed: bool) -> list[str]:
+    """What was taken for granted, since the file does not hold it."""
+    notes = [
+        f"not in the file: fir={fir}, centered={centre}, continuous={timed}: say arguments={{...}} where it is otherwise; "
+        "skip_rescale, swish and (VE) scale_by_sigma are taken to be on",
+        "its image size is not in the file and not needed: attention stands where its weights are",
+    ]
+    if law == "ve":
+        notes.append(
+            "taken for the VE SDE, sigma 0.01 to 50 as for CIFAR-10 (FFHQ in 256 x 256: 348; in 1024 x 1024: 1348): say sigma_range"
+        )
+    elif law:
+        notes.append('taken for the VP SDE, beta 0.1 to 20; sub-VP looks the same and passes the same test: say arguments={"sde": "subvp"}')
+    return notes
+
+
 def score_sde(
     shapes: Shapes, *, sde: str | None = None, continuous: bool | None = None, centered: bool | None = None, fir: bool | None = None
 ) -> Recognised | None:
@@ -310,17 +326,6 @@ def score_sde(
         raise InputError(f"no network with {how} was trained by sde={law!r} with continuous={timed}")
     if indexed and sizes.noise_levels < 2:
         raise InputError(f'sde="ve" with sines of a time needs the table of noise levels ({TABLE}), which the file lacks')
-    notes = [
-        f"not in the file: fir={sizes.fir}, centered={centre}, continuous={timed}: say arguments={{...}} where it is otherwise; "
-        "skip_rescale, swish and (VE) scale_by_sigma are taken to be on",
-        "its image size is not in the file and not needed: attention stands where its weights are",
-    ]
-    if law == "ve":
-        notes.append(
-            "taken for the VE SDE, sigma 0.01 to 50 as for CIFAR-10 (FFHQ in 256 x 256: 348; in 1024 x 1024: 1348): say sigma_range"
-        )
-    elif law:
-        notes.append('taken for the VP SDE, beta 0.1 to 20; sub-VP looks the same and passes the same test: say arguments={"sde": "subvp"}')
     bounds = (-1.0, 1.0) if centre else (0.0, 1.0)
     convention = Convention("eps", bounds, "none", (0.01, 50.0)) if law == "ve" else Convention("eps", bounds, "linear", None)
 
@@ -334,7 +339,7 @@ def score_sde(
         sizes.channels,
         lambda: ScoreNet(sizes),
         wrap,
-        tuple(notes),
+        tuple(notes_on(law, sizes.fir, centre, timed)),
         "" if law else 'its SDE is not in the file: say arguments={"sde": "vp"}, or "ve" or "subvp"',
         lambda state: renamed(state, walk.places, sizes),
         {"again": lambda **arguments: score_sde(shapes, **arguments), "arguments": ("sde", "continuous", "centered", "fir")},

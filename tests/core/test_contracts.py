@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from invsolve import CompatibilityError, GaussianNoise, Operator, Problem, Status
-from invsolve.io.storage import load_problem
 from invsolve.noise import PoissonNoise
 from invsolve.plugins import registry
 from invsolve.priors import GaussianPrior, LatentPrior, TotalVariation
+from invsolve.recipe.storage import load_problem
 from invsolve.solvers import DPS, HQS, AdamTV, DiffPIR, ScoreALD
 from invsolve.testing import failures, noise_checks, prior_checks, solver_checks
 from invsolve.testing.oracle import Gaussian

@@ -23,9 +23,9 @@ from invsolve import (
     Step,
 )
 from invsolve.errors import UnknownNameError
-from invsolve.io.storage import load_problem, load_solution
 from invsolve.plugins import Registry
 from invsolve.priors import GaussianPrior
+from invsolve.recipe.storage import load_problem, load_solution
 from invsolve.solvers.diffusion.ddim import DDIM
 
 

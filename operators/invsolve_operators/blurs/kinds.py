@@ -12,8 +12,7 @@ from invsolve.operator import Operator, image_shape
 from invsolve_operators.blurs import kernels
 from invsolve_operators.blurs.blur import KernelBlur
 from invsolve_operators.blurs.kernel_files import read_kernels
-from invsolve_operators.common import select_arguments
-from invsolve_operators.nonlinear.camera import positive
+from invsolve_operators.common import positive, select_arguments
 from invsolve_operators.sampled import checked_count
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,20 +11,9 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator import Capability, Operator, image_shape
 from invsolve_operators.blurs.blur import GaussianBlur, KernelBlur
-from invsolve_operators.common import expect
+from invsolve_operators.common import expect, positive
 from invsolve_operators.nonlinear.rounding import STRAIGHT_THROUGH, rounded
 from invsolve_operators.sampled import checked_count
-
-
-def positive(value: Any, name: str) -> float:
-    """A number above 0.
-
-    Raises:
-        InputError: anything else.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} must be a positive number; given {value!r}")
-    return float(value)
 
 
 class HDR(Operator):
