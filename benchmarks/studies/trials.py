@@ -88,7 +88,8 @@ def page(rows: dict[str, dict[str, Any]], minutes: float) -> str:
         "# Networks and recipes at equal cost",
         "",
         f"`python benchmarks/studies/trials.py --data DATA --minutes {minutes:g}`: from random weights, {minutes:g} minutes of one "
-        f"thread's processor time each ({torch.backends.cpu.get_cpu_capability()}, float32), the average's PSNR in dB on 8 crops of 128 x 128 of "
+        f"thread's processor time each ({torch.backends.cpu.get_cpu_capability()}, float32), the "
+        "average's PSNR in dB on 8 crops of 128 x 128 of "
         "dev/bsds500_val32.",
         "Early progress only: what is ahead after minutes need not be ahead after hours.",
         "",
