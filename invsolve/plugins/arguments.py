@@ -73,6 +73,11 @@ def shown(arguments: dict[str, Any]) -> str:
 class Remembering(ABCMeta):
     """Metaclass: binds the constructor's arguments first and keeps them as `obj.arguments`; then calls `_complete`, if there is one."""
 
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The constructor's: without it notebooks and help would show this metaclass's *args, **kwargs."""
+        return signature_of(cls)
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Construct, after the call has been checked against the signature."""
         arguments = bind(cls, cls.__name__, args, kwargs)

@@ -1,22 +1,13 @@
-"""The core's own entries, brought in by the same hook as everybody's."""
+"""The core's own entries, brought in by the same hook as everybody's; its solvers are listed in `invsolve/solvers/__init__.pyi`."""
 
 from typing import Any
 
+from invsolve import solvers
 from invsolve.plugins.hookspecs import hookimpl
+from invsolve.plugins.listing import listed
 
 # (kind, name, target, summary), and for an operator that adds a capability to another one which.
 ENTRIES: tuple[tuple[str, ...], ...] = (
-    ("solver", "adam-tv", "invsolve.solvers.variational.adam_tv:AdamTV", "Adam on nll + weight R, any regulariser"),
-    ("solver", "rl-tv", "invsolve.solvers.variational.rl_tv:RLTV", "Richardson-Lucy (EM) with TV, for counts"),
-    ("solver", "hqs", "invsolve.solvers.splitting.hqs:HQS", "half-quadratic splitting: TV by continuation, or a denoiser (DPIR)"),
-    ("solver", "admm", "invsolve.solvers.splitting.admm:ADMM", "ADMM: TV exactly, or a denoiser (plug and play)"),
-    ("solver", "dps", "invsolve.solvers.diffusion.dps:DPS", "diffusion posterior sampling, gradient through the network"),
-    ("solver", "diffpir", "invsolve.solvers.diffusion.diffpir:DiffPIR", "diffusion with a proximal data step"),
-    ("solver", "ddrm", "invsolve.solvers.diffusion.ddrm:DDRM", "denoising diffusion restoration in the operator's spectrum"),
-    ("solver", "score-ald", "invsolve.solvers.diffusion.score_ald:ScoreALD", "annealed Langevin dynamics with an annealed likelihood"),
-    ("solver", "ddim", "invsolve.solvers.diffusion.ddim:DDIM", "unconditional sampling, deterministic"),
-    ("solver", "ddpm", "invsolve.solvers.diffusion.ddpm:DDPM", "unconditional sampling, ancestral"),
-    ("solver", "heun", "invsolve.solvers.diffusion.heun:Heun", "unconditional sampling, second order (EDM)"),
     ("prior", "tv", "invsolve.priors.tv:TotalVariation", "total variation, isotropic or anisotropic"),
     ("prior", "gaussian", "invsolve.priors.gaussian:GaussianPrior", "N(mean, C) in closed form: the oracle"),
     ("prior", "gaussian-mixture", "invsolve.priors.gaussian:GaussianMixturePrior", "mixture of Gaussians in closed form"),
@@ -46,5 +37,7 @@ ENTRIES: tuple[tuple[str, ...], ...] = (
 @hookimpl
 def invsolve_register(registry: Any) -> None:
     """Solvers, the priors in closed form, matrices, what is made of other operators, data sets and the noise models."""
+    for name, target, summary in listed(solvers.__file__):
+        registry.add("solver", name, f"invsolve.solvers{target}", summary=summary)
     for kind, name, target, summary, *adds in ENTRIES:
         registry.add(kind, name, target, summary=summary, adds="".join(adds))

@@ -1,11 +1,11 @@
-from .diffusion.ddim import DDIM as DDIM
-from .diffusion.ddpm import DDPM as DDPM
-from .diffusion.ddrm import DDRM as DDRM
-from .diffusion.diffpir import DiffPIR as DiffPIR
-from .diffusion.dps import DPS as DPS
-from .diffusion.heun import Heun as Heun
-from .diffusion.score_ald import ScoreALD as ScoreALD
-from .splitting.admm import ADMM as ADMM
-from .splitting.hqs import HQS as HQS
-from .variational.adam_tv import AdamTV as AdamTV
-from .variational.rl_tv import RLTV as RLTV
+from .diffusion.ddim import DDIM as DDIM  # ddim: unconditional sampling, deterministic
+from .diffusion.ddpm import DDPM as DDPM  # ddpm: unconditional sampling, ancestral
+from .diffusion.ddrm import DDRM as DDRM  # ddrm: denoising diffusion restoration in the operator's spectrum
+from .diffusion.diffpir import DiffPIR as DiffPIR  # diffpir: diffusion with a proximal data step
+from .diffusion.dps import DPS as DPS  # dps: diffusion posterior sampling, gradient through the network
+from .diffusion.heun import Heun as Heun  # heun: unconditional sampling, second order (EDM)
+from .diffusion.score_ald import ScoreALD as ScoreALD  # score-ald: annealed Langevin dynamics with an annealed likelihood
+from .splitting.admm import ADMM as ADMM  # admm: ADMM: TV exactly, or a denoiser (plug and play)
+from .splitting.hqs import HQS as HQS  # hqs: half-quadratic splitting: TV by continuation, or a denoiser (DPIR)
+from .variational.adam_tv import AdamTV as AdamTV  # adam-tv: Adam on nll + weight R, any regulariser
+from .variational.rl_tv import RLTV as RLTV  # rl-tv: Richardson-Lucy (EM) with TV, for counts

@@ -3,6 +3,8 @@
 Classes are imported at first use, so that finding the plug-in does not wait for torch:
 
     from invsolve_operators import GaussianBlur, Mask
+
+A new operator is a file in the folder of its family, and a line in `__init__.pyi`.
 """
 
 from typing import Any
@@ -11,7 +13,7 @@ from lazy_loader import attach_stub
 
 from invsolve.plugins import hookimpl
 from invsolve.plugins.former import moved
-from invsolve_operators.catalogue import ENTRIES
+from invsolve.plugins.listing import listed
 
 __getattr__, _names, __all__ = attach_stub(__name__, __file__)
 
@@ -48,8 +50,8 @@ moved(MOVED)
 @hookimpl
 def invsolve_register(registry: Any) -> None:
     """All operators of this package."""
-    for name, cls, module, summary in ENTRIES:
-        registry.add("operator", name, f"invsolve_operators.{module}:{cls}", summary=summary)
+    for name, target, summary in listed(__file__):
+        registry.add("operator", name, f"invsolve_operators{target}", summary=summary)
 
 
 def __dir__() -> list[str]:

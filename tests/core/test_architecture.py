@@ -348,6 +348,18 @@ def test_every_entry_loads_and_says_what_it_is(entry):
         assert target.__doc__, f"{entry.target} inherits its docstring"
 
 
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.kind}-{entry.name}")
+def test_the_signature_of_a_class_is_its_constructors(entry):
+    """Notebooks, help() and completion show it; a metaclass would hide it behind *args, **kwargs."""
+    target = entry.load()
+    if isinstance(target, type):
+        if target.__init__ is object.__init__:
+            assert not inspect.signature(target).parameters
+            return
+        shown = list(inspect.signature(target).parameters.values())
+        assert [str(one) for one in shown] == [str(one) for one in list(inspect.signature(target.__init__).parameters.values())[1:]]
+
+
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.kind == "solver"], ids=lambda entry: entry.name)
 def test_solvers_document_every_hyperparameter_and_their_paper(entry):
     cls = entry.load()

@@ -1,21 +1,21 @@
 """Every operator in the registry, on its own examples, against every check that applies: a new entry is tested unasked."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import invsolve_operators
 import pytest
-from invsolve_operators.catalogue import ENTRIES
 
+import invsolve.solvers
 from invsolve import Capability, Operator, registry
 from invsolve.errors import UnknownNameError
+from invsolve.plugins.listing import listed
 from invsolve.testing import failures, operator_cases, operator_checks
 from invsolve.testing.cases import ExpectedFailure
 
 EXAMPLES = [operator for entry in registry().of("operator") for operator in entry.load().examples()]
-OURS = tuple(name for name, *_ in ENTRIES)
+OURS = tuple(entry.name for entry in registry().of("operator") if entry.target.startswith("invsolve_operators."))
 
 
 @pytest.mark.parametrize(("operator", "check"), operator_cases(*EXAMPLES))
@@ -31,15 +31,29 @@ def test_first_party_examples_cover_what_breaks(name):
     assert any(operator.in_shape[1] != operator.in_shape[2] for operator in examples)
 
 
-def test_the_stub_names_what_the_catalogue_has():
-    """Type checkers read __init__.pyi, everybody else the catalogue."""
-    stub = (Path(invsolve_operators.__file__).parent / "__init__.pyi").read_text()
-    named = set(re.findall(r"^from \.([\w.]+) import (\w+) as \2$", stub, re.MULTILINE))
-    assert named == {(module, cls) for _, cls, module, _ in ENTRIES}
+@pytest.mark.parametrize("package", [invsolve_operators, invsolve.solvers], ids=lambda package: package.__name__)
+def test_every_line_of_the_list_of_a_package_is_an_entry(package):
+    """Type checkers and the registry read the same lines of `__init__.pyi`; one whose comment is malformed would be no entry."""
+    stub = (Path(package.__file__).parent / "__init__.pyi").read_text()
+    imports = [line for line in stub.splitlines() if line.startswith("from ")]
+    assert len(imports) == len(list(listed(package.__file__)))
+    for name, target, summary in listed(package.__file__):
+        kind = "solver" if package is invsolve.solvers else "operator"
+        entry = registry().entry(kind, name)
+        assert entry.target == package.__name__ + target
+        assert entry.summary == summary
+        assert getattr(package, target.partition(":")[2]) is entry.load()
 
 
-def test_registry_names():
-    assert set(OURS) <= set(registry().names("operator"))
+def test_a_line_without_a_name_and_a_summary_is_no_entry(tmp_path):
+    lines = [
+        "from .a.b import C as C  # c-c: what it is",
+        "from .a import D as D",
+        "from .a import E as F  # e: not itself",
+        "x: int  # y: z",
+    ]
+    (tmp_path / "__init__.pyi").write_text("\n".join(lines))
+    assert list(listed(str(tmp_path / "__init__.py"))) == [("c-c", ".a.b:C", "what it is")]
 
 
 def test_import_needs_no_torch():
