@@ -8,6 +8,7 @@ from invsolve_operators.blurs import AnisotropicGaussianBlur as AnisotropicGauss
 from invsolve_operators.blurs import CameraShakeBlur as CameraShakeBlur
 from invsolve_operators.blurs import DefocusBlur as DefocusBlur
 from invsolve_operators.blurs import FileBlur as FileBlur
+from invsolve_operators.blurs import PaddedFileBlur as PaddedFileBlur
 from invsolve_operators.camera import HDR as HDR
 from invsolve_operators.camera import Quantise as Quantise
 from invsolve_operators.camera import SaturatingBlur as SaturatingBlur

@@ -34,6 +34,7 @@ ENTRIES: tuple[tuple[str, str, str, str], ...] = (
     ("defocus-blur", "DefocusBlur", "blurs", "circular blur of a lens out of focus"),
     ("camera-shake-blur", "CameraShakeBlur", "blurs", "circular blur by the random path of a hand-held camera"),
     ("file-blur", "FileBlur", "blurs", "circular blur with a kernel from a file"),
+    ("padded-file-blur", "PaddedFileBlur", "blurs", "kernel from a file with valid, reflect, symmetric or zero boundary"),
     ("padded-blur", "PaddedBlur", "padded", "any kernel with reflect, symmetric, zero or valid boundary"),
     # Fewer pixels
     ("block-mean", "BlockMean", "downsample", "super-resolution: mean of factor x factor blocks"),
