@@ -14,7 +14,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -276,7 +276,7 @@ class Registry:
     def finished(self, problem: Any, solution: Any) -> None:
         """Call invsolve_solve_finished, each plug-in on its own, with an x of its own: one failure is logged and stays one plug-in's."""
         for plugin in self._plugins_with("invsolve_solve_finished"):
-            own = replace(solution, x=solution.x.clone()) if is_dataclass(solution) else solution
+            own = replace(solution, x=solution.x.clone()) if hasattr(solution, "x") else solution
             self._tell(plugin, "invsolve_solve_finished", problem=problem, solution=own)
 
     def add_commands(self, commands: Any) -> None:
