@@ -90,13 +90,18 @@ def wraps(operator: Operator, like: Tensor, axis: int) -> bool:
     """Whether what is changed at one edge of the image changes y at the other edge, and not in between."""
     count = operator.batch or 1
     plain = like.new_full((count, *operator.in_shape), 0.5)
+
+    def moved(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return (parts(operator(x))[0] - parts(operator(plain))[0]).abs().movedim(axis, 0).flatten(1).amax(1)
+
+    whole = moved(plain + 0.25).max()
     for edge in (0, -1):
         changed = plain.clone()
         changed.movedim(axis, 0)[edge] = 0.75
-        with torch.no_grad():
-            moved = (parts(operator(changed))[0] - parts(operator(plain))[0]).abs().movedim(axis, 0).flatten(1).amax(1)
-        near, far, middle = moved[edge], moved[-1 - edge], moved[len(moved) // 2]
-        if bool(far > 1e-3 * near) and bool(middle < 1e-2 * far):
+        lines = moved(changed)
+        far, middle = lines[-1 - edge], lines[len(lines) // 2]
+        if bool(far > 1e-3 * whole) and bool(middle < 1e-2 * far):
             return True
     return False
 

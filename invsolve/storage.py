@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +28,7 @@ from invsolve.operator import Operator
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
 from invsolve.solution import Solution, Status, Step
+from invsolve.writing import SUFFIXES
 
 if TYPE_CHECKING:
     from invsolve.solver import Solver
@@ -154,8 +156,11 @@ def save_solution(solution: Solution, path: str | Path) -> None:
     """Write a solution, its trace and its solver's configuration to the folder `path`; an earlier save there is replaced.
 
     Raises:
-        InputError: the place cannot be written, or holds something else.
+        InputError: the place cannot be written, holds something else, or is named like a picture.
     """
+    if Path(path).suffix.lower() in SUFFIXES and not Path(path).is_dir():
+        how = "write_image(path, solution.mean[0]) of invsolve.images writes a picture"
+        raise InputError(f"{path} would be a folder with everything; give a name without {Path(path).suffix}, or: {how}")
     pool = Pool()
     data = {
         "kind": "solution",
@@ -204,8 +209,11 @@ def _unstep(data: dict[str, Any], pool: Pool) -> Step:
         step = Step(**{name: decode(value, pool) for name, value in data.items()})
     except TypeError as error:
         raise InputError(f"malformed step in the trace: {error}") from error
-    tensors = [step.x, step.x0_hat, *dict(step.stats).values(), *dict(step.state).values()]
-    if not all(isinstance(value, Tensor) for value in tensors):
+    groups = (step.stats, step.state)
+    plain = type(step.index) is int and type(step.total) is int and isinstance(step.converged, bool)
+    if not plain or not isinstance(step.sigma, float | int | None) or not all(isinstance(one, Mapping) for one in groups):
+        raise InputError("malformed step in the trace: index and total are whole numbers, sigma a number, stats and state tables")
+    if not all(isinstance(value, Tensor) for value in (step.x, step.x0_hat, *step.stats.values(), *step.state.values())):
         raise InputError("malformed step in the trace: x, x0_hat, stats and state must be tensors")
     return step
 
@@ -216,7 +224,7 @@ def _module(kind: str, module: nn.Module, pool: Pool) -> dict[str, Any]:
     if "foreign" not in described:
         state = {name: encode(value, pool, f"{kind}.state.{name}") for name, value in module.state_dict().items()}
         try:
-            check = Pool(dict(pool.tensors))
+            check = Pool(dict(pool.tensors), trusted=True)
             _restore(rebuild(kind, described, check), state, check)
         except InputError as error:  # such as one item cut out of a batched operator that keeps its first arguments
             return {"foreign": type(module).__name__, "reason": f"its arguments do not make it again: {error}"}
