@@ -120,7 +120,7 @@ def drawn(*key: object) -> World:
 def worlds(*key: object) -> tuple[World, World]:
     """Two that differ in everything, so that one of them shows what is set to a constant."""
     seeds = (derive(run_seed(), index, *key) for index in range(2))
-    first = (torch.float32, 3, True, False, "highest", "warn")
+    first = (torch.float32, 1, True, False, "highest", "warn")
     second = (torch.float64, 2, False, True, "high", "print")
     return World(next(seeds), *first), World(next(seeds), *second)
 
