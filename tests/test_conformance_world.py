@@ -71,7 +71,7 @@ def test_two_worlds_share_nothing_that_a_constant_could_be():
     first, second = worlds("any")
     assert first.seed != second.seed
     assert {first.dtype, second.dtype} == {torch.float32, torch.float64}
-    assert first.threads != second.threads
+    assert (first.strict, first.precision, first.numpy) != (second.strict, second.precision, second.numpy)
     assert first.grad != second.grad
 
 

@@ -14,7 +14,6 @@ import dataclasses
 import pickle
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,18 +229,15 @@ GRADIENT_HINT = "decorate iterate with @torch.no_grad(), in place of a with bloc
 
 def check_untouched(solver: Solver) -> None:
     """y, operator, noise and prior are as they were, and so is the process: global generators, default dtype, threads, modes."""
-    for index, setting in enumerate(settings(solver)):
+    for setting in settings(solver):
         problem, prior = setting.problem, setting.prior
         things = (problem.y, problem.operator, problem.noise, prior)
-        several = worlds(setting.label)
-        # Two threads that wait for each other cost seconds where others want the cores: the first step of one run has to do.
-        short = [] if index else [(several[1], False)]
-        for world, long in (*((replace(one, threads=1), True) for one in several), *short):
+        for world in worlds(setting.label):
             with kept():
                 world.place()
                 held, modes = frozen_state(*things), []
                 with unmoved(f"{setting.label}: the run", GRADIENT_HINT):
-                    solver.solve(problem, prior, generator=1, callback=lambda _, m=modes, go=long: m.append(torch.is_grad_enabled()) or go)
+                    solver.solve(problem, prior, generator=1, callback=lambda _, m=modes: m.append(torch.is_grad_enabled()))
                 need(set(modes) == {world.grad}, f"{setting.label}: the gradient mode was changed; {GRADIENT_HINT}")
             for old, new in zip(held, frozen_state(*things), strict=True):
                 same(old, new, 0, f"{setting.label}: y, operator, noise or prior was changed")
