@@ -51,7 +51,7 @@ def test_ddrm_is_continuous_in_a_singular_value(eta_b):
 
     def answer(s):
         return solver.solve(
-            Problem(DenseOperator(torch.diag(torch.tensor([1.0, s]).double())), y, GaussianNoise(sigma_y)), prior, generator=0
+            Problem(DenseOperator(torch.diag(torch.tensor([1.0, s], dtype=torch.float64))), y, GaussianNoise(sigma_y)), prior, generator=0
         ).x
 
     for level in solver.sigmas(prior)[:-1]:
