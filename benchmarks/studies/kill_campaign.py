@@ -102,7 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         seen = campaign(Path(folder), arguments.kills, arguments.seed)
     print(
-        "{kills} kills in {starts} starts of {folders} folders, {temporary} half-written ones seen on the way; finished cells lost: {lost}, "
+        "{kills} kills in {starts} starts of {folders} folders, {temporary} half-written ones seen; finished cells lost: {lost}, "
         "computed again: {again}; folders that ended with other rows or remains: {differ}".format(**seen)
     )
 
