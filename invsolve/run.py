@@ -116,7 +116,7 @@ class Run:
     def _finite(self, step: Step) -> bool:
         from invsolve.solver import finite
 
-        if finite(step.x):
+        if finite(step.x) if step.finite is None else step.finite:
             return True
         if self.throw:
             where = "" if step.sigma is None else f" at sigma {step.sigma:.4g}"
