@@ -1,6 +1,6 @@
 """A device without a card: tensors that say that they lie elsewhere, computed on the CPU with their real values, watched.
 
-Every operation goes through `Elsewhere`. One that is given tensors from both sides raises `MixedError`, as CUDA does; single numbers and copies
+Every operation goes through `Elsewhere`. One that is given tensors from both sides raises `MixedError`, as CUDA does; numbers and copies
 are allowed. What makes the host wait for the device is counted: reading a value (.item(), bool, float, tolist), results whose shape
 depends on values (nonzero, a boolean index), torch.equal, copies to the CPU, and the checks behind linalg functions.
 
