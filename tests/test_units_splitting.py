@@ -139,7 +139,7 @@ def field(size, length, smooth):
 @pytest.mark.parametrize("smooth", [False, True])
 @pytest.mark.parametrize("kind", ["hole", "blur", "means"])
 def test_admm_stops_at_the_posterior_mean(kind, smooth):
-    """Root mean square over pixels, in posterior standard deviations: .05 but for holes at little noise, whose inside comes in last."""
+    """Root mean square over pixels, in posterior standard deviations: .05 is asked for, .034 is the most that was measured."""
     size, shape = 12, (1, 12, 12)
     cov = field(size, 3.0, smooth)
     draws = torch.randn(size**2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -152,7 +152,7 @@ def test_admm_stops_at_the_posterior_mean(kind, smooth):
         spread = (cov - gain @ A @ cov).diagonal().sqrt()
         mean = 0.5 + (problem.y.flatten(1) - 0.5 * A.sum(1)) @ gain.T
         found = ADMM().solve(problem, GaussianPrior(0.5, cov=cov)).x.flatten(1)
-        assert (((found - mean) / spread).square().mean(1).sqrt() < 0.06).all(), sigma
+        assert (((found - mean) / spread).square().mean(1).sqrt() < 0.05).all(), sigma
 
 
 def test_a_network_ends_admm_when_it_has_no_more_to_say():
