@@ -349,9 +349,10 @@ def test_no_mutation_of_a_file_makes_a_foreign_exception(seed, tmp_path):
         set_up(load_config(file))
     except InvsolveError as error:
         assert str(error).strip()  # noqa: PT017
-    file.write_text(mutated(SUITE + TEXT.partition("[[solver]]")[1] + TEXT.partition("[[solver]]")[2], seed))
+    file.write_text(mutated(SUITE, seed))
     try:
         check(Suite.load(file))
+        Workshop(Suite.load(file), CPU).pictures()
     except InvsolveError as error:
         assert str(error).strip()  # noqa: PT017
 
