@@ -9,9 +9,17 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
+from pydantic import BaseModel
+
+from invsolve.bench.suite import Suite
 from invsolve.cli.describe import SECTIONS, describe_entry, parameters
 from invsolve.plugins import Entry, registry
+from invsolve.recipe.config import Config
+from invsolve.recipe.tables import Part, models
+from invsolve.recipe.typed import words
+from invsolve.training.config import TrainConfig
 
 TITLES = {
     "operator": "Operators",
@@ -29,6 +37,12 @@ FOREIGN = (
     "invsolve.operator.matrix.SparseMatrixOperator",
 )
 BRIDGE = ("invsolve.operator.scipy.ScipyOperator", "invsolve.operator.scipy.ScipyView")
+FILES = (("Problem files", Config), ("Suites", Suite), ("Training configs", TrainConfig))
+KEYS_OF_FILES = (
+    "Every key, what it takes and what it is unless said. A part is a table with the name of something registered; its other keys are the "
+    'arguments of the constructor, an argument may be `{ file = "mask.npy" }`, and an operator made of others takes tables: '
+    "`{ chain = [...] }`, `{ stack = [...] }`."
+)
 CODE = re.compile(r"`([^`]+)`")
 
 
@@ -131,6 +145,44 @@ def api() -> str:
     return "\n".join(out)
 
 
+def keys() -> str:
+    """The page of every key of problem files, suites and training configs, from the models that check them."""
+    out = [*heading("Keys of files", "="), escaped(KEYS_OF_FILES), ""]
+    for title, model in FILES:
+        out += [*heading(title, "-"), escaped(first_line(model)), ""]
+        for place, table in tables(model):
+            shown = f"[{place}]" if place else "At the top"
+            out += [*heading(shown, "~"), *([escaped(first_line(table)), ""] if place else [])]
+            out += [line for name, field in table.model_fields.items() for line in key_line(field.alias or name, field)]
+            out += ["- \\ any other key: an argument of the constructor", ""] if table.model_config.get("extra") == "allow" else [""]
+    return "\n".join(out)
+
+
+def first_line(model: type[BaseModel]) -> str:
+    """Of its docstring."""
+    return inspect.cleandoc(model.__doc__ or "").splitlines()[0]
+
+
+def key_line(name: str, field: Any) -> list[str]:
+    """What a key takes, what it is unless said, and what it means."""
+    default = field.get_default(call_default_factory=True)
+    shown = [entry.name if isinstance(entry, BaseModel) else entry for entry in default] if isinstance(default, list) else default
+    left_out = "required" if field.is_required() else "optional" if default is None or isinstance(default, BaseModel) else f"{shown!r}"
+    return [
+        f"- ``{name}`` ({escaped(words(field.annotation))}; {escaped(left_out)}): {escaped(' '.join((field.description or '').split()))}"
+    ]
+
+
+def tables(model: type[BaseModel], place: str = "", seen: tuple[type, ...] = ()) -> list[tuple[str, type[BaseModel]]]:
+    """(dotted place, model) of a model and of every table inside it."""
+    found = [(place, model)]
+    for name, field in model.model_fields.items():
+        inner = [one for one in models(field.annotation) if one is not Part and one not in seen]
+        for one in inner:
+            found += tables(one, f"{place}.{field.alias or name}".lstrip("."), (*seen, model))
+    return found
+
+
 def documented(path: str) -> list[str]:
     """The autodoc directive of one public name."""
     module, _, name = path.rpartition(".")
@@ -143,7 +195,7 @@ def documented(path: str) -> list[str]:
 def write_all(folder: Path) -> None:
     """All generated pages; a file is touched only where its text changes."""
     folder.mkdir(exist_ok=True)
-    texts = {f"catalogue-{kind}": catalogue(kind) for kind in TITLES} | {"public-names": api()}
+    texts = {f"catalogue-{kind}": catalogue(kind) for kind in TITLES} | {"public-names": api(), "keys": keys()}
     for name, text in texts.items():
         file = folder / f"{name}.rst"
         if not file.exists() or file.read_text(encoding="utf-8") != text:

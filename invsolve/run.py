@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from invsolve.errors import DivergedError
+from invsolve.errors import DivergedError, InputError
 from invsolve.priors.base import Denoiser, Prior, same
 from invsolve.priors.meter import Meter
 from invsolve.problem import Problem
@@ -55,8 +55,9 @@ class Run:
             prior = Counted(prior.given(self.problem))
         meter, trace, status = Meter(), [], Status.FINISHED
         last = start if start is not None and start.index >= 0 else None  # a finished run, resumed, is its own answer
-        began = time.perf_counter()
+        blank, began = self.problem.image, time.perf_counter()
         for step in meter.watch(iter(self.solver.iterate(self.problem, prior, rng, start))):
+            self._sound(step, blank)
             if not self._finite(step):
                 status = Status.DIVERGED
                 break
@@ -70,7 +71,9 @@ class Run:
                 break
             if step.converged:
                 status = Status.CONVERGED
-        x = self.problem.image if last is None else self.solver.answer(last, status)
+        if last is None and status != Status.DIVERGED:  # an image of zeros would pass for an answer
+            raise InputError(f"{self.solver} gave no step: iterate must yield at least one")
+        x = blank if last is None else self.solver.answer(last, status)
         rows, steps = max(1, len(x)), 0 if last is None else last.index + 1
         latent = x if self.elsewhere else None
         x = self._image(x) if self.elsewhere else x
@@ -101,10 +104,19 @@ class Run:
         part = replace(self, problem=self.problem.rows(index, ids), prior=self.prior.select(index))
         return part.whole(streams, None if start is None else start.select(index))
 
+    def _sound(self, step: Step, blank: Tensor) -> None:
+        """Raise InputError for what is no Step of images: broadcasting would turn it into an answer."""
+        if not isinstance(step, Step):
+            raise InputError(f"{type(self.solver).__name__}.iterate must yield Steps; it gave a {type(step).__name__}")
+        for name, value in (("x", step.x), ("x0_hat", step.x0_hat)):
+            if not isinstance(value, Tensor) or value.shape != blank.shape or value.dtype != blank.dtype:
+                given = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+                raise InputError(f"{self.solver}: {name} of step {step.index} must be {tuple(blank.shape)} {blank.dtype}; it is {given}")
+
     def _finite(self, step: Step) -> bool:
         from invsolve.solver import finite
 
-        if finite(step.x):
+        if finite(step.x) if step.finite is None else step.finite:
             return True
         if self.throw:
             where = "" if step.sigma is None else f" at sigma {step.sigma:.4g}"

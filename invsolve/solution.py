@@ -45,6 +45,7 @@ class Step:
         stats: per-item numbers (B,) such as the objective or a residual; for display.
         state: what else is needed to go on from here (duals, momenta).
         converged: whether every item met the solver's own stopping rule.
+        finite: whether x is finite, where the solver has looked already, with its stopping rule (`invsolve.solver.looked`); else None.
     """
 
     index: int
@@ -55,6 +56,7 @@ class Step:
     stats: Mapping[str, Tensor] = field(default_factory=dict)
     state: Mapping[str, Tensor] = field(default_factory=dict)
     converged: bool = False
+    finite: bool | None = None
 
     def to(self, device: torch.device | str) -> Step:
         """A copy on another device."""

@@ -249,6 +249,12 @@ def finite(x: Tensor) -> bool:
     return math.isfinite(abs(complex(total)) if x.is_complex() else float(total))
 
 
+def looked(x: Tensor, going: Tensor) -> tuple[bool, bool]:
+    """(whether x is finite, whether an item of `going` (B,) is true), in one read: every read makes the host wait for the device."""
+    sound, on = torch.stack([x.detach().sum().isfinite(), going.any()]).tolist()
+    return sound, on
+
+
 def operator_gaps(solver: Solver, problem: Problem) -> list[str]:
     """Missing capabilities, and a measurement where none is wanted."""
     operator, requires = problem.operator, solver.requires

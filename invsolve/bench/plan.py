@@ -16,6 +16,7 @@ from invsolve.data import Picture, folder_sha256, load_set
 from invsolve.errors import InputError, InvsolveError, PluginError
 from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
+from invsolve.plugins.interrupts import attempted
 from invsolve.priors.base import Prior
 from invsolve.priors.convert import precision_of
 from invsolve.problem import Problem
@@ -54,15 +55,13 @@ def _parts(suite: Suite) -> Iterator[tuple[str, str, Part, tuple[str, ...]]]:
 
 
 def _fault(suite: Suite, where: str, kind: str, part: Part, added: tuple[str, ...]) -> str:
-    try:
+    def made() -> None:
         recipe.check(kind, part, suite, **dict.fromkeys(added))
         if kind in ("solver", "noise", "metric"):
             recipe.build(kind, part, suite)
-    except PluginError:
-        return ""
-    except InvsolveError as error:
-        return f"{where}: {error}"
-    return ""
+
+    error = attempted(made)  # a constructor that fails in another way than by refusing is a fault of its rows, not of the suite
+    return f"{where}: {error}" if isinstance(error, InvsolveError) and not isinstance(error, PluginError) else ""
 
 
 @dataclass
@@ -115,10 +114,8 @@ class Workshop:
         """The prior, or why there is none."""
         key = canonical({"name": entry.name, "parameters": entry.arguments})
         if key not in self._priors:
-            try:
-                self._priors[key] = recipe.build("prior", entry, self.suite).to(self.device)
-            except Exception as error:
-                self._priors[key] = f"prior '{entry.name}': {type(error).__name__}: {error}"
+            made = attempted(lambda: recipe.build("prior", entry, self.suite).to(self.device))
+            self._priors[key] = f"prior '{entry.name}': {type(made).__name__}: {made}" if isinstance(made, BaseException) else made
         return self._priors[key]
 
     def pictures(self) -> list[Picture]:

@@ -56,8 +56,8 @@ steps = 40
 prior = { name = "tv", weight = 8.0 }
 
 [[solver]]
-name = "diffpir"
-steps = 10
+name = "dps"
+steps = 20
 prior = { name = "gaussian", mean = 0.5, std = 0.25 }
 """
 

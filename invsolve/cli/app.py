@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from invsolve.cli.output import clean
+from invsolve.cli.output import clean, noting
 from invsolve.errors import DivergedError, InvsolveError, PluginError
 
 FAILED, USAGE, ENVIRONMENT = 1, 2, 3
@@ -32,7 +32,8 @@ class Commands(click.Group):
         log = logging.getLogger("invsolve")
         log.addHandler(logging.StreamHandler() if debug else logging.NullHandler())
         try:
-            return super().invoke(ctx)
+            with noting():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:

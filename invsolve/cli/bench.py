@@ -49,14 +49,15 @@ def print_example(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
 @click.option("--batch", type=int, default=1, show_default=True, help="Pictures of equal size solved together.")
 @click.option("--fresh", is_flag=True, help="Compute finished cells again.")
-def run_suite(suite: str, out: str | None, seed: int, device: str, batch: int, fresh: bool) -> None:
+@click.option("--limit", type=click.FloatRange(min=0, min_open=True), help="Seconds that a cell may take; no limit unless said.")
+def run_suite(suite: str, out: str | None, seed: int, device: str, batch: int, fresh: bool, limit: float | None) -> None:
     """Run SUITE (a name or a TOML file); run again with the same --out, it goes on where it stopped."""
     from invsolve.bench import run as run_rows
     from invsolve.bench import write_report
     from invsolve.bench.table import print_tables
 
     folder = Path(out) if out else Path("runs") / Path(suite).stem
-    rows = run_rows(suite, out=folder, seed=seed, device=device, batch=batch, fresh=fresh)
+    rows = run_rows(suite, out=folder, seed=seed, device=device, batch=batch, fresh=fresh, limit=limit)
     print_tables(folder)
     click.echo(f"report: {line(write_report(folder))}")
     if any(row["status"] == "failed" for row in rows):

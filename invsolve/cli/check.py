@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -13,7 +15,9 @@ import click
 
 from invsolve.cli.kinds import Kind
 from invsolve.cli.output import line
+from invsolve.plugins.interrupts import OutOfTimeError, attempted
 
+NOTICE = 10.0  # seconds after which a check that is still running is named
 CHECKED = ("operator", "prior", "noise", "solver")
 
 
@@ -24,13 +28,17 @@ CHECKED = ("operator", "prior", "noise", "solver")
 @click.option("-k", "pattern", default="", metavar="TEXT", help="Only the checks whose name contains TEXT, such as svd.")
 @click.option("-v", "--verbose", is_flag=True, help="With --all: a line for every check, not one an entry.")
 @click.option("--device", default="cpu", show_default=True, help="Where operators are checked: cpu, cuda, ...")
-def check(kind: str | None, name: str | None, everything: bool, pattern: str, verbose: bool, device: str) -> None:
+@click.option(
+    "--limit", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True, help="Seconds that a check may take."
+)
+def check(kind: str | None, name: str | None, everything: bool, pattern: str, verbose: bool, device: str, limit: float) -> None:
     """Run the conformance checks on one entry (KIND NAME) or on all (--all): PASS, FAIL with what was found, SKIP or XFAIL.
 
     NAME may be module:Class, a class of your own that is not registered; it is looked for in the current directory too. XFAIL is
     a failure that the class declares, with its reason (`expected_failures`); one that passes all the same is a FAIL. SKIP is a check
     that found nothing to look at. After the checks of one solver stands what they measured: its bias under Gaussian priors, behind a dense
-    operator (S, G, N: strong noise) and a mask (I). Exit code 1 if any check fails, 2 for wrong use.
+    operator (S, G, N: strong noise) and a mask (I). A check that takes longer than a few seconds is named on stderr while it runs, and one
+    that takes longer than --limit fails. Exit code 1 if any check fails, 2 for wrong use.
 
     The checks of priors, noise and solvers run on the CPU, where equality to the bit is promised; --device is for operators.
     """
@@ -50,7 +58,7 @@ def check(kind: str | None, name: str | None, everything: bool, pattern: str, ve
     total: Counter[str] = Counter()
     for entry in chosen:
         counts: Counter[str] = Counter()
-        for label, outcome, text in results(entry, device, pattern, alone=not everything):
+        for label, outcome, text in results(entry, device, pattern, alone=not everything, limit=limit):
             counts[outcome] += 1
             if verbose or not everything or outcome != "PASS":
                 click.echo(f"{outcome:<4}  {entry.kind} {entry.name}  {line(label)}{'  ' + line(text) if text else ''}")
@@ -77,24 +85,30 @@ def own_entry(kind: str, target: str) -> Any:
     return Entry(kind, target, target, "your own code")
 
 
-def results(entry: Any, device: str, pattern: str, *, alone: bool) -> Iterator[tuple[str, str, str]]:
+def results(entry: Any, device: str, pattern: str, *, alone: bool, limit: float | None = None) -> Iterator[tuple[str, str, str]]:
     """(check, PASS, FAIL, SKIP or XFAIL, fault or reason) of an entry; one that cannot be loaded is a fault among many, an error alone."""
     from invsolve.testing.cases import declared
 
-    try:
+    def made() -> list[tuple[int, Any, list[tuple[str, Callable[[Any], None]]]]]:
         examples = [example.to(device) if entry.kind == "operator" else example for example in examples_of(entry)]
-        several = [(index, example, checks_of(entry.kind, example)) for index, example in enumerate(examples)]
-    except Exception as error:
-        if alone:
-            raise
-        yield "examples", "FAIL", f"{type(error).__name__}: {error}"
+        return [(index, example, checks_of(entry.kind, example)) for index, example in enumerate(examples)]
+
+    with announced(f"{entry.kind} {entry.name}  examples"):
+        several = attempted(made, limit)
+    if isinstance(several, BaseException):
+        if alone and isinstance(several, Exception):
+            raise several
+        yield "examples", "FAIL", told(several, limit)
         return
+    examples = [example for _, example, _ in several]
     unused = {name for example in examples for name in declared(example)}
     for index, example, checks in several:
         for label, run in checks:
             unused.discard(label)
             if pattern in label:
-                yield f"{index} {label}" if len(examples) > 1 else label, *outcome(run, example)
+                with announced(f"{entry.kind} {entry.name}  {label}"):
+                    found = outcome(run, example, limit)
+                yield f"{index} {label}" if len(examples) > 1 else label, *found
     for label in sorted(unused):
         yield label, "FAIL", "is among the expected failures, but applies to none of the examples: remove it"
 
@@ -136,12 +150,28 @@ def checks_of(kind: str, example: Any) -> list[tuple[str, Callable[[Any], None]]
     return denoisers.denoiser_checks(example) if isinstance(example, Denoiser) else denoisers.regulariser_checks(example)
 
 
-def outcome(run: Callable[[Any], None], example: Any) -> tuple[str, str]:
+@contextmanager
+def announced(what: str) -> Iterator[None]:
+    """What is running, on stderr, once it has taken a while."""
+
+    def tell() -> None:
+        click.echo(f"running: {line(what)} (for {NOTICE:g} s so far)", err=True)
+
+    timer = threading.Timer(NOTICE, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def outcome(run: Callable[[Any], None], example: Any, limit: float | None = None) -> tuple[str, str]:
     """(PASS, FAIL, SKIP or XFAIL, fault or reason) of one check."""
     from invsolve.testing.cases import ExpectedFailure
 
     try:
-        fault = fault_of(run, example)
+        fault = fault_of(run, example, limit)
     except SkipTest as reason:
         return "SKIP", str(reason)
     if fault:
@@ -154,22 +184,22 @@ def show_bias(entry: Any) -> None:
     from invsolve.testing.posterior import bias_table
 
     for example in examples_of(entry):
-        try:
-            table = bias_table(example)
-        except Exception:
-            continue
-        if table:
+        table = attempted(lambda one=example: bias_table(one))
+        if table and not isinstance(table, BaseException):
             click.echo(f"\n{line(repr(example))}, at its default number of steps:\n" + "\n".join(table) + "\n")
 
 
-def fault_of(run: Callable[[Any], None], example: Any) -> str:
-    """What is wrong, "" if nothing; SkipTest passes through."""
-    try:
-        run(example)
-    except SkipTest:
-        raise
-    except AssertionError as error:
-        return (str(error).strip().splitlines() or ["failed"])[0]
-    except Exception as error:
-        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    return ""
+def fault_of(run: Callable[[Any], None], example: Any, limit: float | None = None) -> str:
+    """What is wrong, "" if nothing; SkipTest passes through, and so does Ctrl-C. Whatever else is raised is a fault."""
+    error = attempted(lambda: run(example), limit)
+    if isinstance(error, SkipTest):
+        raise error
+    return told(error, limit) if isinstance(error, BaseException) else ""
+
+
+def told(error: BaseException, limit: float | None) -> str:
+    """An exception in a line."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, OutOfTimeError):
+        return f"it took more than {limit:g} seconds (--limit)"
+    return first or "failed" if isinstance(error, AssertionError) else f"{type(error).__name__}: {first}"

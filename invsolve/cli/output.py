@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
+
+from invsolve.errors import Note
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -21,6 +25,32 @@ def clean(text: object) -> str:
 def line(text: object) -> str:
     """`clean` on one line."""
     return clean(text).replace("\n", " ")
+
+
+@contextmanager
+def noting(*, echo: bool = True) -> Iterator[list[str]]:
+    """While it lasts, warnings of the kind Note are lines `note: ...` on stderr, each once, and in the list that it gives.
+
+    Args:
+        echo: print them, too.
+    """
+    told: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Note)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            if not issubclass(category, Note):
+                usual(message, category, *place, **options)
+                return
+            text = clean(message)
+            if text not in told:
+                told.append(text)
+                if echo:
+                    click.echo(f"note: {text}", err=True)
+
+        warnings.showwarning = show  # pyright: ignore[reportAttributeAccessIssue]
+        yield told
 
 
 def print_json(value: Any) -> None:

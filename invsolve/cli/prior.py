@@ -15,7 +15,7 @@ from invsolve.cli.output import line
 @click.option(
     "--out", type=click.Path(file_okay=False), default="prior-report", show_default=True, help="Folder for the page and its numbers."
 )
-@click.option("--images", type=click.Path(), help="A folder or zip file of images; without it the four photographs of the quick suite.")
+@click.option("--images", help="A folder, a zip or npz file, or a data set; without it the four photographs of the quick suite.")
 @click.option("--count", type=click.IntRange(1), help="Only the first COUNT images.")
 @click.option("--samples", type=click.IntRange(0), default=16, show_default=True, help="Pictures drawn from each prior; 0 for none.")
 @click.option("--side", type=click.IntRange(8), default=64, show_default=True, help="Side of those pictures.")
@@ -40,18 +40,11 @@ def prior_report(names: tuple[str, ...], out: str, images: str | None, count: in
 
 
 def chosen_images(source: str | None, count: int | None) -> tuple[list[Any], str]:
-    """(C, H, W) images in [0, 1] and what they are."""
-    if source is None:
-        from invsolve.bench.data import load_pictures
+    """(3, H, W) images in [0, 1] and what they are."""
+    from invsolve.data import Here, chosen, load_set
 
-        pictures = load_pictures("quick-photos", {})[:count]
-        return [picture.image for picture in pictures], f"quick-photos ({len(pictures)} photographs of 128 x 128)"
-    import numpy as np
-    import torch
-
-    from invsolve.training.data import read_images
-
-    arrays = [np.asarray(image) for _, image in zip(range(count or 10**9), read_images(source), strict=False)]
-    return [
-        torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255 for array in arrays
-    ], f"{Path(source).name} ({len(arrays)} images)"
+    part = chosen(source or "quick-photos")
+    pictures = load_set(part.model_copy(update={"first": count, "channels": 3}), Here())
+    sizes = sorted({tuple(picture.image.shape[-2:]) for picture in pictures})
+    shown = " to ".join(dict.fromkeys(f"{height} x {width}" for height, width in (sizes[0], sizes[-1])))
+    return [picture.image for picture in pictures], f"{Path(source or 'quick-photos').name} ({len(pictures)} images of {shown})"

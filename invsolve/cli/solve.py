@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from invsolve.cli.output import clean
+from invsolve.cli.kinds.results import destination, write
+from invsolve.cli.output import clean, noting
+from invsolve.errors import InputError, Note
 
 if TYPE_CHECKING:
     from invsolve.recipe.config import Config
     from invsolve.recipe.setup import Setup
     from invsolve.solution import Solution
+
+OUT = "Result: .png, .tif, .npy or .safetensors, or a folder with everything; NAME_restored.png if it is left out."
 
 
 class Level(click.ParamType):
@@ -47,19 +52,26 @@ def print_example(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 )
 @click.option("--seed", type=int, help="Seed of the noise and of the solver; 0 is a seed.")
 @click.option("--device", help="cpu, cuda, ...")
-@click.option("--out", type=click.Path(), help="Result: .png, .npy or .safetensors, or a folder with everything.")
+@click.option("--out", type=click.Path(), help=OUT)
+@click.option("--bits", type=int, help="Of the picture: 8 or (grey) 16 for .png; 8, 16 or 32, floats as they are, for .tif.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def run(problem: str, overrides: tuple[str, ...], seed: int | None, device: str | None, out: str | None, as_json: bool) -> None:
+def run(
+    problem: str, overrides: tuple[str, ...], seed: int | None, device: str | None, out: str | None, bits: int | None, as_json: bool
+) -> None:
     """Solve the PROBLEM in a TOML file; OVERRIDES are dotted, such as solver.steps=100."""
     from invsolve.recipe.config import load_config
 
     texts = [*overrides, *run_overrides(seed, device, out)]
-    solve(load_config(problem, texts), as_json)
+    solve(load_config(problem, texts), as_json, bits, Path(problem).stem)
 
 
 @click.command(short_help="Restore one image.")
 @click.argument("image", type=click.Path(dir_okay=False))
-@click.option("--operator", required=True, help="Name of the operator; see invsolve list operator.")
+@click.option(
+    "--operator",
+    required=True,
+    help="Name of the operator, see invsolve list operator; outer/inner for one made of another; or a TOML table.",
+)
 @click.option("--solver", required=True, help="Name of the solver.")
 @click.option("--prior", required=True, help="Name of the prior.")
 @click.option(
@@ -70,7 +82,8 @@ def run(problem: str, overrides: tuple[str, ...], seed: int | None, device: str 
 @click.option("--samples", type=int, help="Posterior samples; the result is their mean.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
-@click.option("--out", type=click.Path(), help="Result: .png, .npy or .safetensors, or a folder with everything.")
+@click.option("--out", type=click.Path(), help=OUT)
+@click.option("--bits", type=int, help="Of the picture: 8 or (grey) 16 for .png; 8, 16 or 32, floats as they are, for .tif.")
 @click.option("--save-config", type=click.Path(dir_okay=False), help="Write the problem file that gives the same with invsolve run.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def restore(
@@ -85,16 +98,33 @@ def restore(
     seed: int,
     device: str,
     out: str | None,
+    bits: int | None,
     save_config: str | None,
     as_json: bool,
 ) -> None:
-    """Restore IMAGE, which is the measurement (or, with --simulate, the truth)."""
+    """Restore IMAGE, which is the measurement (or, with --simulate, the truth).
+
+    The scene of a photograph goes on beyond its frame: take an operator with a boundary, not a circular one. A Gaussian blur:
+
+    \b
+      invsolve restore photo.png --operator separable-gaussian-blur \\
+          --set operator.sigma=2 --set operator.boundary=symmetric \\
+          --noise auto --solver hqs --prior dncnn
+
+    Any other kernel, from a picture or an array; nothing is said of what lies beyond the frame, so that the result is larger by the
+    kernel:
+
+    \b
+      invsolve restore photo.png --operator iterative-prox/padded-file-blur \\
+          --set operator.operator.path=kernel.png \\
+          --noise auto --solver hqs --prior dncnn
+    """
     from invsolve.io.files import write_text
     from invsolve.recipe.config import make_config
 
     tables: dict[str, Any] = {
         "data": {"image": image, "simulate": simulate},
-        "operator": {"name": operator},
+        "operator": operator_table(operator),
         "noise": {"name": "gaussian", "sigma": noise} if noise else {"name": "none"},
         "prior": {"name": prior},
         "solver": {"name": solver},
@@ -103,7 +133,27 @@ def restore(
     config = make_config(tables, settings, what="restore")
     if save_config is not None:
         write_text(save_config, config.toml())
-    solve(config, as_json)
+    solve(config, as_json, bits, Path(image).stem)
+
+
+def operator_table(text: str) -> Any:
+    """The table of a name; of outer/inner, where outer is made of inner; or what is written as TOML: { name = ... } or a list of them.
+
+    Raises:
+        InputError: looks like TOML and is none, or an empty name.
+    """
+    from invsolve.recipe.config import parse_value
+
+    text = text.strip()
+    if text.startswith(("{", "[")):
+        value = parse_value(text)
+        if isinstance(value, str):
+            raise InputError(f'--operator {text} is no table; it reads {{ name = "gaussian-blur", sigma = 1.5 }}, or a list of such')
+        return value
+    outer, slash, inner = text.partition("/")
+    if slash and not (outer and inner):
+        raise InputError(f"--operator {text} names nothing on one side of the /; it reads outer/inner, such as iterative-prox/padded-blur")
+    return {"name": outer, "operator": operator_table(inner)} if slash else {"name": outer}
 
 
 def run_overrides(seed: int | None, device: str | None, out: str | None) -> list[str]:
@@ -114,26 +164,43 @@ def run_overrides(seed: int | None, device: str | None, out: str | None) -> list
     return [f"run.{name}={value}" for name, value in given.items() if value is not None]
 
 
-def solve(config: Config, as_json: bool) -> None:
-    """Build, solve, report, write."""
+def solve(config: Config, as_json: bool, bits: int | None, name: str) -> None:
+    """Build, look where the result can go, solve, write, report."""
+    with noting(echo=not as_json) as notes:
+        setup, solution, path = answer(config, bits, name)
+        written = write(path, solution, bits)
+        facts = report(setup, solution)
+    if as_json:
+        click.echo(json.dumps({**facts, "out": written, "notes": notes}, indent=2))
+        return
+    click.echo(clean(f"{config.solver.name}: {solution.solver}"))
+    for key, value in facts.items():
+        if value is not None:
+            click.echo(f"{key:10} {shown(value)}")
+    for one in written:
+        click.echo(clean(f"{'written':10} {one}"))
+
+
+def answer(config: Config, bits: int | None, name: str) -> tuple[Setup, Solution, Path]:
+    """The solution, and where it goes; whatever can be refused is refused before the work."""
     from invsolve.callbacks import Progress
+    from invsolve.doubts import boundary_doubt
     from invsolve.recipe.setup import set_up
 
     setup = set_up(config)
+    path = destination(config, setup, bits, name)
+    if setup.truth is None:  # a simulated measurement has the operator's own boundary
+        tell(boundary_doubt(setup.problem))
     solution = setup.solver.solve(
         setup.problem, setup.prior, generator=config.run.seed, samples=config.run.samples, callback=Progress(config.solver.name)
     )
-    facts = report(setup, solution)
-    written = [] if config.run.out is None else write(config.path(config.run.out), solution)
-    if as_json:
-        click.echo(json.dumps({**facts, "out": written}, indent=2))
-        return
-    click.echo(clean(f"{config.solver.name}: {solution.solver}"))
-    for name, value in facts.items():
-        if value is not None:
-            click.echo(f"{name:10} {shown(value)}")
-    for path in written:
-        click.echo(clean(f"{'written':10} {path}"))
+    return setup, solution, path
+
+
+def tell(doubts: list[str]) -> None:
+    """Each as a warning."""
+    for doubt in doubts:
+        warnings.warn(doubt, Note, stacklevel=2)
 
 
 def shown(value: Any) -> str:
@@ -146,11 +213,13 @@ def shown(value: Any) -> str:
 def report(setup: Setup, solution: Solution) -> dict[str, Any]:
     """Status, counts, the residual |Hx - y| / (sigma sqrt m), and the PSNR where the truth is known; per item where per item."""
     from invsolve.bench.metrics import PSNR, residual
+    from invsolve.doubts import residual_doubt
     from invsolve.noise import GaussianNoise
     from invsolve.problem import NoMeasurement
 
     measured = not isinstance(setup.problem.operator, NoMeasurement)
     left = residual(setup.problem, solution.mean) if measured else None
+    tell(residual_doubt(left))
     facts: dict[str, Any] = {
         "image": list(solution.mean.shape),
         "status": solution.status.value,
@@ -170,20 +239,3 @@ def report(setup: Setup, solution: Solution) -> dict[str, Any]:
 def listed(values: Any) -> list[float | str]:
     """A (B,) tensor as numbers that JSON can hold."""
     return [value if math.isfinite(value) else str(value) for value in values.tolist()]
-
-
-def write(path: Path, solution: Solution) -> list[str]:
-    """The mean image (one file an item), or the whole solution as a folder where the path has no suffix."""
-    from invsolve.io.images import write_image
-
-    if not path.suffix:
-        solution.save(path)
-        return [str(path)]
-    images = solution.mean
-    if len(images) == 1:
-        write_image(path, images[0])
-        return [str(path)]
-    paths = [path.with_name(f"{path.stem}_item{item}{path.suffix}") for item in range(len(images))]
-    for one, image in zip(paths, images, strict=True):
-        write_image(one, image)
-    return [str(one) for one in paths]

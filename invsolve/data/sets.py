@@ -234,7 +234,7 @@ def keys(names: list[str], source: Path) -> list[str]:
 # --- any data set ------------------------------------------------------------------------------------------------------------
 
 
-class _Here:
+class Here:
     """Paths from the current folder."""
 
     def path(self, name: str) -> Path:
@@ -248,7 +248,7 @@ def load_pictures(name: str, parameters: dict[str, Any]) -> list[Picture]:
     Raises:
         InputError: as `load_set`.
     """
-    return load_set(Part.model_validate({**parameters, "name": name}), _Here())
+    return load_set(Part.model_validate({**parameters, "name": name}), Here())
 
 
 def load_set(part: Part, paths: Paths) -> list[Picture]:
@@ -261,7 +261,7 @@ def load_set(part: Part, paths: Paths) -> list[Picture]:
         InputError: no picture, an id twice or malformed, an image that is no (C, H, W) tensor in [0, 1], or smaller than the crop.
     """
     takes = signature_of(registry().load("dataset", part.name)).parameters
-    given = {**part.arguments, **{key: getattr(part, key) for key in COMMON if getattr(part, key, None) is not None}}
+    given = {**part.arguments, **{key: value for key in COMMON if (value := getattr(part, key, None)) is not None}}
     common = {key: given.pop(key) for key in COMMON if key in given and key not in takes}
     found: Iterable[Any] = build("dataset", Part.model_validate({**given, "name": part.name}), paths)
     pictures: list[Picture] = []

@@ -32,9 +32,15 @@ class ForeignError(InvsolveError):
 
 @dataclass
 class Pool:
-    """Tensors by key; equal ones are kept once. Complex ones are stored as pairs of reals."""
+    """Tensors by key; equal ones are kept once. Complex ones are stored as pairs of reals.
+
+    Args:
+        tensors: what there is already.
+        trusted: the claims of what is made of them are not compared with their size: they come from this program, not from a file.
+    """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    trusted: bool = False
     _seen: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
 
     def add(self, key: str, value: Tensor) -> dict[str, Any]:
@@ -175,6 +181,8 @@ def rebuild(kind: str, data: Any, pool: Pool) -> Any:
         raise InputError(f"no {kind} {name!r:.80}")
     target = registry().load(kind, FORMER.get(name, name) if "core" in data else name)
     arguments = {one: decode(item, pool) for one, item in given.items()}
+    if kind == "operator" and not pool.trusted:
+        refuse_claims(name, arguments, pool)
     try:
         args, kwargs = spread(target, arguments)
         return target(*args, **kwargs)
@@ -182,3 +190,25 @@ def rebuild(kind: str, data: Any, pool: Pool) -> Any:
         raise
     except Exception as error:  # whatever a class does with nonsense, the caller hears that the file is at fault
         raise InputError(f"{kind} '{name}' cannot be made from its stored arguments: {error}") from error
+
+
+# What an operator may claim of an image is measured by the tensors that lie beside it: a few bytes claim any shape. Super-resolution by
+# 16 and a measurement of one number in 4096 are more than anybody does.
+SIDE, LEAST_SIDE, NUMBERS, LEAST_NUMBERS = 16, 256, 4096, 1 << 20
+
+
+def refuse_claims(name: str, arguments: Mapping[str, Any], pool: Pool) -> None:
+    """Raise InputError for shapes far beyond what the tensors of the file could have measured, before memory is taken for them.
+
+    Raises:
+        InputError: names the argument, the claim and what is allowed.
+    """
+    held = [value for value in pool.tensors.values() if value.numel()]
+    side = max(LEAST_SIDE, SIDE * max((max(value.shape, default=1) for value in held), default=1))
+    numbers = max(LEAST_NUMBERS, NUMBERS * sum(value.numel() for value in held))
+    for argument, value in arguments.items():
+        if not isinstance(value, tuple | list) or len(value) < 2 or not all(isinstance(one, int) for one in value):
+            continue
+        if max(value) > side or math.prod(value) > numbers:
+            allowed = f"sides of at most {side} and {numbers} numbers fit the tensors of the file"
+            raise InputError(f"operator '{name}' claims {argument} = {tuple(value)!s:.100}, which its file cannot have measured: {allowed}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 from invsolve.io.encoding import ForeignError, Pool, decode, describe, encode, rebuild
 from invsolve.io.files import regular_file, replacing_folder
+from invsolve.io.writing import SUFFIXES
 from invsolve.operator.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -155,8 +157,11 @@ def save_solution(solution: Solution, path: str | Path) -> None:
     """Write a solution, its trace and its solver's configuration to the folder `path`; an earlier save there is replaced.
 
     Raises:
-        InputError: the place cannot be written, or holds something else.
+        InputError: the place cannot be written, holds something else, or is named like a picture.
     """
+    if Path(path).suffix.lower() in SUFFIXES and not Path(path).is_dir():
+        how = "write_image(path, solution.mean[0]) of invsolve.io.images writes a picture"
+        raise InputError(f"{path} would be a folder with everything; give a name without {Path(path).suffix}, or: {how}")
     pool = Pool()
     data = {
         "kind": "solution",
@@ -201,8 +206,10 @@ def _step(step: Step, pool: Pool, key: str) -> dict[str, Any]:
 def _unstep(data: dict[str, Any], pool: Pool) -> dict[str, Any]:
     step = {name: decode(value, pool) for name, value in data.items()}
     stats, state = step.get("stats", {}), step.get("state", {})
-    if not (isinstance(stats, dict) and isinstance(state, dict)):
-        raise InputError("malformed step in the trace: stats and state must be tables")
+    plain = all(type(step.get(name)) is int for name in ("index", "total")) and isinstance(step.get("converged", False), bool)
+    groups = isinstance(stats, Mapping) and isinstance(state, Mapping)
+    if not plain or not groups or not isinstance(step.get("sigma"), float | int | None):
+        raise InputError("malformed step in the trace: index and total are whole numbers, sigma a number, stats and state tables")
     if not all(isinstance(value, Tensor) for value in (step.get("x"), step.get("x0_hat"), *stats.values(), *state.values())):
         raise InputError("malformed step in the trace: x, x0_hat, stats and state must be tensors")
     return step
@@ -214,7 +221,7 @@ def _module(kind: str, module: nn.Module, pool: Pool) -> dict[str, Any]:
     if "foreign" not in described:
         state = {name: encode(value, pool, f"{kind}.state.{name}") for name, value in module.state_dict().items()}
         try:
-            check = Pool(dict(pool.tensors))
+            check = Pool(dict(pool.tensors), trusted=True)
             _restore(rebuild(kind, described, check), state, check)
         except InputError as error:  # such as one item cut out of a batched operator that keeps its first arguments
             return {"foreign": type(module).__name__, "reason": f"its arguments do not make it again: {error}"}

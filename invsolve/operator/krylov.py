@@ -62,8 +62,8 @@ class KrylovSVD(Operator):
         n, m = math.prod(operator.in_shape), math.prod(operator.out_shapes[0]) * (2 if operator.complex_output else 1)
         if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= min(n, m):
             raise InputError(f"rank must be a whole number from 1 to {min(n, m)} for {n} pixels and {m} measurements; given {rank!r}")
-        if not isinstance(iterations, int) or iterations < 0:
-            raise InputError(f"iterations must be a whole number, at least 0; given {iterations!r}")
+        if not isinstance(iterations, int) or not 0 <= iterations <= 1000:  # far beyond where anything still moves
+            raise InputError(f"iterations must be a whole number from 0 to 1000; given {iterations!r}")
         count = operator.batch or 1
         size = 8 * (rank + 10) * (n + m) * count
         if size > LIMIT:

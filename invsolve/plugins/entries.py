@@ -14,7 +14,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -22,9 +22,10 @@ from typing import Any
 
 import pluggy
 
-from invsolve.errors import ArgumentError, InputError, PluginError, RegistrationError, UnknownNameError, did_you_mean
+from invsolve.errors import ArgumentError, InputError, InvsolveError, PluginError, RegistrationError, UnknownNameError, did_you_mean
 from invsolve.plugins import hookspecs
 from invsolve.plugins.arguments import bind, spread
+from invsolve.plugins.interrupts import attempted
 
 KINDS = ("operator", "prior", "solver", "noise", "metric", "dataset", "suite")
 ADDED = ("linear", "adjoint", "pinv", "svd", "prox", "mask", "differentiable")  # Capability's values, without waiting for torch
@@ -62,13 +63,13 @@ class Entry:
             PluginError: it cannot be imported; says from which plug-in it is and what it needs.
         """
         module, _, attribute = self.target.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (Exception, SystemExit) as error:
+        found = attempted(lambda: getattr(importlib.import_module(module), attribute))
+        if isinstance(found, BaseException):
             needs = f"; it needs: {self.needs}" if self.needs else ""
             raise PluginError(
-                f"{self.kind} '{self.name}' of {self.plugin} cannot be imported from {self.target}: {error!r}{needs}"
-            ) from error
+                f"{self.kind} '{self.name}' of {self.plugin} cannot be imported from {self.target}: {found!r}{needs}"
+            ) from found
+        return found
 
 
 @dataclass
@@ -119,25 +120,30 @@ class Registry:
         distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
         record = PluginRecord(point.name, distribution, version)
         held, known = dict(self.entries), set(self.manager.get_plugins())
-        module: Any = None
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # a plug-in that prints must not spoil what is read by machines
-                module = point.load()
-            if self.manager.has_plugin(point.name) or self.manager.is_registered(module):
-                raise RegistrationError(f"plug-in name '{point.name}' is already taken")
-            self.manager.register(module, name=point.name)
-            self.manager.check_pending()
-            self._call_register(record, module)
-        except (Exception, SystemExit) as error:
+        brought: list[Any] = []
+        error = attempted(lambda: self._bring(point, record, brought))
+        if error is not None:
             self.entries = held
-            if module is not None and module not in known and self.manager.is_registered(module):
-                self.manager.unregister(module)
+            for module in brought:
+                if module not in known and self.manager.is_registered(module):
+                    self.manager.unregister(module)
             record.entries, record.error = 0, f"{type(error).__name__}: {error}"
-            record.details = traceback.format_exc()
+            record.details = "".join(traceback.format_exception(error))
             log.warning("plug-in %s (%s) is broken: %s", point.name, distribution, record.error)
             if os.environ.get("INVSOLVE_STRICT_PLUGINS") == "1":
-                raise
+                raise error
         self.plugins.append(record)
+
+    def _bring(self, point: EntryPoint, record: PluginRecord, brought: list[Any]) -> None:
+        """Import a plug-in and take what it registers; the module is left in `brought`, whatever happens then."""
+        with contextlib.redirect_stdout(sys.stderr):  # a plug-in that prints must not spoil what is read by machines
+            module = point.load()
+        brought.append(module)
+        if self.manager.has_plugin(point.name) or self.manager.is_registered(module):
+            raise RegistrationError(f"plug-in name '{point.name}' is already taken")
+        self.manager.register(module, name=point.name)
+        self.manager.check_pending()
+        self._call_register(record, module)
 
     def _call_register(self, record: PluginRecord, module: Any) -> None:
         self._current = record
@@ -213,18 +219,37 @@ class Registry:
 
         Raises:
             ArgumentError: an unknown or missing parameter; the signature and near names are given.
-            InputError: a prior's path that no plug-in reads.
+            InputError: a prior's path that no plug-in reads; what failed in some of them is said.
         """
         name = path_or_name(name) if kind == "prior" else name
         if kind == "prior" and is_path(name):
-            prior = self.manager.hook.invsolve_load_prior(path=name, options=parameters)
-            if prior is None:
-                raise InputError(f"no plug-in reads a prior from {name!r}; invsolve plugins list names what is installed")
-            return prior
+            return self._prior_from(name, parameters)
         target: Callable[..., Any] = self.load(kind, name)
         args, kwargs = spread(target, parameters)
         bind(target, f"{kind} '{name}'", args, kwargs)
         return target(*args, **kwargs)
+
+    def _prior_from(self, path: str, options: dict[str, Any]) -> Any:
+        """What the plug-ins make of a path, the last registered asked first; one that fails is named only if nobody else reads it."""
+        refusal, faults = None, []
+        for plugin in reversed(self._plugins_with("invsolve_load_prior")):
+            found = attempted(lambda one=plugin: self._only(one, "invsolve_load_prior")(path=path, options=options))
+            if is_prior(found):
+                return found
+            if isinstance(found, InvsolveError) and self.manager.get_name(plugin) in FIRST_PARTY:
+                refusal = found
+            elif found is not None:
+                what = repr(found) if isinstance(found, BaseException) else f"gave a {type(found).__name__}, no Prior"
+                faults.append(f"plug-in {self.manager.get_name(plugin)}: {what:.300}")
+                log.warning("%s for the path %s", faults[-1], path)
+        told = "".join(f"; {fault}" for fault in faults)
+        if refusal is not None:
+            raise type(refusal)(f"{refusal}{told}") from refusal
+        raise InputError(f"no plug-in reads a prior from {path!r}; invsolve plugins list names what is installed{told}")
+
+    def _only(self, plugin: Any, hook: str) -> Any:
+        """A hook as one plug-in implements it."""
+        return self.manager.subset_hook_caller(hook, remove_plugins=[other for other in self.manager.get_plugins() if other is not plugin])
 
     def name_of(self, kind: str, value: Any) -> str | None:
         """The name a class (or an object's class) is registered under, None without one; imports nothing."""
@@ -239,29 +264,36 @@ class Registry:
         """Names of the registered solvers whose default configuration fits; one that fails to load is left out."""
         fitting = []
         for entry in self.of("solver"):
-            try:
-                if not entry.load()().mismatches(problem, prior):
-                    fitting.append(entry.name)
-            except Exception as error:
-                log.debug("solver %s was not considered: %r", entry.name, error)
+            gaps = attempted(lambda one=entry: one.load()().mismatches(problem, prior))
+            if isinstance(gaps, BaseException):
+                log.debug("solver %s was not considered: %r", entry.name, gaps)
+            elif not gaps:
+                fitting.append(entry.name)
         return fitting
 
     def finished(self, problem: Any, solution: Any) -> None:
-        """Call invsolve_solve_finished, each plug-in on its own: one failure is logged and stays one plug-in's."""
-        self._each("invsolve_solve_finished", problem=problem, solution=solution)
+        """Call invsolve_solve_finished, each plug-in on its own, with an x of its own: one failure is logged and stays one plug-in's."""
+        for plugin in self._plugins_with("invsolve_solve_finished"):
+            own = replace(solution, x=solution.x.clone()) if hasattr(solution, "x") else solution
+            self._tell(plugin, "invsolve_solve_finished", problem=problem, solution=own)
 
     def add_commands(self, commands: Any) -> None:
         """Call invsolve_add_commands, each plug-in on its own."""
-        self._each("invsolve_add_commands", commands=commands)
+        for plugin in self._plugins_with("invsolve_add_commands"):
+            self._tell(plugin, "invsolve_add_commands", commands=commands)
 
-    def _each(self, hook: str, **arguments: Any) -> None:
-        implementations = getattr(self.manager.hook, hook).get_hookimpls()
-        for plugin in [implementation.plugin for implementation in implementations]:
-            others = [other for other in self.manager.get_plugins() if other is not plugin]
-            try:
-                self.manager.subset_hook_caller(hook, remove_plugins=others)(**arguments)
-            except (Exception, SystemExit) as error:
-                log.warning("plug-in %s failed in %s: %r", self.manager.get_name(plugin), hook, error)
+    def _plugins_with(self, hook: str) -> list[Any]:
+        return [implementation.plugin for implementation in getattr(self.manager.hook, hook).get_hookimpls()]
+
+    def _tell(self, plugin: Any, hook: str, **arguments: Any) -> None:
+        error = attempted(lambda: self._only(plugin, hook)(**arguments))
+        if isinstance(error, BaseException):
+            log.warning("plug-in %s failed in %s: %r", self.manager.get_name(plugin), hook, error)
+
+
+def is_prior(value: Any) -> bool:
+    """Whether something is a Prior; told by the name of its base class, since the registry stands below the priors."""
+    return any(base.__name__ == "Prior" and base.__module__ == "invsolve.priors.base" for base in type(value).__mro__)
 
 
 def is_path(name: str) -> bool:

@@ -12,13 +12,13 @@ from torch import Tensor
 from invsolve.data import load_set, with_channels
 from invsolve.errors import ArgumentError, InputError, InvsolveError, UnknownNameError, did_you_mean
 from invsolve.estimate import estimate_noise
-from invsolve.io.images import TENSOR_FILES, load_image, read_measurement
+from invsolve.io.images import MAX_PIXELS, TENSOR_FILES, load_image, read_measurement
 from invsolve.noise import GaussianNoise, NoiseModel
 from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.plugins.arguments import signature_of
 from invsolve.priors.base import Prior
-from invsolve.problem import Problem
+from invsolve.problem import NoMeasurement, Problem
 from invsolve.recipe.config import Config
 from invsolve.recipe.parts import build, check, converted, inside, stated_shape
 from invsolve.solver import Solver
@@ -66,8 +66,21 @@ def set_up(config: Config) -> Setup:
         check("dataset", config.data.set, config)
     device = usable_device(config.run.device)
     problem, truth = _problem(config, noise)
+    refuse_unmeasured(problem)
     prior = make_prior(config, problem.operator.in_shape[0])
     return Setup(problem.to(device), prior.to(device), solver, truth)
+
+
+def refuse_unmeasured(problem: Problem) -> None:
+    """Raise InputError where no entry of y is a measurement, in any item: whatever came out would be the prior's own.
+
+    Raises:
+        InputError: says so.
+    """
+    supports = problem.operator.supports
+    if not isinstance(problem.operator, NoMeasurement) and all(one is not None and not bool(one.any()) for one in supports):
+        how = "take another mask; for pictures of the prior alone: data.shape = [C, H, W], and no operator"
+        raise InputError(f"nothing is measured: {problem.operator.label} keeps no entry of y; {how}")
 
 
 def make_prior(config: Config, channels: int) -> Prior:
@@ -156,25 +169,40 @@ def _operator_for(config: Config, y: Tensor) -> tuple[Tensor, Operator]:
         InputError: none fits; says what the likeliest one gave.
     """
     assert config.operator
-    reasons, stated = [], stated_shape(config.operator[0])
-    for shape in shapes_for(tuple(y.shape)) if stated is None else [stated]:
+    reasons, refused, stated = [], [], stated_shape(config.operator[0])
+    shapes = list(shapes_for(tuple(y.shape))) if stated is None else [stated]
+    for shape in shapes:
         try:
             operator = _operator(config, shape)
         except (ArgumentError, UnknownNameError):
             raise
         except InvsolveError as error:
             reasons.append(f"in_shape {tuple(shape)}: {error}")
+            refused.append(str(error))
             continue
         if operator.out_shape == tuple(y.shape):
             return y[None], operator
         if operator.out_shape == tuple(y.shape[1:]):
             return y, operator
         reasons.append(f"in_shape {tuple(shape)} gives y of shape {operator.out_shape}")
+        grown = None if operator.stacked else _grown(shape, operator.out_shapes[0], tuple(y.shape[-3:]))
+        if stated is None and grown is not None and grown not in shapes:
+            shapes.insert(shapes.index(shape) + 1, grown)
+    if len(refused) == len(shapes) and len(set(refused)) == 1:  # the same whatever the shape: it is not the shape
+        raise InputError(refused[0])
     why = reasons[0] if reasons else "its rank is not that of an image"
     how = "give it: operator.in_shape=[C,H,W]"
     if y.is_complex():
         how += '; y is complex: { name = "as-complex" } after the operator makes complex numbers of its real and imaginary channels'
     raise InputError(f"no image shape was found for y of shape {tuple(y.shape)} ({why}); {how}")
+
+
+def _grown(shape: tuple[int, ...], gave: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape with what was lost at the borders added, where an operator keeps only the middle; None where it does not."""
+    if len(gave) != 3 or len(wanted) != 3 or gave[0] != wanted[0] or any(one > side for one, side in zip(gave, shape, strict=True)):
+        return None
+    lost = [side - one for one, side in zip(gave[1:], wanted[1:], strict=True)]
+    return (shape[0], *(side + more for side, more in zip(shape[1:], lost, strict=True))) if min(lost) >= 0 and any(lost) else None
 
 
 def shapes_for(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -185,4 +213,5 @@ def shapes_for(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         return
     channels = list(dict.fromkeys((shape[0], 3, 1)))
     for factor, count in product(FACTORS, channels):
-        yield (count, shape[1] * factor, shape[2] * factor)
+        if factor == 1 or factor**2 * shape[1] * shape[2] <= MAX_PIXELS:
+            yield (count, shape[1] * factor, shape[2] * factor)

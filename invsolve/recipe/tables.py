@@ -181,14 +181,9 @@ def keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     """The keys that the table at a place may have; a step that is no field is a choice within the table before it."""
     found = [model]
     for step in place:
-        inner = [
-            deeper
-            for one in found
-            for name, field in one.model_fields.items()
-            if step in (name, field.alias)
-            for deeper in models(field.annotation)
-        ]
-        found = inner or found
+        fields = [field for one in found for name, field in one.model_fields.items() if step in (name, field.alias)]
+        tagged = [one for one in found if any(step in get_args(field.annotation) for field in one.model_fields.values())]
+        found = [deeper for field in fields for deeper in models(field.annotation)] or tagged or found
     return [field.alias or name for one in dict.fromkeys(found) for name, field in one.model_fields.items() if not field.exclude]
 
 

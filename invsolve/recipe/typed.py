@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
-from pydantic import ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError, ValidationInfo
 from torch import Tensor
 
 from invsolve.errors import ArgumentError
-from invsolve.recipe.tables import plain
+from invsolve.recipe.tables import Part, plain
 
 WHOLE, MAX_TEXT = 2**63, 100_000
 LISTS = (list, Sequence, Iterable, set, frozenset)
@@ -129,7 +129,9 @@ def words(hint: Any) -> str:
         return f"list of {words(inner[0])}"
     if origin is tuple:
         return f"list of {len(inner)} {words(inner[0])}"
-    named = {Any: "anything", Path: "a path", dict: "a table", Mapping: "a table"}
+    named = {Any: "anything", Path: "a path", dict: "a table", Mapping: "a table", Part: "a part"}
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        return named.get(hint, "a table")
     return named.get(origin or hint) or getattr(origin or hint, "__name__", str(hint))
 
 

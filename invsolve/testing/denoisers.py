@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import copy
 import pickle
-import random
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +26,7 @@ from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
 from invsolve.testing.conditions import check_given, check_in_solvers, for_one_problem
 from invsolve.testing.objects import check_buffers
 from invsolve.testing.settings import frozen_state, refused, same, truth
+from invsolve.testing.world import kept, unmoved, worlds
 
 CLOSED = 1e-10
 NETWORK = 270 * torch.finfo(torch.float32).eps
@@ -114,17 +113,18 @@ def check_sigma_matters(denoiser: Denoiser) -> None:
 
 
 def check_untouched(denoiser: Denoiser) -> None:
-    """x, sigma, parameters and the global generators are as they were; two calls give the same bits."""
+    """x, sigma, parameters and the process (generators, default dtype, threads, modes) are as they were; two calls give the same bits."""
     x = noisy(denoiser, middle(denoiser))[1]
     sigma = torch.full((3,), middle(denoiser), dtype=x.dtype)
     held = [x.clone(), sigma.clone(), *frozen_state(denoiser)]
-    world = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())  # pyright: ignore
-    first, second = denoiser(x, sigma), denoiser(x, sigma)
-    same(first, second, 0, "two calls")
-    for old, new in zip(held, [x, sigma, *frozen_state(denoiser)], strict=True):
-        same(old, new, 0, "x, sigma or a parameter was changed")
-    after = (torch.get_rng_state(), np.random.get_state()[1], random.getstate())  # pyright: ignore
-    need(torch.equal(world[0], after[0]) and bool((world[1] == after[1]).all()) and world[2] == after[2], "a global generator was used")
+    for world in worlds("denoiser"):
+        with kept():
+            world.place()
+            with unmoved("the estimate"):
+                first, second = denoiser(x, sigma), denoiser(x, sigma)
+        same(first, second, 0, "two calls")
+        for old, new in zip(held, [x, sigma, *frozen_state(denoiser)], strict=True):
+            same(old, new, 0, "x, sigma or a parameter was changed")
 
 
 def check_near_identity(denoiser: Denoiser) -> None:
@@ -286,6 +286,22 @@ def noise_image(prior: Regulariser) -> Tensor:
     return clean + 0.1 * Rng(8, range(3), purpose="prox").normal_like(clean)
 
 
+def check_unmoved(prior: Regulariser) -> None:
+    """R and its prox leave x, the prior's tensors and the process (generators, default dtype, threads, modes) as they were."""
+    x = noise_image(prior)
+    held = [x.clone(), *frozen_state(prior)]
+    for world in worlds("regulariser"):
+        with kept():
+            world.place()
+            with unmoved("R(x)"):
+                prior.value(x)
+            with unmoved("the prox"):
+                if prior.has_prox:
+                    prior.prox(x, 0.1)
+        for old, new in zip(held, [x, *frozen_state(prior)], strict=True):
+            same(old, new, 0, "x or a tensor of the prior was changed")
+
+
 def check_prox_forms(prior: Regulariser) -> None:
     """tau as a float and as (B,) agree; items do not influence each other; tau = 0 gives x; x and the generators are as they were."""
     x = noise_image(prior)
@@ -339,7 +355,7 @@ DENOISER_CHECKS: tuple[Check, ...] = (
     check_in_solvers,
 )
 AS_THEY_ARE = (check_buffers, check_given, check_in_solvers)  # the others are called with the denoiser of one problem
-REGULARISER_CHECKS: tuple[Check, ...] = (check_value, check_buffers, check_copies)
+REGULARISER_CHECKS: tuple[Check, ...] = (check_value, check_unmoved, check_buffers, check_copies)
 PROX_CHECKS: tuple[Check, ...] = (check_prox, check_prox_forms, check_prox_contracts)
 
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 import copy
 import math
 import pickle
-import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from unittest import SkipTest
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +25,7 @@ from invsolve.rng import Rng
 from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
 from invsolve.testing.objects import check_buffers
 from invsolve.testing.settings import frozen_state, same, truth
+from invsolve.testing.world import kept, unmoved, worlds
 
 SHAPE, DRAWS, ERRORS = (1, 3, 4), 40_000, 5.0
 POWERS = (2.0**-13, 2.0**13)  # by these a product is exact, so that counts are the same counts
@@ -83,13 +82,11 @@ def check_streams(noise: NoiseModel) -> None:
     """The same streams give the same bits, others other ones, an item alone its own; clean and the global generators are as they were."""
     clean = clean_of(noise)
     held = [clean.clone(), *frozen_state(noise)]
-    world = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())  # pyright: ignore
-    first, again, other = drawn(noise, clean), drawn(noise, clean), drawn(noise, clean, 1)
+    with unmoved("a draw"):
+        first, again, other = drawn(noise, clean), drawn(noise, clean), drawn(noise, clean, 1)
     same(flat(again), flat(first), 0, "two draws from the same streams")
     for old, new in zip(held, [clean, *frozen_state(noise)], strict=True):
         same(old, new, 0, "clean or a buffer was changed")
-    after = (torch.get_rng_state(), np.random.get_state()[1], random.getstate())  # pyright: ignore
-    need(torch.equal(world[0], after[0]) and bool((world[1] == after[1]).all()) and world[2] == after[2], "a global generator was used")
     random_one = not torch.equal(flat(first), flat(clean))
     need(not random_one or not torch.equal(flat(first), flat(other)), "seeds 0 and 1 give the same noise")
     for item in range(len(clean)):
@@ -189,7 +186,27 @@ def check_copies(noise: NoiseModel) -> None:
         same(flat(drawn(twin, clean)), flat(y), 0, f"a draw of a {kind} copy")
 
 
-ALWAYS: tuple[Check, ...] = (check_sample, check_streams, check_scaled, check_buffers, check_copies)
+def check_unmoved(noise: NoiseModel) -> None:
+    """No draw, nll or variance changes what it is given, the model's tensors or the process (generators, default dtype, threads, modes)."""
+    clean = clean_of(noise)
+    y = drawn(noise, clean)
+    held = frozen_state(clean, y, noise)
+    maps: dict[str, Callable[[], object]] = {"sample": lambda: drawn(noise, clean), "check": lambda: noise.check(y)}
+    if Ability.NLL in noise.abilities:
+        maps["nll"] = lambda: noise.nll(y, clean)
+    if Ability.VARIANCE in noise.abilities:
+        maps["variance"] = lambda: noise.variance(clean)
+    for world in worlds("noise"):
+        with kept():
+            world.place()
+            for name, call in maps.items():
+                with unmoved(name):
+                    call()
+    for old, new in zip(held, frozen_state(clean, y, noise), strict=True):
+        same(old, new, 0, "clean, y or a buffer was changed")
+
+
+ALWAYS: tuple[Check, ...] = (check_sample, check_streams, check_unmoved, check_scaled, check_buffers, check_copies)
 BY_ABILITY: dict[Ability, tuple[Check, ...]] = {
     Ability.NLL: (check_nll, check_likelihood),
     Ability.VARIANCE: (check_variance,),

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from invsolve.operator import Capability, Operator
 from invsolve.operator.measurement import Measurement, parts
-from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
+from invsolve.testing.cases import Check, Checks, build_cases, chosen, declared, need
 from invsolve.testing.gradients import check_differentiable, check_gradients, check_inference
-from invsolve.testing.inverse import PINV_CHECKS, PROX_CHECKS, SVD_CHECKS
-from invsolve.testing.objects import OBJECT_CHECKS, check_selection
+from invsolve.testing.inverse import PINV_CHECKS, PROX_CHECKS, SVD_CHECKS, check_prox_sample
+from invsolve.testing.larger import larger_check, resizable
+from invsolve.testing.objects import OBJECT_CHECKS, check_selection, made_again
 from invsolve.testing.probes import (
     ITEMS,
     below,
@@ -38,6 +39,7 @@ from invsolve.testing.probes import (
     unit,
     widened,
 )
+from invsolve.testing.world import kept, unmoved, worlds
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -101,15 +103,54 @@ def check_deterministic(operator: Operator) -> None:
 
 
 def check_untouched(operator: Operator) -> None:
-    """No map writes into its inputs or changes the operator's state."""
+    """No map writes into its inputs, changes the operator's state or the process' (generators, default dtype, threads, modes)."""
     x, y = image(operator), measurement(operator)
     before = {key: value.clone() for key, value in operator.state_dict().items()}
-    for name, call in calls(operator).items():
-        x_copy, y_copy = x.clone(), copied(y)
-        call(operator, x_copy, y_copy)
-        need(equal(x_copy, x) and equal(y_copy, y), f"{name} changes its input")
+    for world in worlds("operator"):
+        with kept():
+            world.place()
+            for name, call in calls(operator).items():
+                x_copy, y_copy = x.clone(), copied(y)
+                with unmoved(name):
+                    call(operator, x_copy, y_copy)
+                need(equal(x_copy, x) and equal(y_copy, y), f"{name} changes its input")
     for key, value in operator.state_dict().items():
         need(torch.equal(value, before[key]), f"buffer '{key}' has changed")
+
+
+def check_default_dtype(operator: Operator) -> None:
+    """What an operator computes in float64 is the same to rounding whatever torch's default dtype is, also made under it."""
+    x, y = image(operator), measurement(operator)
+    known = {name: (call(operator, x, y), unit(operator) * _size(operator, call, x, y)) for name, call in calls(operator).items()}
+    for dtype in DTYPES:
+        with kept():
+            torch.set_default_dtype(dtype)
+            for done, twin in (("used", operator), ("made", made_again(operator))):
+                for name, call in calls(operator).items():
+                    if twin is None:
+                        continue
+                    what = f"{name} of an operator {done} where the default dtype is {dtype}"
+                    close(call(twin, x, y), known[name][0], known[name][1], what)
+
+
+def check_flags(operator: Operator) -> None:
+    """complex_output says whether y is complex, part by part; channelwise and pointwise that channels or pixels are treated alike."""
+    x = image(operator)
+    y = operator(x)
+    for index, (part, kind) in enumerate(zip(parts(y), operator.complex_outputs, strict=True)):
+        found = "complex" if part.is_complex() else "real"
+        need(part.is_complex() == kind, f"part {index} of y is {found}, complex_output says {'complex' if kind else 'real'}")
+    allowed = unit(operator) * _size(operator, calls(operator)["forward"], x, y)
+    for flag, dims, first in (("channelwise", (1,), (slice(0, 1), ...)), ("pointwise", (2, 3), (slice(None), slice(0, 1), slice(0, 1)))):
+        if not getattr(operator, flag):
+            continue
+        (only,), kind = parts(y), "channel" if flag == "channelwise" else "pixel"
+        close(operator(x.flip(dims)), only.flip(dims), allowed, f"{flag} is declared, but the {kind}s turned round do not turn y round:")
+        other, place = x.clone(), (slice(None), *first)
+        other[place] = -x[place]
+        wanted, found = only.clone(), operator(other)
+        wanted[place] = parts(found)[0][place]
+        close(found, wanted, allowed, f"{flag} is declared, but a {kind} of y depends on another {kind} of x:")
 
 
 def check_items(operator: Operator) -> None:
@@ -224,6 +265,8 @@ CHECKS: tuple[Check, ...] = (
     check_single_precision,
     check_deterministic,
     check_untouched,
+    check_default_dtype,
+    check_flags,
     check_items,
     check_strides,
     check_supports,
@@ -239,7 +282,16 @@ BY_CAPABILITY: dict[Capability, tuple[Check, ...]] = {
     Capability.PINV: PINV_CHECKS,
     Capability.PROX: PROX_CHECKS,
 }
-EVERY = (*CHECKS, check_empty, check_selection, check_range, *(check for checks in BY_CAPABILITY.values() for check in checks))
+# Laws of draws do not know the size; of many pixels some lie within a step of a kink (saturation), where a difference is no derivative.
+AT_ONE_SIZE = (check_gradients, check_differentiable, check_prox_sample)
+EVERY = (
+    *CHECKS,
+    check_empty,
+    check_selection,
+    check_range,
+    *(check for checks in BY_CAPABILITY.values() for check in checks),
+    larger_check((), ()),
+)
 
 
 def operator_checks(operator: Operator, expected_failures: Mapping[str, str] | None = None) -> Checks:
@@ -255,6 +307,9 @@ def operator_checks(operator: Operator, expected_failures: Mapping[str, str] | N
     for capability, those in BY_CAPABILITY.items():
         if operator.has(capability):
             checks.extend(those)
+    if resizable(operator):
+        again = [check_shapes, check_flags, *(check for check in checks if check not in (*CHECKS, *AT_ONE_SIZE))]
+        checks.append(larger_check(again, {*declared(operator), *(expected_failures or {})}))
     return chosen(operator, checks, EVERY, expected_failures)
 
 

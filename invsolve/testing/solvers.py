@@ -12,13 +12,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-import random
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from invsolve.errors import DivergedError
@@ -50,6 +48,7 @@ from invsolve.testing.settings import (
     watched,
 )
 from invsolve.testing.units import check_converged, check_perturbed_operator, check_unit_invariance
+from invsolve.testing.world import kept, unmoved, worlds
 
 DOUBLE = 1e-10  # float64: some 1e6 roundings of values below 100; nothing but a coupling of items or a lost digit is larger
 
@@ -180,11 +179,11 @@ def check_keep(solver: Solver) -> None:
     for setting in settings(solver):
         solution, steps = watched_steps(solver, setting, keep=2)
         need([step.index for step in solution.trace] == [step.index for step in steps[::2]], f"{setting.label}: which steps are kept")
-        for kept, made in zip(solution.trace, steps[::2], strict=True):
-            need(kept.x.device.type == "cpu", f"{setting.label}: a kept step is on {kept.x.device}")
-            same(kept.x, made.x.cpu(), 0, f"{setting.label}: kept step {kept.index} was changed later")
+        for held, made in zip(solution.trace, steps[::2], strict=True):
+            need(held.x.device.type == "cpu", f"{setting.label}: a kept step is on {held.x.device}")
+            same(held.x, made.x.cpu(), 0, f"{setting.label}: kept step {held.index} was changed later")
             for name, value in made.state.items():
-                same(kept.state[name], value.cpu(), 0, f"{setting.label}: state '{name}' of kept step {kept.index} was changed later")
+                same(held.state[name], value.cpu(), 0, f"{setting.label}: state '{name}' of kept step {held.index} was changed later")
         need(not run(solver, setting).trace, f"{setting.label}: steps are kept unasked")
 
 
@@ -229,25 +228,19 @@ GRADIENT_HINT = "decorate iterate with @torch.no_grad(), in place of a with bloc
 
 
 def check_untouched(solver: Solver) -> None:
-    """y, operator, noise and prior, the global generators, the default dtype and the gradient mode are as they were."""
+    """y, operator, noise and prior are as they were, and so is the process: global generators, default dtype, threads, modes."""
     for setting in settings(solver):
         problem, prior = setting.problem, setting.prior
         things = (problem.y, problem.operator, problem.noise, prior)
-        for grad in (True, False):
-            with torch.set_grad_enabled(grad):
+        for world in worlds(setting.label):
+            with kept():
+                world.place()
                 held, modes = frozen_state(*things), []
-                world = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate(), torch.get_default_dtype())  # pyright: ignore
-                solver.solve(problem, prior, generator=1, callback=lambda _, m=modes: m.append(torch.is_grad_enabled()))
-                after = (torch.get_rng_state(), np.random.get_state()[1], random.getstate(), torch.get_default_dtype())  # pyright: ignore
-                need(
-                    torch.is_grad_enabled() == grad and set(modes) == {grad},
-                    f"{setting.label}: the gradient mode was changed; {GRADIENT_HINT}",
-                )
+                with unmoved(f"{setting.label}: the run", GRADIENT_HINT):
+                    solver.solve(problem, prior, generator=1, callback=lambda _, m=modes: m.append(torch.is_grad_enabled()))
+                need(set(modes) == {world.grad}, f"{setting.label}: the gradient mode was changed; {GRADIENT_HINT}")
             for old, new in zip(held, frozen_state(*things), strict=True):
                 same(old, new, 0, f"{setting.label}: y, operator, noise or prior was changed")
-            need(torch.equal(world[0], after[0]), f"{setting.label}: torch's global generator was used")
-            need(bool((world[1] == after[1]).all()) and world[2] == after[2], f"{setting.label}: numpy's or Python's generator was used")
-            need(world[3] == after[3], f"{setting.label}: the default dtype is {after[3]} now")
             need(all(parameter.grad is None for parameter in prior.parameters()), f"{setting.label}: the prior got gradients")
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from invsolve.errors import CapabilityError
 from invsolve.noise import GaussianNoise
 from invsolve.operator import Operator
-from invsolve.operator.measurement import flat, mapped
-from invsolve.priors.base import Prior
+from invsolve.operator.measurement import flat, mapped, minus
+from invsolve.priors.base import Denoiser, Prior
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.problem import Problem
 from invsolve.rng import Rng
@@ -229,6 +229,36 @@ def movement(solver: Solver, setting: Setting, problem: Problem, allowed: float)
     chains = [long.solve(one.rows(rows), setting.prior, generator=1).x for one in (setting.problem, problem)]
     first, second = (x.reshape(CHAINS, *problem.image.shape) for x in chains)
     return rms(second.mean(0) - first.mean(0)), math.hypot(rms(first.std(0)), rms(second.std(0))) / math.sqrt(CHAINS)
+
+
+def moved_by_response(solver: Solver, problem: Problem, prior: Denoiser) -> float:
+    """The movement by a thousandth of H over what is allowed, 1 being the bound, where the posterior has no closed form (a network).
+
+    A solver meets H where it compares y with H x, and where it carries the residual back by H^T. With H' = H + E the first is, at its
+    answer x, the problem of H with y - E x in place of y; so the solver's own answer to that y is the yardstick, the largest over all E
+    here, since a network that is not smooth answers unevenly (of one with ReLU the Jacobian jumps, and with it a gradient through it).
+    The second, E^T r, is what it moves the mean of a white Gaussian posterior, N(centre, s0^2), by: its covariance K is larger than the
+    posterior's under any narrower law, and K E^T r / sigma^2 grows with it. Ten times the larger of both is allowed, as with a Gaussian.
+
+    What a solver does by rule of H (a pseudo-inverse, a rank, another recursion where a capability is missing) moves its answer with H'
+    and not with y.
+    """
+    plain = solver.solve(problem, prior, generator=1).x
+    white = GaussianPrior(prior.centre, prior.s0)
+    mean = gaussian_answer(problem, white)[0]
+    moved: list[tuple[float, float]] = []
+    response = 0.0
+    for _, operator in perturbed(problem.operator):
+        other = replace(problem, operator=operator, check_range=False)
+        if solver.mismatches(other, prior):
+            continue
+        moved.append((rms(solver.solve(other, prior, generator=1).x - plain), rms(gaussian_answer(other, white)[0] - mean)))
+        change = minus(problem.operator(plain), operator(plain))
+        if rms(flat(change)) > PERTURBATION**2 * rms(plain) * float(problem.gain.max()):  # not the rounding of H as a matrix
+            same = replace(problem, y=mapped(torch.add, problem.y, change), check_range=False)
+            response = max(response, rms(solver.solve(same, prior, generator=1).x - plain))
+    tiny = torch.finfo(plain.dtype).eps * rms(plain)
+    return max((far / (FACTOR * max(response, direct) + tiny) for far, direct in moved), default=0.0)
 
 
 def rms(x: Tensor) -> float:

@@ -71,14 +71,18 @@ class World:
     Args:
         seed: of the three global generators.
         dtype: the default one.
-        threads: of torch's kernels.
         grad: the gradient mode.
+        strict: whether torch looks for deterministic algorithms; it only warns where there is none.
+        precision: of float32 products.
+        numpy: what numpy does on a division by 0 and the like.
     """
 
     seed: int
     dtype: torch.dtype
-    threads: int | None = None
     grad: bool | None = None
+    strict: bool | None = None
+    precision: str | None = None
+    numpy: str | None = None
 
     def place(self) -> None:
         """Set it."""
@@ -86,10 +90,14 @@ class World:
         np.random.set_state(np.random.RandomState(self.seed % 2**32).get_state())
         random.setstate(random.Random(self.seed).getstate())
         torch.set_default_dtype(self.dtype)
-        if self.threads is not None and self.threads != torch.get_num_threads():
-            torch.set_num_threads(self.threads)
         if self.grad is not None:
             torch.set_grad_enabled(self.grad)
+        if self.strict is not None:
+            torch.use_deterministic_algorithms(self.strict, warn_only=self.strict)
+        if self.precision is not None:
+            torch.set_float32_matmul_precision(self.precision)
+        if self.numpy is not None:
+            np.seterr(all=self.numpy)  # pyright: ignore[reportArgumentType]
 
 
 @cache
@@ -108,7 +116,8 @@ def drawn(*key: object) -> World:
 def worlds(*key: object) -> tuple[World, World]:
     """Two that differ in everything, so that one of them shows what is set to a constant."""
     seeds = (derive(run_seed(), index, *key) for index in range(2))
-    first, second = ((torch.float32, 3, True), (torch.float64, 2, False))
+    first = (torch.float32, True, False, "highest", "warn")
+    second = (torch.float64, False, True, "high", "print")
     return World(next(seeds), *first), World(next(seeds), *second)
 
 
@@ -134,25 +143,43 @@ def kept() -> Iterator[dict[str, Any]]:
                 part.put(held[part.name])
 
 
+THREADS = 7
+
+
 @contextmanager
-def untouched(world: World, what: str, hint: str = "") -> Iterator[None]:
-    """In this world until the end.
+def pretended_threads() -> Iterator[Callable[[], int]]:
+    """torch's number of threads, THREADS, as code inside sees and sets it; gives what it is.
+
+    Not a real one: kernels on more threads than there are idle cores take seconds.
+    """
+    real, now = (torch.get_num_threads, torch.set_num_threads), [THREADS]
+    torch.get_num_threads, torch.set_num_threads = (lambda: now[0]), (lambda count: now.__setitem__(0, count))
+    try:
+        yield lambda: now[0]
+    finally:
+        torch.get_num_threads, torch.set_num_threads = real
+
+
+@contextmanager
+def unmoved(what: str, hint: str = "") -> Iterator[None]:
+    """What is done inside changes none of the state.
 
     Args:
-        world: what is put in place.
         what: for messages: who might change it.
         hint: what to do where the gradient mode is changed.
 
     Raises:
-        AssertionError: what is done inside has changed some of it; all names.
+        AssertionError: some of it has been changed; the message names all.
     """
-    with kept():
-        world.place()
-        held = {part.name: part.get() for part in PARTS}
+    held = {part.name: part.get() for part in PARTS}
+    with pretended_threads() as threads:
         yield
-        changed = [part.name for part in PARTS if not _same(held[part.name], part.get())]
-        advice = f"; {hint}" if hint and "the gradient mode" in changed else ""
-        need(not changed, f"{what} changes {', '.join(changed)}{advice}")
+        asked = threads()
+    changed = [part.name for part in PARTS if not _same(held[part.name], part.get())]
+    if asked != THREADS and "the number of threads" not in changed:
+        changed.append("the number of threads")
+    advice = f"; {hint}" if hint and "the gradient mode" in changed else ""
+    need(not changed, f"{what} changes {', '.join(changed)}{advice}")
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@
     [data]
     side = 64                                              # of a crop; 0: whole images
     [[data.source]]
-    path = "photographs"                                   # folder, zip or npz; below --data, or beside this file
+    folder = "photographs"                                 # or zip, npz, set; below --data, or beside this file
     [validation]
-    path = "others"
+    folder = "others"
     [objective]
     sigmas = { kind = "log-normal", mean = -2.2, std = 1.1, low = 0.002, high = 80.0 }
     [run]
@@ -21,13 +21,15 @@ Unknown keys and impossible values are refused before anything is read.
 from __future__ import annotations
 
 import json
-import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from invsolve.errors import InputError, did_you_mean
+from invsolve.data import Picture, load_set
+from invsolve.recipe.config import set_part
+from invsolve.recipe.tables import Part, Table, located, modelled, read_toml
 from invsolve.training.loop import Recipe
 from invsolve.training.objectives import LogSigma, UniformSigma
 
@@ -37,21 +39,18 @@ Count = Annotated[int, Field(ge=1, le=10**12)]
 # Generous ends: beyond them numbers overflow, or the memory of any machine does.
 Pixels = Annotated[int, Field(ge=0, le=4096)]
 Level = Annotated[float, Field(ge=1e-6, le=1e6)]
+Grey = Annotated[float, Field(ge=0.01, le=1e6)]
 Place = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]*$")]
 Title = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=80)]
-
-
-class Table(BaseModel):
-    """A table of the file: its keys only, and values of their types only ("5" and true are no numbers)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True, allow_inf_nan=False)
 
 
 class Network(Table):
     """The network's class and what it is made with."""
 
     path: Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+$")] = Field(alias="class")
+    """module:Class of a map (x, sigma) -> x0_hat; looked for beside this file, too."""
     arguments: dict[str, Any] = Field(default_factory=dict)
+    """What the class is made with; `channels`, 3 unless said, is the number of the images' channels."""
 
     @property
     def channels(self) -> int:
@@ -71,66 +70,140 @@ class Network(Table):
         return arguments
 
 
-class Source(Table):
-    """A folder, zip or npz of images, drawn in proportion to its weight, at every one of the scales."""
+@dataclass(frozen=True)
+class Root:
+    """The folder that relative paths of data start from."""
 
-    path: Place
+    folder: Path
+
+    def path(self, name: str) -> Path:
+        """A path below it."""
+        return located(self.folder, name)
+
+
+class Pictures(Table):
+    """Where pictures are: one of folder, zip, npz and set, as in suites; `path` is any of the first three, by its name."""
+
+    path: Place | None = None
+    """A folder, a zip or an npz file."""
+    folder: Place | None = None
+    """A folder, with those in it."""
+    zip: Place | None = None
+    """A zip file of pictures."""
+    npz: Place | None = None
+    """An npz file with the array `images`, uint8."""
+    set: Annotated[Part, BeforeValidator(set_part)] | None = None
+    """A registered data set, by its name or with parameters: `set = "quick-photos"`."""
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Pictures:
+        names = ("path", "folder", "zip", "npz", "set")
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of {', '.join(names)}; given {', '.join(given) or 'none'}")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What it is called: the path, or the set's name."""
+        return self.path or self.folder or self.zip or self.npz or (self.set.name if self.set else "")
+
+    def of(self, root: Path) -> Path | list[Picture]:
+        """What `data.read_images` reads, relative paths below the folder.
+
+        Raises:
+            InputError: see `load_set`; a folder, zip or npz file that is none, or is not there.
+        """
+        if self.set is not None:
+            return load_set(self.set, Root(root))
+        return located(root, self.label)
+
+
+class Source(Pictures):
+    """Pictures drawn in proportion to their weight, at every one of the scales."""
+
     weight: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
-    scales: Annotated[list[Annotated[float, Field(gt=0, le=16)]], Field(min_length=1, max_length=100)] = [1.0]
+    """How often pictures of this source are drawn, against the others."""
+    scales: Annotated[list[Annotated[float, Field(gt=0, le=16)]], Field(min_length=1, max_length=100, default_factory=lambda: [1.0])]
+    """Sizes at which every picture is in, as factors."""
 
 
 class Data(Table):
     """Where patches come from: see `data.Crops`."""
 
     side: Pixels
+    """Side of the square crops in pixels; 0 takes whole images, all of one size."""
     flips: Literal["all", "horizontal", "none"] = "all"
+    """Mirrored and turned by quarters, only mirrored left to right, or neither."""
     pad: Pixels = 0
+    """Images with a side below this many pixels get black around them."""
     source: Annotated[list[Source], Field(min_length=1)]
+    """Where the pictures are; several tables [[data.source]] are drawn from by their weights."""
 
 
-class Validation(Table):
+class Validation(Pictures):
     """Images never trained on, of which the centres are denoised at every checkpoint; levels in 1/255."""
 
-    path: Place
     count: Count = 8
+    """How many images, the first ones."""
     side: Pixels = 128
-    levels: Annotated[list[Annotated[float, Field(ge=0.01, le=1e6)]], Field(min_length=1, max_length=100)] = [15, 25, 50]
+    """Side of the crops from their middle; 0 takes them whole."""
+    levels: Annotated[
+        list[Annotated[float, Field(ge=0.01, le=1e6)]], Field(min_length=1, max_length=100, default_factory=lambda: [15, 25, 50])
+    ]
+    """Noise levels at which they are denoised, in 1/255."""
 
 
 class LogNormal(Table):
     """See `objectives.LogSigma`."""
 
     kind: Literal["log-normal"]
+    """log sigma is normal, with a flat share."""
     mean: Annotated[float, Field(ge=-20, le=20)]
+    """Of log sigma."""
     std: Annotated[float, Field(gt=0, le=100)]
+    """Of log sigma."""
     low: Level
+    """The smallest noise level."""
     high: Level
+    """The largest noise level."""
     flat: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of the levels that are log-uniform from low to high."""
 
 
 class Uniform(Table):
     """See `objectives.UniformSigma`."""
 
     kind: Literal["uniform"]
+    """sigma is uniform from low to high."""
     low: Level
+    """The smallest noise level."""
     high: Level
+    """The largest noise level."""
 
 
 class Damp(Table):
     """Noise levels above `above` count by `weight`: see `objectives.damping`."""
 
     above: Level
+    """Levels above this one count less."""
     weight: Annotated[float, Field(ge=0, le=1)]
+    """How much they count."""
 
 
 class Objective(Table):
     """Where the error is measured, and at which noise levels."""
 
     target: Literal["x0", "eps", "v"] = "v"
+    """Where the error is measured: the image, the noise, or the velocity."""
     s0: Annotated[float, Field(ge=1e-4, le=1e4)] = 0.25
+    """Standard deviation of the data about their mean level, in [0, 1] units."""
     balance: bool = False
+    """Whether all noise levels count the same; the log shows the loss without it."""
     damp: Damp | None = None
+    """Noise levels that count less."""
     sigmas: Annotated[LogNormal | Uniform, Field(discriminator="kind")]
+    """How noise levels are drawn."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Objective:
@@ -143,17 +216,29 @@ class Run(Table):
     """How long and how: see `loop.Recipe`."""
 
     hours: Positive | None = None
+    """Hours of training by the clock; or steps."""
     steps: Count | None = None
+    """Steps; or hours. The run is then reproducible to the bit."""
     batch: Annotated[int, Field(ge=1, le=65_536)] = 12
+    """Patches a step and process."""
     lr: Positive = 1e-3
+    """Highest rate of Adam; it falls to lr / 50 along a cosine."""
     warmup: Count = 200
+    """Steps over which the rate rises."""
     ema_images: Positive = 20_000
+    """Half-life of the average of the weights, in images."""
     clip: Positive = 1.0
+    """Largest norm of the gradient."""
     bf16: bool | Literal["auto"] = "auto"
+    """Whether the network runs in bfloat16; auto: where the device multiplies it natively."""
     channels_last: bool = True
+    """The memory layout of convolutions."""
     save_minutes: Positive = 3.0
+    """Minutes between checkpoints."""
     picture_minutes: Positive = 10.0
+    """Minutes between pictures."""
     seed: Annotated[int, Field(ge=0, le=2**62)] = 0
+    """Of first weights, crops, noise levels, noise and what the network itself draws."""
 
     @model_validator(mode="after")
     def _check_length(self) -> Run:
@@ -166,23 +251,36 @@ class Words(Table):
     """What the card says of the weights."""
 
     data: str = ""
+    """What the weights were trained on."""
     licence: str = ""
-    weaknesses: list[str] = []
-    tried: list[str] = []
+    """Of the weights."""
+    weaknesses: list[str] = Field(default_factory=list)
+    """What they are not good at."""
+    tried: list[str] = Field(default_factory=list)
+    """What was tried and was worse."""
     reproduce: str = ""
+    """How to train them again."""
 
 
 class TrainConfig(Table):
     """A training: network, data, objective and length."""
 
     name: Title
+    """Of the weight file; as the config is called unless said."""
     start: Place = ""
+    """A shipped prior, a weight file or a run folder whose weights are the first ones."""
     network: Network
+    """What is trained."""
     data: Data
+    """Where patches come from."""
     validation: Validation | None = None
+    """Pictures that show how far it is."""
     objective: Objective
+    """What is minimised."""
     run: Run
+    """How long and how."""
     card: Words = Words()
+    """What is said of the weights."""
 
     @classmethod
     def load(cls, path: str | Path) -> TrainConfig:
@@ -192,18 +290,8 @@ class TrainConfig(Table):
             InputError: no such file, not TOML, or keys and values that no config has, each named.
         """
         path = Path(path)
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise InputError(f"{path} has more than {MAX_BYTES} bytes; no training config is that large")
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except InputError:
-            raise
-        except (OSError, ValueError, RecursionError) as error:  # numbers and nestings beyond all measure, too
-            raise InputError(f"{path}: not a readable TOML file ({error})") from None
-        try:
-            return cls.model_validate({"name": path.stem.lower(), **values})
-        except ValidationError as error:
-            raise InputError("\n".join([f"{path.name} is no training config:", *map(_line, error.errors())])) from None
+        values, text = read_toml(path, "training config", MAX_BYTES)
+        return modelled(cls, {"name": path.stem.lower(), **values}, f"{path.name} is no training config:", text)
 
     def recipe(self) -> Recipe:
         """The loop's settings."""
@@ -226,30 +314,3 @@ class TrainConfig(Table):
             levels=tuple(self.validation.levels) if self.validation else (),
             **given,
         )
-
-
-def _line(error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "file"
-    if error["type"] == "extra_forbidden":
-        table = _table_at([str(part) for part in error["loc"][:-1] if not isinstance(part, int)])
-        known = [field.alias or name for name, field in table.model_fields.items()]
-        near = did_you_mean(str(error["loc"][-1]), known) or f"; there are: {', '.join(known)}"
-        return f"  - {place}: unknown{near}"
-    return f"  - {place}: {error['msg']}; given {str(error['input'])[:60]!r}"
-
-
-def _table_at(names: list[str]) -> type[BaseModel]:
-    """The table of a path of keys, for its list of fields."""
-    known: dict[str, type[BaseModel]] = {
-        "network": Network,
-        "data": Data,
-        "source": Source,
-        "validation": Validation,
-        "objective": Objective,
-        "damp": Damp,
-        "run": Run,
-        "card": Words,
-        "log-normal": LogNormal,
-        "uniform": Uniform,
-    }
-    return known.get(names[-1], TrainConfig) if names else TrainConfig

@@ -1,8 +1,6 @@
 """Training images from folders, zip and npz files, decoded once and kept in memory as uint8, and random crops of them."""
 
 import io
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,58 +9,25 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from invsolve.errors import InputError, did_you_mean
+from invsolve.data import SUFFIXES, Picture, arrays_of, is_image, members
+from invsolve.errors import InputError
 from invsolve.io.images import values_of
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MODES = {1: "L", 3: "RGB"}
 FLIPS = ("all", "horizontal", "none")
 ADVICE = "remove it or put a good copy in its place"
 
 
-def is_image(name: str) -> bool:
-    """Whether a file's name is an image's; what macOS puts beside files (`._NAME`, `__MACOSX`) only looks like it."""
-    path = Path(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith("._") and "__MACOSX" not in path.parts
-
-
 def files_of(source: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of every image file of a folder or a zip file, in name order."""
     if source.suffix.lower() == ".zip" and source.is_file():
-        name = ""
-        try:
-            with zipfile.ZipFile(source) as archive:
-                for name in sorted(archive.namelist()):
-                    if is_image(name) and not name.endswith("/"):
-                        yield f"{source}:{name}", archive.read(name)
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
-            place = f"{source}:{name}" if name else str(source)
-            raise InputError(f"{place}: not a readable zip file ({error}); copy it again") from error
+        with members(source) as found:
+            for name, content in found:
+                yield f"{source}:{name}", content()
     elif source.is_dir():
         for path in sorted(source.rglob("*")):
-            if is_image(str(path.relative_to(source))) and path.is_file():
+            if is_image(path.relative_to(source).as_posix()) and path.is_file():
                 yield str(path), path.read_bytes()
-
-
-def arrays_of(source: Path) -> np.ndarray:
-    """`images` of an npz file: (N, H, W), (N, H, W, 1) or (N, H, W, 3), uint8.
-
-    Raises:
-        InputError: not such a file. Arrays of objects, which would run code, are not read.
-    """
-    try:
-        with np.load(source, allow_pickle=False) as content:
-            if "images" not in content.files:
-                near = did_you_mean("images", content.files) or f"; there are: {', '.join(content.files) or 'none'}"
-                raise InputError(f"{source}: no array 'images'{near}")
-            images = content["images"]
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file makes numpy raise nearly anything
-        raise InputError(f"{source}: not a readable npz file ({error}); copy it again") from error
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in MODES) or 0 in images.shape:
-        raise InputError(f"{source}: images must be uint8 (N, H, W) or (N, H, W, 1 or 3), N > 0; given {images.dtype} {images.shape}")
-    return images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
 
 
 def eight_bits(picture: Image.Image) -> Image.Image:
@@ -83,12 +48,15 @@ def eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray((255 * values[0]).round().to(torch.uint8).numpy())
 
 
-def read_images(source: str | Path, mode: str = "RGB") -> Iterator[Image.Image]:
-    """Images of a folder (recursively), a zip or an npz file, in name order, with 8 bits; orientation tags are applied.
+def read_images(source: str | Path | Sequence[Picture], mode: str = "RGB") -> Iterator[Image.Image]:
+    """Images of a folder (recursively), a zip or an npz file, in name order, or of a data set, with 8 bits; orientation tags are applied.
 
     Raises:
         InputError: the source does not exist or holds no image, or a file cannot be read as an image; it is named.
     """
+    if not isinstance(source, str | Path):
+        yield from (Image.fromarray(_bytes(picture.image)).convert(mode) for picture in source)
+        return
     source = Path(source)
     if source.suffix.lower() == ".npz" and source.is_file():
         yield from (Image.fromarray(array).convert(mode) for array in arrays_of(source))
@@ -105,7 +73,13 @@ def read_images(source: str | Path, mode: str = "RGB") -> Iterator[Image.Image]:
         yield image
     if not count:
         missing = "" if source.exists() else " (there is no such path)"
-        raise InputError(f"{source}: no image found{missing}; give a folder or a zip with one of {sorted(SUFFIXES)}, or an npz")
+        raise InputError(f"{source}: no image found{missing}; give a folder or a zip with one of {', '.join(SUFFIXES)}, or an npz")
+
+
+def _bytes(image: Tensor) -> np.ndarray:
+    """(H, W) or (H, W, 3) uint8 of (C, H, W) in [0, 1]."""
+    whole = (255 * image).round().to(torch.uint8)
+    return (whole[0] if len(whole) == 1 else whole.permute(1, 2, 0)).contiguous().numpy()
 
 
 def padded(image: np.ndarray, side: int) -> np.ndarray:
@@ -126,7 +100,7 @@ class Crops:
     """Random square crops (or whole images) with flips, from several sources.
 
     Args:
-        sources: (folder, zip or npz, weight, scales): images are drawn from a source in proportion to its weight, after
+        sources: (folder, zip, npz or pictures, weight, scales): images are drawn from a source in proportion to its weight, after
             having been resized (Lanczos) by each of the scales once.
         size: side of a crop in pixels, smaller images are left out; None takes whole images, all of one size.
         channels: 3, or 1 for grey (Pillow's 0.299 R + 0.587 G + 0.114 B).
@@ -139,7 +113,7 @@ class Crops:
 
     def __init__(
         self,
-        sources: Sequence[tuple[str | Path, float, Sequence[float]]],
+        sources: Sequence[tuple[str | Path | Sequence[Picture], float, Sequence[float]]],
         size: int | None,
         *,
         channels: int = 3,
@@ -159,7 +133,7 @@ class Crops:
         if shapes and flips == "all" and shapes[0][0] != shapes[0][1]:
             raise InputError(f"whole images of {shapes[0][:2]} pixels cannot be turned; give flips = 'horizontal' or 'none', or a crop")
 
-    def _pool(self, path: str | Path, scales: Sequence[float]) -> list[np.ndarray]:
+    def _pool(self, path: str | Path | Sequence[Picture], scales: Sequence[float]) -> list[np.ndarray]:
         pool = []
         for image in read_images(path, MODES[self.channels]):
             for scale in scales:
@@ -171,7 +145,7 @@ class Crops:
                 if min(array.shape[:2]) >= (self.size or 1):
                     pool.append(array)
         if not pool:
-            raise InputError(f"{path}: no image of at least {self.size} x {self.size} pixels at scales {tuple(scales)}")
+            raise InputError(f"{_named(path)}: no image of at least {self.size} x {self.size} pixels at scales {tuple(scales)}")
         return pool
 
     def sample(self, count: int, rng: np.random.Generator) -> Tensor:
@@ -192,7 +166,13 @@ class Crops:
         return np.ascontiguousarray(crop)
 
 
-def validation_images(source: str | Path, count: int = 8, side: int | None = 128, channels: int = 3, pad: int = 0) -> Tensor:
+def _named(source: str | Path | Sequence[Picture]) -> str:
+    return str(source) if isinstance(source, str | Path) else f"a set of {len(source)} pictures"
+
+
+def validation_images(
+    source: str | Path | Sequence[Picture], count: int = 8, side: int | None = 128, channels: int = 3, pad: int = 0
+) -> Tensor:
     """(N, C, side, side) in [0, 1]: centre crops of the first `count` images; side None takes them whole.
 
     Raises:
@@ -203,11 +183,11 @@ def validation_images(source: str | Path, count: int = 8, side: int | None = 128
         array = pixels(image, pad)
         height, width = array.shape[:2]
         if min(height, width) < (side or 1):
-            raise InputError(f"{source}: a validation image has {height} x {width} pixels, fewer than side = {side}")
+            raise InputError(f"{_named(source)}: a validation image has {height} x {width} pixels, fewer than side = {side}")
         if side is not None:
             top, left = (height - side) // 2, (width - side) // 2
             array = array[top : top + side, left : left + side]
         crops.append(array)
     if len({array.shape for array in crops}) > 1:
-        raise InputError(f"{source}: validation images of several sizes; give side")
+        raise InputError(f"{_named(source)}: validation images of several sizes; give side")
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255

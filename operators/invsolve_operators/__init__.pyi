@@ -5,6 +5,7 @@ from .blurs.kinds import AnisotropicGaussianBlur as AnisotropicGaussianBlur  # a
 from .blurs.kinds import CameraShakeBlur as CameraShakeBlur  # camera-shake-blur: circular blur by the random path of a hand-held camera
 from .blurs.kinds import DefocusBlur as DefocusBlur  # defocus-blur: circular blur of a lens out of focus
 from .blurs.kinds import FileBlur as FileBlur  # file-blur: circular blur with a kernel from a file
+from .blurs.kinds import PaddedFileBlur as PaddedFileBlur  # padded-file-blur: kernel from a file with valid, reflect, symmetric or zero boundary
 from .blurs.padded import PaddedBlur as PaddedBlur  # padded-blur: any kernel with reflect, symmetric, zero or valid boundary
 from .blurs.separable import Separable as Separable  # separable: two small matrices, on the rows and the columns of every channel
 from .blurs.separable import SeparableBlur as SeparableBlur  # separable-blur: blur by two 1-D kernels with zero, reflect, symmetric or circular boundary

@@ -108,12 +108,15 @@ def checked_ratio(ratio: Any) -> float:
     return float(ratio)
 
 
+MOST = 65_536
+
+
 def checked_count(value: Any, name: str, least: int = 0) -> int:
-    """A whole number.
+    """A whole number, of pixels or of images, at most 65536: more would be drawn for hours, or fill any memory.
 
     Raises:
-        InputError: anything else, or less than `least`.
+        InputError: anything else, less than `least` or more than that.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} must be a whole number, at least {least}; given {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+        raise InputError(f"{name} must be a whole number, at least {least} and at most {MOST}; given {value!r}")
     return value

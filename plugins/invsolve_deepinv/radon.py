@@ -50,8 +50,8 @@ class Radon(DeepinvOperator):
         shape = image_shape(in_shape)
         if shape[1] != shape[2]:
             raise InputError(f"tomography takes square images; given {shape}: pad it")
-        if isinstance(angles, bool) or (isinstance(angles, int) and angles < 1):
-            raise InputError(f"angles must be a number of angles, at least 1, or the angles in degrees; given {angles!r}")
+        if isinstance(angles, bool) or (isinstance(angles, int) and not 1 <= angles <= 65_536):
+            raise InputError(f"angles must be a number of angles, 1 to 65536, or the angles in degrees; given {angles!r}")
         degrees = 180 * torch.arange(angles, dtype=torch.float64) / angles if isinstance(angles, int) else torch.as_tensor(angles).double()
         if degrees.ndim != 1 or not len(degrees) or not bool(torch.isfinite(degrees).all()):
             raise InputError(f"angles must be finite degrees, one or more; given {angles!r}")

@@ -156,7 +156,7 @@ def export_run(run: Path, config: TrainConfig, folder: Path | None = None, image
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
         parameters=sum(value.numel() for value in full.values()),
-        data=config.card.data or ", ".join(source.path for source in config.data.source),
+        data=config.card.data or ", ".join(source.label for source in config.data.source),
         licence=config.card.licence,
         training=continued(training_of(state, config), file, config),
         reproduce=config.card.reproduce or f"invsolve train {config.name}.toml --data DATA",
@@ -182,7 +182,7 @@ def main() -> None:
         images = None
         if arguments.data is not None and config.validation is not None:
             chosen = config.validation
-            source, channels = arguments.data / chosen.path, config.network.channels
+            source, channels = chosen.of(arguments.data), config.network.channels
             images = validation_images(source, chosen.count, chosen.side or None, channels, config.data.pad)
         file, *cards = export_run(arguments.run, config, arguments.folder, images)
         print(read_card(file).text() if cards else f"{file} (a class of one's own: no card)")

@@ -112,12 +112,12 @@ def prepared(config: TrainConfig, places: Places, out: Path) -> Training:
     """
     network = network_of(config, places.config, started=(out / "checkpoint.pt").exists())
     root, channels, data = places.data, config.network.channels, config.data
-    sources = [(root / source.path, source.weight, tuple(source.scales)) for source in data.source]
+    sources = [(source.of(root), source.weight, tuple(source.scales)) for source in data.source]
     crops = Crops(sources, data.side or None, channels=channels, flips=data.flips, pad=data.pad)
     validation = None
     if config.validation is not None:
         chosen = config.validation
-        validation = validation_images(root / chosen.path, chosen.count, chosen.side or None, channels, data.pad)
+        validation = validation_images(chosen.of(root), chosen.count, chosen.side or None, channels, data.pad)
     sigmas = config.objective.sigmas
     side = data.side or crops.pools[0][0].shape[0]
     check_network(network, config, (channels, side, side))

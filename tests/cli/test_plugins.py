@@ -10,7 +10,7 @@ import click
 import pytest
 
 from invsolve import hookimpl
-from invsolve.errors import ArgumentError, PluginError, RegistrationError, UnknownNameError
+from invsolve.errors import ArgumentError, InputError, PluginError, RegistrationError, UnknownNameError
 from invsolve.plugins import KINDS, Registry
 
 HEAD = "from invsolve.plugins.hookspecs import hookimpl\n\n@hookimpl\n"
@@ -188,9 +188,55 @@ def test_strict_mode_raises_for_authors(site, monkeypatch):
 
 
 def test_ctrl_c_is_not_a_broken_plugin(site):
-    distribution(site, "stopped", "raise KeyboardInterrupt")
+    distribution(site, "stopped", "import signal\nsignal.raise_signal(signal.SIGINT)")
     with pytest.raises(KeyboardInterrupt):
         Registry(points(site))
+
+
+def test_ctrl_c_that_a_plugin_swallows_still_stops(site):
+    distribution(site, "deaf", "import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    pass")
+    with pytest.raises(KeyboardInterrupt):
+        Registry(points(site))
+
+
+# What a module raises at its top or in its hook that is no Exception: pytest's Skipped is the one met most.
+STRAY = {
+    "skipped": "import pytest; pytest.importorskip('no_such_module')",
+    "exit": "import sys; sys.exit(3)",
+    "generator": "raise GeneratorExit",
+    "cancelled": "import asyncio; raise asyncio.CancelledError",
+    "keyboard": "raise KeyboardInterrupt",
+}
+
+
+@pytest.mark.parametrize("name", STRAY)
+@pytest.mark.parametrize("where", ["import", "hook"])
+def test_a_plugin_that_raises_no_exception_is_broken_and_nothing_else_is(name, where, site):
+    source = STRAY[name] if where == "import" else HEAD + f"def invsolve_register(registry):\n    {STRAY[name]}\n"
+    distribution(site, "aaa-good", GOOD)
+    distribution(site, "stray", source)
+    known = Registry(points(site))
+    assert record(known, "stray").error
+    assert "test-good" in known.names("metric")
+    assert "dps" in known.names("solver")
+
+
+LOAD = "from invsolve.plugins.hookspecs import hookimpl\n@hookimpl\ndef invsolve_load_prior(path, options):\n    "
+
+
+@pytest.mark.parametrize("source", ["raise ValueError('not mine')", "import sys; sys.exit(1)", "return 'junk'", "raise KeyboardInterrupt"])
+def test_a_plugin_that_fails_at_paths_does_not_keep_others_from_reading_them(source, site, tmp_path):
+    distribution(
+        site,
+        "aaa-reader",
+        LOAD + "from invsolve.priors.tv import TotalVariation\n    return TotalVariation(2.0) if 'mine' in path else None\n",
+    )
+    distribution(site, "strange", LOAD + source + "\n")
+    known = Registry(points(site))
+    assert float(known.build("prior", str(tmp_path / "mine.safetensors")).weight) == 2.0
+    with pytest.raises(InputError, match="strange") as error:  # nobody reads it: what failed is said
+        known.build("prior", str(tmp_path / "nothing.safetensors"))
+    assert "nothing.safetensors" in str(error.value)
 
 
 def test_misspelt_names_suggest_near_ones(site):

@@ -19,7 +19,8 @@ class Sound(Operator):
     def __init__(self, in_shape=SHAPE):
         super().__init__()
         self.in_shape = self.out_shape = tuple(in_shape)
-        gain = 0.5 + torch.arange(20, dtype=torch.float64).reshape(4, 5) / 20
+        height, width = in_shape[-2:]
+        gain = 0.5 + torch.arange(height * width, dtype=torch.float64).reshape(height, width) / (height * width)
         gain[:, 2] = 0
         self.register_buffer("gain", gain)
 

@@ -25,8 +25,8 @@ def strangers(monkeypatch):
 
 def test_a_strangers_solver_gets_its_bias_table_after_the_checks(strangers):
     done = check("solver", "planted_faults_solvers:SoundSampler", "-k", "check_posterior")
-    assert done.exit_code == 0, done.output
-    lines = done.output.splitlines()
+    assert done.exit_code == 0, done.stdout
+    lines = done.stdout.splitlines()
     heading = next(
         index for index, line in enumerate(lines) if re.match(r"case +prior +mean/s\.d\. +cov\. err\. +trace +W2/prior +slope", line)
     )
@@ -41,9 +41,9 @@ def test_a_strangers_solver_gets_its_bias_table_after_the_checks(strangers):
 def test_a_failure_has_its_table_too_and_the_exit_code(strangers):
     done = check("solver", "planted_faults_solvers:NoiseDoubled", "-k", "check_posterior")
     assert done.exit_code == 1
-    assert "FAIL  solver planted_faults_solvers:NoiseDoubled  check_posterior" in done.output
-    assert "mean/s.d." in done.output
-    assert done.output.splitlines()[-1] == "0 passed, 1 failed"
+    assert "FAIL  solver planted_faults_solvers:NoiseDoubled  check_posterior" in done.stdout
+    assert "mean/s.d." in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 passed, 1 failed"
 
 
 def test_without_the_posterior_check_there_is_no_table(strangers):
@@ -53,15 +53,15 @@ def test_without_the_posterior_check_there_is_no_table(strangers):
 
 def test_a_check_that_finds_nothing_to_look_at_is_skipped_with_the_reason(strangers):
     done = check("solver", "contract_plugin:Twice", "-k", "check_unit")
-    assert done.exit_code == 0, done.output
-    assert done.output.startswith("SKIP  solver contract_plugin:Twice  check_unit_invariance  no problem can be written in another unit: ")
-    assert done.output.splitlines()[-1] == "0 passed, 1 skipped, 0 failed"
+    assert done.exit_code == 0, done.stdout
+    assert done.stdout.startswith("SKIP  solver contract_plugin:Twice  check_unit_invariance  no problem can be written in another unit: ")
+    assert done.stdout.splitlines()[-1] == "0 passed, 1 skipped, 0 failed"
 
 
 def test_noise_models_are_checked():
     done = check("noise", "poisson")
-    assert done.exit_code == 0, done.output
-    assert "PASS  noise poisson  check_likelihood" in done.output
+    assert done.exit_code == 0, done.stdout
+    assert "PASS  noise poisson  check_likelihood" in done.stdout
     assert "there are checks for operator, prior, noise, solver; not for suite" in check("suite", "quick").output
 
 

@@ -3,6 +3,7 @@
 import planted_faults as base
 import planted_faults_inverse as inverse
 import planted_faults_objects as objects
+import planted_faults_world as world
 import pytest
 import torch
 
@@ -103,6 +104,18 @@ CAUGHT = {
     inverse.ShiftedDraws: {"check_prox_sample"},
     inverse.ZeroIsNoSeed: {"check_prox_sample"},
     inverse.OneStream: {"check_prox_sample"},
+    # The process, what is declared, a second size
+    world.Setting: {"check_untouched"},
+    world.SaysComplex: {"check_flags"},
+    world.SaysReal: {"check_flags"},
+    world.MixesChannels: {"check_flags"},
+    world.ChannelsDiffer: {"check_flags"},
+    world.MixesPixels: {"check_flags"},
+    world.PixelsDiffer: {"check_flags"},
+    world.TwiceFromWidth32: {"check_larger"},
+    world.LastTileForgotten: {"check_larger"},
+    world.TakesDefaultDtype: {"check_default_dtype"},
+    world.MadeInDefaultDtype: {"check_default_dtype"},
 }
 
 

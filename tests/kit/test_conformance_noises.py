@@ -85,6 +85,12 @@ class GlobalNoise(Laplace):
         return torch.from_numpy(np.random.laplace(size=tuple(part.shape))).to(part)
 
 
+class SetsSeed(Laplace):
+    def unit(self, part, rng):
+        torch.manual_seed(0)
+        return super().unit(part, rng)
+
+
 class OneStream(Laplace):
     def unit(self, part, rng):
         return super().unit(part, rng)[:1].expand_as(part)
@@ -137,6 +143,7 @@ FAULTS = {
     OwnUnit: "check_scaled",
     ScaledOtherWay: "check_scaled",
     GlobalNoise: "check_streams",
+    SetsSeed: "check_unmoved",
     OneStream: "check_streams",
     Frozen: "check_streams",
     Doubles: "check_sample",

@@ -104,37 +104,31 @@ def diffpir_law(law, prior, sigmas, a, y, *, zeta, spread, sigma_y=SIGMA_Y):
     return propagate(warm_start(prior, sigmas[0], a, y, sigma_y), steps())
 
 
-def ddrm_law(law, sigmas, a, y, *, eta=0.9, eta_b=1.0, sigma_y=SIGMA_Y):
+def ddrm_law(law, s0, sigmas, a, y, *, eta=0.9, eta_b=1.0, sigma_y=SIGMA_Y):
     u, s, vh = torch.linalg.svd(a, full_matrices=True)
-    seen = torch.arange(SIZE) < ROWS
-    level, value = torch.zeros(SIZE, dtype=torch.float64), torch.zeros(SIZE, dtype=torch.float64)
+    level, value, trust = torch.zeros(3, SIZE, dtype=torch.float64)
     level[:ROWS], value[:ROWS] = sigma_y / s, (u.T @ y) / s
+    trust[:ROWS] = 100 * s0**2 / (100 * s0**2 + level[:ROWS] ** 2)
     middle = vh @ torch.full((SIZE,), 0.5, dtype=torch.float64)
-    first = sigmas[0]
-    seen = seen & (level <= first)
-    informed = seen & (level < first)
-    law_now = Gaussian(torch.where(informed, value, middle), torch.diag(torch.where(informed, first**2 - level**2, first**2)))
+    law_now = Gaussian(trust * value + (1 - trust) * middle, torch.diag(sigmas[0] ** 2 - (trust * level) ** 2))
+
+    def share(sigma, following, at):  # how far a component's noise `at` is from this level to the next, by ratios
+        if at <= following or following == 0:
+            return 1.0 if at <= following else 0.0
+        return max(0.0, math.log(sigma / at) / math.log(sigma / following))
 
     def steps():
         for sigma, following in itertools.pairwise(sigmas):
             gain, offset = law.denoiser(sigma)
             gain, offset = vh @ gain @ vh.T, vh @ offset
-            rows, shifts, noise = [], [], []
-            kept = math.sqrt(1 - eta**2) * following
-            for i in range(SIZE):
-                if not seen[i]:
-                    rows.append(gain[i] + kept / sigma * (EYE[i] - gain[i]))
-                    shifts.append((1 - kept / sigma) * offset[i])
-                    noise.append((eta * following) ** 2)
-                elif following < level[i]:
-                    rows.append((1 - kept / level[i]) * gain[i])
-                    shifts.append((1 - kept / level[i]) * offset[i] + kept / level[i] * value[i])
-                    noise.append((eta * following) ** 2)
-                else:
-                    rows.append((1 - eta_b) * gain[i])
-                    shifts.append((1 - eta_b) * offset[i] + eta_b * value[i])
-                    noise.append(following**2 - (eta_b * level[i]) ** 2)
-            yield torch.stack(rows), torch.stack(shifts), torch.diag(torch.as_tensor(noise, dtype=torch.float64))
+            strong = torch.tensor([share(sigma, following, float(at)) for at in level], dtype=torch.float64)
+            from_y = trust * (strong * eta_b + (1 - strong) * math.sqrt(1 - eta**2))
+            pull = from_y * (following / level.clamp_min(1e-300)).clamp_max(1)
+            hold = (1 - trust**2).sqrt() * math.sqrt(1 - eta**2)
+            held = hold * following / sigma
+            fresh = following**2 - (hold * following) ** 2 - (pull * level) ** 2
+            left = 1 - pull - held
+            yield left[:, None] * gain + torch.diag(held), left * offset + pull * value, torch.diag(fresh)
 
     spectral = propagate(law_now, steps())
     return spectral.affine(vh.T, torch.zeros(SIZE, dtype=torch.float64), zero())
@@ -207,9 +201,9 @@ def paper_spread(sigma):
 
 
 SAMPLERS = {
-    "ddrm": (DDRM(), lambda law, prior, a, y: ddrm_law(law, grid(prior, 50), a, y)),
-    "ddrm-eta_b": (DDRM(20, 0.5, 0.7), lambda law, prior, a, y: ddrm_law(law, grid(prior, 20), a, y, eta=0.5, eta_b=0.7)),
-    "ddrm-top": (DDRM(20, sigma_max=80.0), lambda law, prior, a, y: ddrm_law(law, prior.sigmas(20), a, y)),
+    "ddrm": (DDRM(), lambda law, prior, a, y: ddrm_law(law, prior.s0, grid(prior, 50), a, y)),
+    "ddrm-eta_b": (DDRM(20, 0.5, 0.7), lambda law, prior, a, y: ddrm_law(law, prior.s0, grid(prior, 20), a, y, eta=0.5, eta_b=0.7)),
+    "ddrm-top": (DDRM(20, sigma_max=80.0), lambda law, prior, a, y: ddrm_law(law, prior.s0, prior.sigmas(20), a, y)),
     "diffpir": (DiffPIR(), lambda law, prior, a, y: diffpir_law(law, prior, grid(prior, 30), a, y, zeta=1.0, spread=paper_spread)),
     "diffpir-zeta": (
         DiffPIR(zeta=0.3, variance="posterior"),

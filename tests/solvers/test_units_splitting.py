@@ -1,5 +1,7 @@
 """hqs, admm, adam-tv and rl-tv: free of the unit of y, and within the stated gaps of the optimum at every noise level."""
 
+import math
+
 import pytest
 import torch
 from invsolve_benchmarks.datasets import quick_photos
@@ -137,7 +139,7 @@ def field(size, length, smooth):
 @pytest.mark.parametrize("smooth", [False, True])
 @pytest.mark.parametrize("kind", ["hole", "blur", "means"])
 def test_admm_stops_at_the_posterior_mean(kind, smooth):
-    """Root mean square over pixels, in posterior standard deviations: .05 but for holes at little noise, whose inside comes in last."""
+    """Root mean square over pixels, in posterior standard deviations: .05 is asked for, .034 is the most that was measured."""
     size, shape = 12, (1, 12, 12)
     cov = field(size, 3.0, smooth)
     draws = torch.randn(size**2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -150,7 +152,7 @@ def test_admm_stops_at_the_posterior_mean(kind, smooth):
         spread = (cov - gain @ A @ cov).diagonal().sqrt()
         mean = 0.5 + (problem.y.flatten(1) - 0.5 * A.sum(1)) @ gain.T
         found = ADMM().solve(problem, GaussianPrior(0.5, cov=cov)).x.flatten(1)
-        assert (((found - mean) / spread).square().mean(1).sqrt() < 0.06).all(), sigma
+        assert (((found - mean) / spread).square().mean(1).sqrt() < 0.05).all(), sigma
 
 
 def test_a_network_ends_admm_when_it_has_no_more_to_say():
@@ -212,13 +214,41 @@ def test_more_sweeps_do_no_harm(kind):
     assert many > error(HQS(), dncnn) - 0.5
 
 
-DRIFT = "dncnn drifts inside a hole: 24.08, 23.69, 23.20 dB after 8, 20 and 40 sweeps"
-
-
-@pytest.mark.parametrize("kind", [pytest.param("box", marks=pytest.mark.xfail(reason=DRIFT, strict=True)), "blur"])
+@pytest.mark.parametrize("kind", ["box", "blur"])
 def test_more_sweeps_do_no_harm_with_a_network_of_plug_and_play(kind):
+    """D(D(...)) smoothed a hole the more the more sweeps there were: 24.08, 23.69 and 23.20 dB after 8, 20 and 40."""
     error, dncnn = errors(kind), load_prior("dncnn", precision="auto")
-    assert error(HQS(steps=20), dncnn) > error(HQS(), dncnn) - 0.1
+    few = error(HQS(), dncnn)
+    assert all(error(HQS(steps=steps), dncnn) > few - 0.1 for steps in (20, 40))
+    if kind == "box":
+        assert error(HQS(steps=20, relaxation=1.0), dncnn) < few - 0.2
+
+
+class Contracting(Denoiser):
+    """A network of plug and play to its looks, which halves whatever it is given."""
+
+    clip = (0.0, 1.0)
+    sigma_range = (0.002, 0.24)
+
+    def forward(self, x, sigma):
+        return x / 2
+
+
+def test_many_sweeps_are_a_flow():
+    """Inside a hole z goes from its start by dz/dt = 8 (z / 2 - z), to exp(-4) of it; DPIR's form goes to 2^-steps of it."""
+    shape, hole = (1, 10, 10), (..., slice(3, 7), slice(3, 7))
+    start = torch.full((1, *shape), 0.8, dtype=torch.float64)
+    problem = Problem.simulate(BoxMask(shape, box=4), start, GaussianNoise(0.05), generator=0)
+
+    def share(solver):
+        return solver.solve(problem, Contracting(), x_init=start).x[hole] / 0.8
+
+    one = torch.ones(1, 1, 4, 4, dtype=torch.float64)
+    for steps in (3, 8):
+        assert torch.allclose(share(HQS(steps=steps)), one * 0.5**steps)
+    # (1 - 4 / n)^n = exp(-4) (1 - 8 / n + ...)
+    assert torch.allclose(share(HQS(steps=2000)), one * math.exp(-4), rtol=10 / 2000, atol=0)
+    assert torch.allclose(share(HQS(steps=40, relaxation=1.0)), one * 0.5**40, rtol=1e-9, atol=0)
 
 
 def errors(kind):

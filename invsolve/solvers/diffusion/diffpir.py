@@ -73,7 +73,7 @@ class DiffPIR(Restorer):
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the answer."""
         sigmas = self.sigmas(prior)
-        first, x = initial(problem, prior, rng, sigmas[0], start, warm=not self.authors)
+        first, x = initial(problem, prior, rng, sigmas[0], start, None if self.authors else problem.operator.prox)
         total = len(sigmas) - 1
         for index in range(first, total):
             sigma, following = sigmas[index], sigmas[index + 1]

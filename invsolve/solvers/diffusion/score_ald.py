@@ -13,14 +13,13 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator import Capability
 from invsolve.operator.iterative import inner
-from invsolve.operator.measurement import column, minus
+from invsolve.operator.measurement import column, mapped, minus
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import Restorer, estimate, initial
-from invsolve.solvers.diffusion.spectrum import Measured
+from invsolve.solvers.diffusion.common import Prox, Restorer, estimate, initial, noise_of, proximal, real_normal
 
 THEIRS = "tuned to the authors' grid and prior, it diverges on small cases; a test has its recursion"
 Move = Callable[[Tensor, Tensor, float, float, Rng], Tensor]  # x, D(x, sigma), sigma, sigma_next, draws -> the next x
@@ -36,16 +35,20 @@ class ScoreALD(Restorer):
         h_i = step / (1 / sigma_i^2 + |H|^2 / (sigma_y^2 + gamma_i^2)):   a fixed share of the stability limit 2 at every level
         noise: sqrt(max(0, sigma_next^2 - (1 - h_i / sigma_i^2)^2 sigma_i^2)) z;   sigma_next = sigma_i but for the level's last step
 
-    Where the operator has an SVD each singular component has a step of its own: with x- = V^T x, y- = U^T y / s and its noise
-    level l = sigma_y / s,
+    That is with precondition=False. By default h_i is a matrix, step (1 / sigma_i^2 + H^T H / (sigma_y^2 + gamma^2 sigma_i^2 H H^T))^-1,
+    a step of its own for each singular component, and needs no SVD, but one prox of H:
 
-        p = 1 / (l^2 + gamma^2 sigma_i^2)  (0 where s = 0),   h = step / (1 / sigma_i^2 + p)
-        x- <- x- + h [(D- - x-) / sigma_i^2 + p (y- - x-)] + sqrt(max(0, sigma_next^2 - (1 - step)^2 sigma_i^2 - (h p l)^2)) z
+        x <- x + step (D(x, sigma_i) - x) + k (prox(z) - z) + noise,   prox(z) = argmin_u |y - Hu|^2 / sigma_y^2 + |u - z|^2 / rho_i^2
+        k = step / (1 + gamma^2),   rho_i^2 = (1 + gamma^2) sigma_i^2
 
-    so that small singular values are served as well as |H|, and the noise that x keeps, 1 - step of it, that which y brings and that
-    which is drawn are together white with the level that the network is told next (3 % above it at most: their correlation is left out).
+    so that small singular values are served as well as |H|. With P = rho_i^2 H^T (sigma_y^2 + rho_i^2 H H^T)^-1 H, y brings noise of
+    covariance (k rho_i)^2 P (1 - P). What is drawn is q (2 P - 1) z' + sqrt(c - q^2) z, c = max(0, sigma_next^2 - (1 - step)^2 sigma_i^2)
+    and q = min(k rho_i / 2, sqrt(c)), of covariance c - 4 q^2 P (1 - P): z = D - 2 (q / k) z' in prox makes the first term. The noise that
+    x keeps, 1 - step of it, that which y brings and that which is drawn are together white with the level that the network is told next
+    (3 % above it at most: their correlation is left out). All is drawn in the image, and H enters by prox alone: one chain whether the
+    operator knows its SVD, a prox or only its adjoint (then prox is by conjugate gradients).
 
-    It starts about argmin_x |y - Hx|^2 / sigma_y^2 + |x - centre|^2 / s0^2 where the operator has a prox, else about the prior's centre.
+    It starts about argmin_x |y - Hx|^2 / sigma_y^2 + |x - centre|^2 / s0^2.
     Defaults are those of benchmarks/results/defaults.md, chosen on validation crops, three operators, sigma_y .01 to .2. The spread of
     samples is .21 to .46 of the error of their mean there.
 
@@ -59,8 +62,8 @@ class ScoreALD(Restorer):
         gamma: width of the likelihood in units of |H| sigma_i, what the noise in x is worth in the measurement; 0 is stiff, about 1 works.
         noise: "consistent" as above, or "langevin" for sqrt(2 h) z, the paper's: up to 1.67 times the variance that the network is told.
             With a Gaussian prior that has the better covariance (.6 and 1.1 to 1.4 times the variance), with a network it costs .3 to 8 dB.
-        precondition: a step per singular component where there is an SVD: .4 to 3 dB in holes, .2 to 1.5 on blurs, nothing on 4 x 4 means,
-            which have one singular value. False for the same step in all directions.
+        precondition: a step per singular component: .4 to 3 dB in holes, .2 to 1.5 on blurs, nothing on 4 x 4 means, which have one
+            singular value. False for the same step in all directions, which takes no prox.
         grid: name of the sigma grid.
         sigma_max: first noise level in data units; None for 20 s0 on the grid `karras` (5 where s0 is .25), the whole schedule on others.
         authors: reproduce the authors' recurrence, item E13: Langevin noise, one step size, the data gradient rescaled to 5 times the
@@ -108,10 +111,11 @@ class ScoreALD(Restorer):
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """One Step per level; the last one's x is the answer."""
         sigmas = self.sigmas(prior)[:-1]
-        first, x = initial(problem, prior, rng, sigmas[0], start, warm=not self.authors)
+        prox = proximal(problem.operator)
+        first, x = initial(problem, prior, rng, sigmas[0], start, None if self.authors else prox)
         total = len(sigmas)
-        spectral = self.precondition and not self.authors and problem.operator.has(Capability.SVD)
-        move = self._by_component(problem, sigmas[-1]) if spectral else self._in_one(problem, sigmas[-1])
+        each = self.precondition and not self.authors
+        move = self._by_component(problem, prox) if each else self._in_one(problem, sigmas[-1])
         for index in range(first, total):
             sigma, x0_hat = sigmas[index], x
             after = sigmas[min(index + 1, total - 1)]
@@ -145,21 +149,26 @@ class ScoreALD(Restorer):
 
         return move
 
-    def _by_component(self, problem: Problem, last: float) -> Move:
-        """The step of each singular component; last is sigma_L."""
-        svd = problem.operator.svd()
-        measured = Measured.of(svd, problem, last)
+    def _by_component(self, problem: Problem, prox: Prox) -> Move:
+        """The step of each singular component, by one prox."""
+        share = 1 / (1 + self.gamma**2)
+        k, level = self.step * share, noise_of(problem)
 
         def move(x: Tensor, x0_hat: Tensor, sigma: float, following: float, rng: Rng) -> Tensor:
-            precision = torch.where(measured.seen, 1 / (measured.level**2 + (self.gamma * sigma) ** 2), 0.0)
-            rate = self.step / (1 / sigma**2 + precision)
-            drift = svd.Vt(x0_hat - x) / sigma**2 + precision * (measured.value - svd.Vt(x))
+            rho, y = sigma / math.sqrt(share), problem.y
             if self.noise == "langevin":
-                added = 2 * rate
+                # 2 h = 2 step sigma^2 (1 - share P); w + R (sigma_y n / rho - H w) has covariance 1 - P, R as in P = R H
+                shift = math.sqrt(2 * self.step * share) * sigma
+                y = mapped(lambda part: part + column(shift / (k * rho) * level, part) * real_normal(part, rng), y)
+                kept, white = shift, math.sqrt(2 * self.step * (1 - share)) * sigma
             else:
-                brought = rate * precision * measured.level
-                added = (following**2 - ((1 - self.step) * sigma) ** 2 - brought**2).clamp_min(0)
-            return x + svd.V(rate * drift + added.sqrt() * svd.Vt(rng.normal_like(x)))
+                missing = max(0.0, following**2 - ((1 - self.step) * sigma) ** 2)
+                half = min(k * rho / 2, math.sqrt(missing))
+                shift, kept, white = -2 * half, -half, math.sqrt(max(0.0, missing - half**2))
+            drawn = rng.normal_like(x)
+            z = x0_hat + shift / k * drawn
+            pulled = prox(z, y, (rho / level).square()) - z
+            return x + self.step * (x0_hat - x) + k * pulled + kept * drawn + white * rng.normal_like(x)
 
         return move
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -29,11 +28,8 @@ class Measured:
     seen: Tensor
 
     @classmethod
-    def of(cls, svd: SVD, problem: Problem, finest: float, coarsest: float = math.inf) -> Measured:
-        """From the problem's y and sigma; rounding of y counts as noise where it is more than `finest` in the image.
-
-        What is measured with more noise than `coarsest` counts as not measured.
-        """
+    def of(cls, svd: SVD, problem: Problem, finest: float) -> Measured:
+        """From the problem's y and sigma; rounding of y counts as noise where it is more than `finest` in the image."""
         y = parts(problem.y)[0]
         inverse = reciprocal(svd.values(y))
         value = inverse * svd.Ut(y)
@@ -41,4 +37,4 @@ class Measured:
         rounding = ROUNDINGS * torch.finfo(value.dtype).eps * flat(y).abs().square().mean(1).sqrt()
         unresolved = column(rounding, value) * inverse
         level = torch.where(unresolved > finest, torch.maximum(level, unresolved), level)
-        return cls(value, level, reciprocal(level), (svd.values(y) > 0) & (level <= coarsest))
+        return cls(value, level, reciprocal(level), svd.values(y) > 0)

@@ -11,6 +11,18 @@ from invsolve.errors import InputError
 from invsolve.rng import Rng
 
 SAMPLES_PER_PIXEL = 32
+REACH, DISK_REACH = 2048, 256  # a 2-D kernel of this reach takes 134 MB, the samples of a disk of that one 540 MB
+
+
+def within(pixels: float, most: int = REACH) -> float:
+    """A kernel's reach from its centre, in pixels.
+
+    Raises:
+        InputError: more than anything is blurred by, and than memory holds.
+    """
+    if not pixels <= most:
+        raise InputError(f"this kernel may reach at most {most} pixels from its centre; given one that reaches {pixels:.4g}")
+    return pixels
 
 
 def gaussian_1d(sigma: float, truncate: float = 4.0, radius: int | None = None) -> Tensor:
@@ -21,7 +33,7 @@ def gaussian_1d(sigma: float, truncate: float = 4.0, radius: int | None = None) 
     """
     if not (math.isfinite(sigma) and sigma > 0 and math.isfinite(truncate) and truncate > 0):
         raise InputError(f"a Gaussian needs sigma > 0 (pixels) and truncate > 0 (in sigmas); given sigma={sigma}, truncate={truncate}")
-    reach = int(truncate * sigma + 0.5)
+    reach = int(within(truncate * sigma + 0.5))
     index = torch.arange(-reach, reach + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (index / sigma) ** 2)
     kernel = kernel / kernel.sum()
@@ -30,7 +42,7 @@ def gaussian_1d(sigma: float, truncate: float = 4.0, radius: int | None = None) 
 
 def gaussian_2d(sigma: Tensor, truncate: float) -> Tensor:
     """(k, k) for a scalar sigma, (B, k, k) for (B,): each Gaussian truncated at its own radius."""
-    radius = int(truncate * float(sigma.max()) + 0.5) if sigma.numel() and bool(torch.isfinite(sigma).all()) else 0
+    radius = int(within(truncate * float(sigma.max()) + 0.5)) if sigma.numel() and bool(torch.isfinite(sigma).all()) else 0
     rows = [gaussian_1d(float(value), truncate, radius) for value in sigma.reshape(-1)]
     kernels = torch.stack([row[:, None] * row for row in rows])
     return kernels if sigma.ndim else kernels[0]
@@ -46,7 +58,7 @@ def motion(length: float, angle: float, bend: float, seed: int) -> Tensor:
     """
     if not (math.isfinite(length) and length > 0 and math.isfinite(angle) and math.isfinite(bend) and bend >= 0):
         raise InputError(f"motion needs length > 0 (pixels), a finite angle (degrees) and bend >= 0; given {length}, {angle}, {bend}")
-    count = max(2, math.ceil(SAMPLES_PER_PIXEL * length))
+    count = max(2, math.ceil(SAMPLES_PER_PIXEL * within(length)))
     heading = torch.full((count,), math.radians(angle), dtype=torch.float64)
     if bend > 0:
         steps = Rng(seed, (0,), purpose="motion-blur").normal((count,), heading)[0]
@@ -120,7 +132,7 @@ def anisotropic(sigma: Tensor, angle: Tensor, truncate: float) -> Tensor:
         angle: degrees counter-clockwise from the horizontal, a number or (B,).
         truncate: in sigmas.
     """
-    reach = int(truncate * float(sigma.max()) + 0.5)
+    reach = int(within(truncate * float(sigma.max()) + 0.5))
     index = torch.arange(-reach, reach + 1, dtype=torch.float64)
     turn = torch.deg2rad(angle)[..., None, None]
     along = index * turn.cos() - index[:, None] * turn.sin()  # rows grow downwards
@@ -135,7 +147,7 @@ def anisotropic(sigma: Tensor, angle: Tensor, truncate: float) -> Tensor:
 
 def disk(radius: float) -> Tensor:
     """The uniform disk of a lens out of focus: each pixel's covered part by 16 x 16 samples, sum 1."""
-    reach = math.ceil(radius - 0.5) if radius > 0.5 else 0
+    reach = math.ceil(within(radius, DISK_REACH) - 0.5) if radius > 0.5 else 0
     fine = (torch.arange((2 * reach + 1) * 16, dtype=torch.float64) + 0.5) / 16 - reach - 0.5
     inside = (fine[:, None].square() + fine.square() <= radius**2).double()
     kernel = inside.reshape(2 * reach + 1, 16, 2 * reach + 1, 16).mean((1, 3))

@@ -1,4 +1,4 @@
-"""Circular blurs by kind of kernel: anisotropic Gaussians, a lens out of focus, a shaken camera, a file."""
+"""Blurs by kind of kernel, circular but for the last: anisotropic Gaussians, a lens out of focus, a shaken camera, a file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from invsolve.operator import Operator, image_shape
 from invsolve_operators.blurs import kernels
 from invsolve_operators.blurs.blur import KernelBlur
 from invsolve_operators.blurs.kernel_files import read_kernels
+from invsolve_operators.blurs.padded import PaddedBlur
 from invsolve_operators.common import positive, select_arguments
 from invsolve_operators.sampled import checked_count
 
@@ -135,16 +136,52 @@ class FileBlur(KernelBlur):
     """
 
     def __init__(self, in_shape: Sequence[int], path: str | None = None, index: int | None = None, normalise: bool = True) -> None:
-        kernel = torch.ones(1, 1, dtype=torch.float64) if path is None else chosen(path, index)
-        total = float(kernel.sum())
-        if normalise and not total > 0:
-            raise InputError(f"{path}: the kernel sums to {total:g} and cannot be normalised; pass normalise=False")
-        super().__init__(image_shape(in_shape), kernel / total if normalise else kernel)
+        super().__init__(image_shape(in_shape), file_kernel(path, index, normalise))
 
     @classmethod
     def examples(cls) -> list[Operator]:
         """Without a file."""
         return [cls((3, 4, 4)), cls((1, 5, 3), normalise=False)]
+
+
+class PaddedFileBlur(PaddedBlur):
+    """Blur with a kernel from a file and a boundary of one's choice: what a photograph needs, whose scene goes on beyond its frame.
+
+    `IterativeProx(H)` adds the prox that most solvers want: `iterative-prox/padded-file-blur` in the shell.
+
+    Args:
+        in_shape: (C, H, W).
+        path, index, normalise: as in FileBlur.
+        boundary: "valid" (the image is larger than y by the kernel, and nothing is said of what lies beyond), "reflect", "symmetric" or
+            "zero".
+
+    Raises:
+        InputError: as FileBlur and PaddedBlur.
+    """
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        path: str | None = None,
+        index: int | None = None,
+        normalise: bool = True,
+        boundary: str = "valid",
+    ) -> None:
+        super().__init__(image_shape(in_shape), file_kernel(path, index, normalise), boundary)
+
+    @classmethod
+    def examples(cls) -> list[Operator]:
+        """Without a file."""
+        return [cls((3, 4, 4)), cls((1, 5, 3), normalise=False, boundary="reflect")]
+
+
+def file_kernel(path: str | None, index: int | None, normalise: bool) -> Tensor:
+    """The kernel of a file, as FileBlur wants it."""
+    kernel = torch.ones(1, 1, dtype=torch.float64) if path is None else chosen(path, index)
+    total = float(kernel.sum())
+    if normalise and not total > 0:
+        raise InputError(f"{path}: the kernel sums to {total:g} and cannot be normalised; pass normalise=False")
+    return kernel / total if normalise else kernel
 
 
 def chosen(path: str, index: int | None) -> Tensor:

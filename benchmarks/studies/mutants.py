@@ -1,0 +1,324 @@
+"""Single-line faults planted in copies of the tree, and whether the tests notice: which of them do, and a table of those that live.
+
+    python benchmarks/studies/mutants.py [--count 60] [--seed 0] [--only solvers noise problem] [--out benchmarks/results/mutants.md]
+
+A fault is one change at one place: a number changed, a comparison turned round, + and - or * and / exchanged, min and max, `and` and
+`or`, a keyword argument left out, a condition negated, a minus dropped, a statement left out, a return brought forward. Places are found
+in the syntax tree (texts of messages, annotations, docstrings and imports are left alone) and drawn with a seed. Each is run in a copy
+of the last commit in --work against the tests that concern its module, in one process, until the first failure. Tests that fail
+without a fault are left out before; a run that takes ten times as long as the clean one counts as noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLERS = "test_truth_samplers or test_units_samplers or test_schedule or test_rounding"
+INPUTS = "test_flow or test_inputs or test_wrong_measurements or test_contracts"
+CLASSICAL = "test_variational or test_poisson or test_certified or test_mutants_splitting"
+SPLITTING = "test_units_splitting or test_certified or test_plug_and_play or test_truth_splitting or test_run"
+BENCH = (
+    "test_bench or test_bench_report or test_bench_records or test_bench_faults or test_metrics or test_bench_metrics or test_prior_report"
+)
+
+
+def conformance(names: str) -> str:
+    """The conformance checks of some classes."""
+    return f"test_conformance_solvers and test_conformance and ({names})"
+
+
+# Module (beginning of its path in invsolve/) -> which tests, in pytest's -k language over the names of files and cases.
+TESTS = {
+    "solvers/diffusion/common": f"{SAMPLERS} or test_mutants_samplers or ({conformance('DDIM or DDRM or DiffPIR')})",
+    "solvers/diffusion/ddim": f"{SAMPLERS} or test_mutants_samplers or ({conformance('DDIM')})",
+    "solvers/diffusion/ddpm": f"{SAMPLERS} or test_mutants_samplers or ({conformance('DDPM')})",
+    "solvers/diffusion/ddrm": f"{SAMPLERS} or test_mutants_samplers or ({conformance('DDRM')})",
+    "solvers/diffusion/diffpir": f"{SAMPLERS} or test_mutants_samplers or ({conformance('DiffPIR')})",
+    "solvers/diffusion/dps": f"{SAMPLERS} or test_dps or test_poisson or test_mutants_samplers or ({conformance('DPS')})",
+    "solvers/diffusion/heun": f"{SAMPLERS} or test_mutants_samplers or ({conformance('Heun')})",
+    "solvers/diffusion/score_ald": f"{SAMPLERS} or test_mutants_samplers or ({conformance('ScoreALD')})",
+    "solvers/diffusion/spectrum": f"{SAMPLERS} or test_mutants_samplers or ({conformance('DDRM')})",
+    "solvers/splitting/": f"{SPLITTING} or test_mutants_splitting or ({conformance('HQS or ADMM')})",
+    "solvers/variational/": f"{CLASSICAL} or ({conformance('AdamTV or RLTV')})",
+    "noise": "test_conformance_noises or test_contracts or test_poisson or test_mutants_problem",
+    "problem": f"{INPUTS} or test_storage or test_units_response or test_mutants_problem",
+    "bench/": f"{BENCH} or test_mutants_bench",
+}
+
+SWAPS: dict[type, str] = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*"}
+TURNED: dict[type, str] = {
+    ast.Lt: ">=",
+    ast.LtE: ">",
+    ast.Gt: "<=",
+    ast.GtE: "<",
+    ast.Eq: "!=",
+    ast.NotEq: "==",
+    ast.Is: "is not",
+    ast.IsNot: "is",
+    ast.In: "not in",
+    ast.NotIn: "in",
+}
+NAMES = {
+    "min": "max",
+    "max": "min",
+    "maximum": "minimum",
+    "minimum": "maximum",
+    "clamp_min": "clamp_max",
+    "clamp_max": "clamp_min",
+    "any": "all",
+    "all": "any",
+    "amax": "amin",
+    "amin": "amax",
+    "mean": "sum",
+    "sqrt": "square",
+    "square": "sqrt",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One change.
+
+    Args:
+        path: of the file, from the root.
+        line: 1-based.
+        start, end: columns, in bytes of that line.
+        text: what stands there afterwards.
+        kind: of the change.
+    """
+
+    path: str
+    line: int
+    start: int
+    end: int
+    text: str
+    kind: str
+
+    def apply(self, source: str) -> str:
+        """The file with it."""
+        lines = source.splitlines(keepends=True)
+        raw = lines[self.line - 1].encode()
+        lines[self.line - 1] = (raw[: self.start] + self.text.encode() + raw[self.end :]).decode()
+        return "".join(lines)
+
+    def shown(self, source: str) -> str:
+        """`before` -> `after`."""
+        before, after = (text.splitlines()[self.line - 1].strip() for text in (source, self.apply(source)))
+        return f"`{before}` -> `{after}`".replace("|", "\\|")
+
+
+def skipped(tree: ast.AST) -> set[int]:
+    """Nodes that are no behaviour: messages of errors, annotations, texts, imports, decorators, declarations for readers."""
+    out: set[int] = set()
+    for node in ast.walk(tree):
+        hidden: list[ast.AST] = []
+        if isinstance(node, ast.Raise | ast.Import | ast.ImportFrom | ast.JoinedStr):
+            hidden = [node]
+        elif isinstance(node, ast.AnnAssign):
+            hidden = [node.annotation]
+        elif isinstance(node, ast.FunctionDef):
+            extra = [node.returns] if node.returns else []
+            hidden = [*node.decorator_list, *extra, *(arg.annotation for arg in node.args.args + node.args.kwonlyargs if arg.annotation)]
+            if node.name in ("examples", "__repr__", "extra_repr"):
+                hidden = [node]
+        elif isinstance(node, ast.ClassDef):
+            hidden = [*node.decorator_list, *node.bases, *node.keywords]
+        out |= {id(part) for one in hidden for part in ast.walk(one)}
+    return out
+
+
+def faults(path: str, source: str) -> Iterator[Fault]:
+    """Every fault there can be in a file."""
+    tree = ast.parse(source)
+    out, lines = skipped(tree), source.splitlines()
+    for node in ast.walk(tree):
+        if id(node) not in out:
+            for line, start, end, text, kind in changes(node, lines):
+                yield Fault(path, line, start, end, text, kind)
+
+
+def between(left: ast.expr, right: ast.expr, lines: list[str]) -> tuple[int, int, str] | None:
+    """(start, end, text) of what stands between two operands on one line."""
+    if left.end_lineno != right.lineno or left.end_col_offset is None:
+        return None
+    return left.end_col_offset, right.col_offset, lines[right.lineno - 1].encode()[left.end_col_offset : right.col_offset].decode()
+
+
+def changes(node: ast.AST, lines: list[str]) -> Iterator[tuple[int, int, int, str, str]]:
+    """(line, start, end, text, kind) of each change at a node."""
+    yield from of_operators(node, lines)
+    if not hasattr(node, "end_lineno") or node.lineno != node.end_lineno:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    line, start, end = node.lineno, node.col_offset, node.end_col_offset  # pyright: ignore[reportAttributeAccessIssue]
+    own = lines[line - 1].encode()[start:end].decode()
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
+        value = node.value
+        new = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else 2 * value or 1.0
+        yield line, start, end, repr(new), "number"
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not):
+        yield line, start, end, f"({ast.unparse(node.operand)})", "sign dropped" if isinstance(node.op, ast.USub) else "branch negated"
+    elif isinstance(node, ast.Attribute) and node.attr in NAMES and ast.unparse(node.value) != "math":
+        yield line, end - len(node.attr), end, NAMES[node.attr], "name exchanged"
+    elif isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name) and node.func.id in NAMES:
+            yield line, start, start + len(node.func.id), NAMES[node.func.id], "name exchanged"
+        for index in range(len(node.keywords)):
+            if node.keywords[index].arg:
+                fewer = ast.Call(node.func, node.args, [one for place, one in enumerate(node.keywords) if place != index])
+                yield line, start, end, ast.unparse(fewer), "argument dropped"
+    elif isinstance(node, ast.Return) and node.value is not None and own != "return None":
+        yield line, start, end, "return None", "nothing returned"
+    elif isinstance(node, ast.AugAssign) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+        yield line, start, end, "pass", "statement dropped"
+
+
+def of_operators(node: ast.AST, lines: list[str]) -> Iterator[tuple[int, int, int, str, str]]:
+    """Changes of what stands between operands, and conditions turned round."""
+    if isinstance(node, ast.BinOp) and type(node.op) in SWAPS and not isinstance(node.left, ast.Constant | ast.JoinedStr):
+        if (gap := between(node.left, node.right, lines)) and gap[2].strip(" ()") in "+-*/":
+            sign = gap[2].strip(" ()")
+            yield node.right.lineno, gap[0], gap[1], gap[2].replace(sign, SWAPS[type(node.op)]), f"{sign} exchanged"
+    elif isinstance(node, ast.Compare) and len(node.ops) == 1:
+        gap = between(node.left, node.comparators[0], lines)
+        if gap and not set(gap[2]) & set("()"):
+            yield node.left.end_lineno or 0, gap[0], gap[1], f" {TURNED[type(node.ops[0])]} ", "comparison turned"
+    elif isinstance(node, ast.BoolOp):
+        word, other = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
+        gap = between(node.values[0], node.values[1], lines)
+        if gap and word in gap[2]:
+            yield node.values[1].lineno, gap[0], gap[1], gap[2].replace(word, other), "and, or exchanged"
+    elif isinstance(node, ast.If | ast.IfExp | ast.While) and node.test.lineno == node.test.end_lineno:
+        test = node.test
+        yield test.lineno, test.col_offset, test.end_col_offset or 0, f"not ({ast.unparse(test)})", "branch negated"
+
+
+def drawn(count: int, seed: int, only: list[str]) -> list[Fault]:
+    """Seeded faults: modules by their size in places, no two on one line; each must still be Python."""
+    found: list[Fault] = []
+    for path in sorted((ROOT / "invsolve").rglob("*.py")):
+        name = path.relative_to(ROOT / "invsolve").as_posix()
+        if tests_of(name) and any(name.startswith(one) for one in only):
+            found += faults(path.relative_to(ROOT).as_posix(), path.read_text())
+    rng = random.Random(seed)
+    rng.shuffle(found)
+    # Every method returns something: three in four of those go, since hardly any could live.
+    found = [fault for fault in found if fault.kind != "nothing returned" or rng.random() < 0.25]
+    lines: set[tuple[str, int]] = set()
+    chosen: list[Fault] = []
+    for fault in found:
+        if (fault.path, fault.line) in lines:
+            continue
+        try:
+            compile(fault.apply((ROOT / fault.path).read_text()), fault.path, "exec")
+        except SyntaxError:
+            continue
+        lines.add((fault.path, fault.line))
+        chosen.append(fault)
+    return chosen[:count]
+
+
+def tests_of(name: str) -> str:
+    """The tests of a module, "" for one that is not of those looked at."""
+    return next((tests for start, tests in TESTS.items() if name.startswith(start)), "")
+
+
+class Copy:
+    """A copy of the last commit, to spoil.
+
+    Args:
+        work: the folder; it is made anew.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        packed = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+        subprocess.run(["tar", "x"], cwd=work, input=packed, check=True)
+        self.clean: dict[str, tuple[float, list[str]]] = {}
+
+    def run(self, tests: str, without: list[str], limit: float, first: bool = True) -> tuple[str, list[str]]:
+        """(verdict, failed cases) of the tests."""
+        paths = ":".join(str(self.work / part) for part in ("", "operators", "plugins", "benchmarks"))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": paths}
+        files = sorted(str(one.relative_to(self.work)) for one in (self.work / "tests").rglob("test_*.py") if one.stem in tests)
+        marks = [part for name in without for part in ("--deselect", name)]
+        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-k", tests, *files, *marks]
+        try:
+            done = subprocess.run(
+                ["nice", *command, *(["-x"] if first else [])],
+                cwd=self.work,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=limit,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return "endless", []
+        failed = [line.split(" ")[1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        return ("lives" if done.returncode == 0 else "killed"), failed
+
+    def prepare(self, tests: str) -> tuple[float, list[str]]:
+        """Seconds and failures of the tests without a fault."""
+        if tests not in self.clean:
+            began = time.monotonic()
+            _, failed = self.run(tests, [], 1200, first=False)
+            self.clean[tests] = time.monotonic() - began, failed
+        return self.clean[tests]
+
+    def try_one(self, fault: Fault) -> tuple[str, list[str]]:
+        """The verdict on one fault; the copy is clean again afterwards."""
+        seconds, failed = self.prepare(tests_of(fault.path.removeprefix("invsolve/")))
+        path = self.work / fault.path
+        source = path.read_text()
+        path.write_text(fault.apply(source))
+        try:
+            return self.run(tests_of(fault.path.removeprefix("invsolve/")), failed, max(120.0, 10 * seconds))
+        finally:
+            path.write_text(source)
+
+
+def main() -> None:
+    """Draw, run, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first so many, to go on from an earlier run")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=["solvers", "noise", "problem"], help="beginnings of paths in invsolve/")
+    parser.add_argument("--work", type=Path, default=Path("/tmp/mutants"))
+    parser.add_argument("--log", type=Path, default=Path("/tmp/mutants.log"), help="a line a fault, as they are tried")
+    chosen = parser.parse_args()
+    several = drawn(chosen.count, chosen.seed, chosen.only)[chosen.skip :]
+    copy, verdicts = Copy(chosen.work), []
+    with chosen.log.open("a") as log:
+        for index, fault in enumerate(several):
+            began = time.monotonic()
+            source = (copy.work / fault.path).read_text()
+            verdict, failed = copy.try_one(fault)
+            verdicts.append(verdict)
+            by = failed[0] if failed else ""
+            seconds = time.monotonic() - began
+            print(
+                f"| {verdict} | {fault.path}:{fault.line} | {fault.kind} | {fault.shown(source)} | {by} | {seconds:.0f} s |",
+                file=log,
+                flush=True,
+            )
+            print(f"{index + 1}/{len(several)} {verdict} {fault.path}:{fault.line} {fault.kind}", flush=True)
+    lived = verdicts.count("lives")
+    print(f"{len(verdicts)} faults, {len(verdicts) - lived} noticed ({100 * (1 - lived / max(1, len(verdicts))):.0f} %), {lived} lived")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,362 @@
+"""One language: what a suite says, a problem file and the shell say alike; files that run are printed and saved; every key has its line."""
+
+import importlib.util
+import random
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from invsolve import GaussianNoise, InvsolveError, Problem
+from invsolve.bench import Suite, run
+from invsolve.bench.plan import Workshop, check
+from invsolve.bench.suite import EXAMPLE as SUITE
+from invsolve.cli import main
+from invsolve.errors import InputError
+from invsolve.io.images import write_image
+from invsolve.plugins import registry
+from invsolve.recipe.config import EXAMPLE, Config, load_config, make_config
+from invsolve.recipe.setup import set_up
+from invsolve.recipe.tables import MAX_DEPTH, Part, keys_at, line_of, read_toml, to_toml
+from invsolve.training.config import TrainConfig
+
+BLUR, MEAN, HOLES = {"name": "gaussian-blur", "sigma": 1.0}, {"name": "block-mean", "factor": 2}, {"name": "mask", "keep": 0.5}
+CPU = torch.device("cpu")
+
+
+def suite(operator, **changes):
+    values = {
+        "data": {"shape": [3, 12, 16], "images": 1},
+        "noise": {"sigma": 0.05},
+        "operator": operator,
+        "solver": [{"name": "hqs", "steps": 2, "prior": {"name": "tv"}}],
+        "metrics": ["psnr"],
+    }
+    return Suite.make({**values, **changes})
+
+
+def config(operator, folder, **changes):
+    values = {
+        "data": {"image": "photo.npy", "simulate": True},
+        "operator": operator,
+        "noise": {"sigma": 0.05},
+        "prior": {"name": "tv"},
+        "solver": {"name": "hqs", "steps": 2},
+    }
+    return make_config({**values, **changes}, folder=folder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_image(tmp_path / "photo.npy", torch.rand(3, 12, 16, generator=torch.Generator().manual_seed(0)))
+    kept = np.zeros((12, 16), dtype=np.float32)
+    kept[::2] = 1
+    np.save(tmp_path / "mask.npy", kept)
+    return tmp_path
+
+
+COMPOSITIONS = {
+    "chain": {"chain": [BLUR, MEAN, HOLES]},
+    "stack": {"stack": [BLUR, {"chain": [BLUR, MEAN]}]},
+    "file": {"name": "mask", "mask": {"file": "mask.npy"}},
+    "inside": {"name": "iterative-prox", "operator": {"chain": [BLUR, {"name": "mask", "mask": {"file": "mask.npy"}}]}},
+    "own shape": {"name": "mask", "keep": 0.5, "in_shape": [3, 12, 16]},
+}
+
+
+@pytest.mark.parametrize("name", COMPOSITIONS)
+def test_the_same_table_is_the_same_operator_in_a_suite_and_in_a_problem_file(name, folder):
+    chosen = suite([COMPOSITIONS[name]])
+    chosen._folder = folder
+    check(chosen)
+    shop = Workshop(chosen, CPU)
+    (picture,) = shop.pictures()
+    mine = shop.operator(chosen.operator[0], picture)
+    other = set_up(config(COMPOSITIONS[name], folder)).problem.operator
+    x = picture.image[None]
+    a, b = mine(x), other(x)
+    assert all(map(torch.equal, a, b)) if isinstance(a, tuple) else torch.equal(a, b)
+    assert mine.capabilities == other.capabilities
+
+
+FAULTS = {
+    "text for a number": ({"name": "mask", "keep": "half"}, r"keep must be Tensor or float; given the text 'half'"),
+    "fraction": ({**MEAN, "factor": 2.5}, "factor must be int; given 2.5"),
+    "unknown inside": ({"chain": [BLUR, {"name": "maks"}]}, "did you mean mask"),
+    "unknown key inside": ({"stack": [{**HOLES, "kep": 1.0}]}, "did you mean keep"),
+    "no file": ({"name": "mask", "mask": {"file": "gone.npy"}}, "gone.npy"),
+    "a file that is a number": ({"name": "mask", "mask": {"file": 3}}, "takes the name of a file; given 3"),
+    "not finite": ({**BLUR, "sigma": float("nan")}, "finite; given nan"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_same_fault_is_refused_in_the_same_words(name, folder):
+    operator, message = FAULTS[name]
+    said = []
+    for make in (lambda: check(suite([operator])), lambda: set_up(config(operator, folder))):
+        with pytest.raises(InvsolveError, match=message) as caught:
+            make()
+        said.append(re.search(message, str(caught.value))[0])
+    assert said[0] == said[1]
+
+
+def test_two_tables_are_alternatives_in_a_suite_and_a_composition_in_a_problem_file(folder):
+    assert [one.label for one in suite([BLUR, MEAN]).operator] == ["gaussian-blur", "block-mean"]
+    assert set_up(config([BLUR, MEAN], folder)).problem.operator.out_shape == (3, 6, 8)
+    assert suite(BLUR).operator[0].name == "gaussian-blur"  # one table, as a problem file has it
+
+
+def test_an_operator_has_a_noise_of_its_own(tmp_path):
+    own = suite([{**HOLES, "noise": {"name": "poisson", "gain": 0.1}}, {**BLUR, "noise": {"sigma": 0.2}}, MEAN])
+    shop = Workshop(own, CPU)
+    assert [type(shop.noise(entry)).__name__ for entry in own.operator] == ["PoissonNoise", "GaussianNoise", "GaussianNoise"]
+    assert [float(shop.noise(entry).sigma) for entry in own.operator[1:]] == pytest.approx([0.2, 0.05])
+    (picture,) = shop.pictures()
+    keys = [shop.inputs(entry, picture, 0)["noise"]["name"] for entry in own.operator]
+    assert keys == ["poisson", "gaussian", "gaussian"]
+    rows = run(own, out=tmp_path, progress=False)
+    assert [row["status"] for row in rows] == ["skipped", "finished", "finished"]  # hqs takes Gaussian noise
+    alone = suite([{**HOLES, "noise": {"sigma": 0.1}}], noise=None)
+    assert float(Workshop(alone, CPU).noise(alone.operator[0]).sigma) == pytest.approx(0.1)
+    with pytest.raises(InputError, match=r"noise is missing.*block-mean"):
+        suite([{**HOLES, "noise": {"sigma": 0.1}}, MEAN], noise=None)
+    with pytest.raises(InputError, match=r"operator 'mask', noise: .*sigma must be .*float"):
+        check(suite([{**HOLES, "noise": {"sigma": "low"}}]))
+
+
+def test_a_saved_problem_is_an_entry(tmp_path):
+    """Its operator and its noise measure the suite's pictures; other files in the folder are other cells."""
+    mask = torch.zeros(1, 12, 16)
+    mask[..., ::3] = 1
+    operator = registry().build("operator", "mask", in_shape=(3, 12, 16), mask=mask)
+    Problem.simulate(operator, torch.full((1, 3, 12, 16), 0.5), GaussianNoise(0.2), generator=0).save(tmp_path / "scanner")
+    chosen = suite([{"problem": "scanner", "label": "as measured"}], noise=None)
+    chosen._folder = tmp_path
+    check(chosen)
+    shop = Workshop(chosen, CPU)
+    (picture,) = shop.pictures()
+    assert torch.equal(shop.operator(chosen.operator[0], picture)(picture.image[None]), operator(picture.image[None]))
+    assert float(shop.noise(chosen.operator[0]).sigma) == pytest.approx(0.2)
+    (row,) = run(chosen, out=tmp_path / "out", progress=False)
+    assert (row["status"], row["operator"]) == ("finished", "as measured")
+    before = shop.inputs(chosen.operator[0], picture, 0)
+    Problem.simulate(operator, torch.full((1, 3, 12, 16), 0.5), GaussianNoise(0.3), generator=0).save(tmp_path / "scanner")
+    assert shop.inputs(chosen.operator[0], picture, 0) != before
+    with pytest.raises(InputError, match="brings its own operator"):
+        suite([{"problem": "scanner", "keep": 0.5}])
+    larger = suite([{"problem": "scanner"}], noise=None, data={"shape": [3, 16, 16], "images": 1})
+    larger._folder = tmp_path
+    with pytest.raises(InputError, match=r"takes images \(3, 12, 16\).*crop the data"):
+        Workshop(larger, CPU).operator(larger.operator[0], Workshop(larger, CPU).pictures()[0])
+
+
+# --- files that are printed and saved ----------------------------------------------------------------------------------------
+
+
+def test_the_printed_problem_file_runs(tmp_path):
+    printed = CliRunner().invoke(main, ["run", "--example"])
+    assert (printed.exit_code, printed.output) == (0, EXAMPLE)
+    (tmp_path / "problem.toml").write_text(printed.output)
+    done = CliRunner().invoke(main, ["run", str(tmp_path / "problem.toml"), "solver.steps=3", "data.crop=[24, 24]"])
+    assert done.exit_code == 0, done.output
+    assert "psnr" in done.output
+
+
+def test_the_printed_suite_runs(tmp_path):
+    printed = CliRunner().invoke(main, ["bench", "run", "--example"])
+    assert (printed.exit_code, printed.output) == (0, SUITE)
+    smaller = {"32, 32": "16, 16", "steps = 40": "steps = 3", "steps = 20": "steps = 3", "box = 12": "box = 6"}
+    text = 'metrics = ["psnr"]\n' + printed.output
+    for old, new in smaller.items():
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "own.toml").write_text(text)
+    rows = run(tmp_path / "own.toml", out=tmp_path / "out", progress=False)
+    assert [row["status"] for row in rows] == ["finished"] * 8
+
+
+def test_what_restore_saves_gives_the_same_answer(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    line = ["restore", "photo.npy", "--operator", "mask", "--set", 'operator.mask={ file = "mask.npy" }', "--set", "solver.steps=4"]
+    line += ["--set", "prior.weight=3", "--noise", "0.1", "--solver", "adam-tv", "--prior", "tv", "--seed", "3", "--simulate"]
+    done = CliRunner().invoke(main, [*line, "--out", "a.npy", "--save-config", "sub/saved.toml"])
+    assert done.exit_code == 0, done.output
+    again = CliRunner().invoke(main, ["run", "sub/saved.toml", "--out", "b.npy"])
+    assert again.exit_code == 0, again.output
+    assert np.array_equal(np.load("a.npy"), np.load("b.npy"))
+    assert load_config("sub/saved.toml").run.seed == 3
+    other = CliRunner().invoke(main, ["run", "sub/saved.toml", "solver.steps=5", "--out", "c.npy"])
+    assert other.exit_code == 0
+    assert not np.array_equal(np.load("a.npy"), np.load("c.npy"))
+
+
+def test_tables_are_written_as_they_are_read(tmp_path):
+    values = {
+        "title": 'a "quoted" \\ text\nwith \u00fc, \U0001f600 and \x7f',
+        "n": {"a": 1, "b": 0.1, "c": -1e-300, "d": True, "e": [1, [2.5, "x"]], "f": {"g.h": 1, "": {}}, "left out": None},
+        "x y": {"z": "\t"},
+    }
+    (tmp_path / "a.toml").write_text(to_toml(values), encoding="utf-8")
+    found, _ = read_toml(tmp_path / "a.toml", "file")
+    del values["n"]["left out"]
+    assert found == values
+
+
+# --- keys --------------------------------------------------------------------------------------------------------------------
+
+
+def models_of(model):
+    """Every model within a model."""
+    from invsolve.recipe.tables import models
+
+    found, waiting = [], [model]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.append(one)
+            waiting += [inner for field in one.model_fields.values() for inner in models(field.annotation)]
+    return found
+
+
+@pytest.mark.parametrize("model", [Config, Suite, TrainConfig], ids=lambda model: model.__name__)
+def test_every_key_has_a_line_in_the_reference(model):
+    path = Path(__file__).resolve().parent
+    docs = next(parent / "docs" / "pages.py" for parent in path.parents if (parent / "docs" / "pages.py").is_file())
+    spec = importlib.util.spec_from_file_location("docs_pages", docs)
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    text = pages.keys()
+    for one in models_of(model):
+        for name, field in one.model_fields.items():
+            assert field.description, f"{one.__name__}.{name} has no description"
+            if one is not Part:
+                assert f"- ``{field.alias or name}`` (" in text
+
+
+def test_near_names_are_those_of_the_table():
+    assert keys_at(Suite, ("solver", 0))[:2] == ["name", "label"]
+    assert "for" in keys_at(Suite, ("solver", 0))
+    assert keys_at(TrainConfig, ("objective", "sigmas", "uniform")) == ["kind", "low", "high"]
+    assert keys_at(Config, ()) == ["data", "operator", "noise", "prior", "solver", "run"]
+
+
+TEXT = """title = "x"
+data = "quick-photos"
+noise = { sigma = 0.05 }
+
+operator = [
+    { name = "mask" },
+]
+
+[[solver]]
+name = "hqs"
+prior = "tv"
+[[solver]]
+name = "dps"
+label = 3
+prior = "natural"
+[solver.for."mask"]
+steps = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [(("title",), 1), (("operator", 0, "label"), 5), (("solver", 1, "label"), 14), (("solver", 0, "label"), 9), (("gone",), None)],
+)
+def test_faults_name_the_line(place, line):
+    assert line_of(TEXT, place) == line
+
+
+def test_the_line_stands_in_the_error(tmp_path):
+    (tmp_path / "s.toml").write_text(TEXT)
+    with pytest.raises(InputError, match=r"solver\.1\.label: .*given 3.*\(line 14\)"):
+        Suite.load(tmp_path / "s.toml")
+
+
+# --- hostile files -----------------------------------------------------------------------------------------------------------
+
+HOSTILE = {
+    "brackets": "a = " + "[" * 900,
+    "tables": "a = " + "{a=" * 900,
+    "digits": "a = " + "9" * 5000,
+    "hexadecimal": "a = 0x" + "f" * 5000,
+    "dotted": ".".join("a" * 20_000) + " = 1",
+    "dotted header": "[" + ".".join("a" * 20_000) + "]",
+    "deep": "a = " + "[" * (MAX_DEPTH + 5) + "]" * (MAX_DEPTH + 5),
+    "bytes": "a = 1 # " + "x" * 1_000_001,
+    "dates": "data = 1979-05-27",
+    "nan": "[solver]\nname = 'dps'\nx = nan",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("load", [load_config, Suite.load, TrainConfig.load], ids=["problem", "suite", "training"])
+def test_hostile_files_are_refused_at_once(load, name, tmp_path):
+    (tmp_path / "f.toml").write_text(HOSTILE[name])
+    began = time.monotonic()
+    with pytest.raises(InvsolveError, match=r"f\.toml|given|suite"):
+        load(tmp_path / "f.toml")
+    assert time.monotonic() - began < 2
+
+
+BYTES = {"not utf-8": b"\xff\xfe", "nul": b'a = "\x00"'}
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_files_that_are_no_text(name, tmp_path):
+    (tmp_path / "f.toml").write_bytes(BYTES[name])
+    for load in (load_config, Suite.load, TrainConfig.load):
+        with pytest.raises(InputError, match="is not TOML"):
+            load(tmp_path / "f.toml")
+
+
+VALUES = ["3", "-1", "2.5", "nan", '"a"', "[]", '["a"]', "{}", '{ name = "tv" }', "true", "9223372036854775807", "1e308"]
+VALUES += ['"~nouser/x"', f'"{"x" * 5000}"']
+
+
+def mutated(text, seed):
+    """The file with one value replaced, one key renamed, or a line left out or doubled."""
+    draw = random.Random(seed)
+    lines = text.splitlines()
+    at = draw.choice([index for index, line in enumerate(lines) if "=" in line or line.startswith("[")])
+    kind = draw.randrange(4)
+    if kind == 0:
+        lines.insert(at, lines[at])
+    elif kind == 1:
+        del lines[at]
+    else:
+        pairs = list(re.finditer(r'([\w"]+) = ("[^"]*"|[\w.-]+|\[[^\[\]]*\])', lines[at]))
+        if pairs:
+            pair = draw.choice(pairs)
+            new = f"{pair[1]} = {draw.choice(VALUES)}" if kind == 2 else f"{pair[1]}x = {pair[2]}"
+            lines[at] = lines[at][: pair.start()] + new + lines[at][pair.end() :]
+    return "\n".join(lines)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(60))
+def test_no_mutation_of_a_file_makes_a_foreign_exception(seed, tmp_path):
+    file = tmp_path / "f.toml"
+    file.write_text(mutated(EXAMPLE, seed))
+    try:
+        set_up(load_config(file))
+    except InvsolveError as error:
+        assert str(error).strip()  # noqa: PT017
+    file.write_text(mutated(SUITE, seed))
+    try:
+        check(Suite.load(file))
+        Workshop(Suite.load(file), CPU).pictures()
+    except InvsolveError as error:
+        assert str(error).strip()  # noqa: PT017
+
+
+def test_settings_for_an_operator_that_are_no_table():
+    with pytest.raises(InputError, match="prior must be a name or a table; given 3"):
+        suite([BLUR], solver=[{"name": "hqs", "prior": "tv", "for": {"gaussian-blur": {"prior": 3}}}])

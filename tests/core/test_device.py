@@ -1,0 +1,201 @@
+"""Every operator and solver on a device that is only pretended: nothing mixes devices, the values are the CPU's, the host seldom waits."""
+
+import copy
+from dataclasses import dataclass, replace
+
+import planted_faults_solvers as solvers
+import pytest
+import torch
+from planted_faults import LinearOnly
+from pretended_device import NAME, Away, MixedError, elsewhere, moved
+
+from invsolve import registry
+from invsolve.operator.measurement import mapped, parts
+from invsolve.priors.gaussian import GaussianPrior
+from invsolve.priors.tv import TotalVariation
+from invsolve.testing.probes import calls, image, measurement
+from invsolve.testing.settings import Setting, settings
+from invsolve.testing.subjects import NegativeLog
+
+OPERATORS = registry().names("operator")
+SPARSE = {"sparse-matrix"}  # a tensor that pretends cannot be sparse
+# What looks at values in every call, and why it must.
+LOOK = {
+    "iterative-prox": "an iteration stops where its residual says",
+    "iterative-pinv": "an iteration stops where its residual says",
+    "chain": "whether a rank is sure is read off the singular values",
+    "structured": "whether a rank is sure is read off the singular values",
+}
+
+
+def followed(operator):
+    """{map: how often the host waited}, each map held against the CPU's values; the second call counts, after what is made once."""
+    x, y = image(operator, dtype=torch.float32), measurement(operator, dtype=torch.float32)
+    wanted = {name: call(operator, x, y) for name, call in calls(operator).items()}
+    twin, found = copy.deepcopy(operator), {}
+    with elsewhere() as device:
+        moved(twin)
+        there = x.to(NAME), mapped(lambda part: part.to(NAME), y)
+        for name, call in calls(operator).items():
+            call(twin, *there)
+            device.counts.clear()
+            result = call(twin, *there)
+            found[name] = device.waits
+            for part, other in zip(parts(result), parts(wanted[name]), strict=True):
+                assert isinstance(part, Away), f"{name} gives a tensor on {part.device}"
+                assert torch.equal(part.held, other), f"{name} gives other values on the device"
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATORS if name not in SPARSE])
+def test_operators_stay_on_the_device_and_do_not_wait(name):
+    for operator in registry().load("operator", name).examples():
+        found = followed(operator)
+        assert name in LOOK or not any(found.values()), found
+        assert not found["forward"], found
+        assert not found.get("adjoint", 0), found
+
+
+def there(setting):
+    """The setting, on the device; to be called while there is one."""
+    problem, prior = setting.problem, moved(setting.prior)
+    moved(problem.operator)
+    moved(problem.noise)
+    context = {name: value.to(NAME) for name, value in problem.context.items()}
+    return Setting(replace(problem, y=mapped(lambda part: part.to(NAME), problem.y), context=context), prior, setting.label)
+
+
+def waits_per_step(solver, setting):
+    """How often the host waited in each step but the first, which makes ready as well; the answer is held against the CPU's."""
+    wanted = solver.solve(setting.problem, setting.prior, generator=1)
+    twin, waits = Setting(copy.deepcopy(setting.problem), copy.deepcopy(setting.prior), setting.label), []
+    with elsewhere() as device:
+
+        def count(step):
+            waits.append(device.waits)
+            device.counts.clear()
+
+        twin = there(twin)
+        found = solver.solve(twin.problem, twin.prior, generator=1, callback=count)
+        assert isinstance(found.x, Away)
+        assert torch.equal(found.x.held, wanted.x)
+    return waits[1:]
+
+
+def cases(cls):
+    """(solver, setting) for every example; in place of a prior whose prox iterates, which is not the solver's doing, one in closed form."""
+    for solver in cls.examples():
+        for setting in settings(solver, dtype=torch.float32):
+            exact = isinstance(setting.prior, TotalVariation) and solver.requires.prox
+            yield solver, replace(setting, prior=NegativeLog(GaussianPrior(0.5, 0.25))) if exact else setting
+
+
+@pytest.mark.parametrize("name", registry().names("solver"))
+def test_solvers_stay_on_the_device_and_wait_once_a_step(name):
+    """Once: whether the iterate is finite, and whether to go on."""
+    made = list(cases(registry().load("solver", name)))
+    assert made
+    for solver, setting in made:
+        waits = waits_per_step(solver, setting)
+        assert waits, setting.label
+        assert max(waits) <= 1, (setting.label, solver, waits)
+
+
+@pytest.mark.parametrize("name", ["hqs", "admm"])
+def test_a_prox_that_iterates_stays_on_the_device_too(name):
+    solver = registry().load("solver", name).examples()[0]
+    tv = [one for one in settings(solver, dtype=torch.float32) if isinstance(one.prior, TotalVariation)]
+    assert tv
+    for setting in tv:
+        assert waits_per_step(solver, setting)
+
+
+class HeldOnCpu(LinearOnly):
+    """A mask that is no buffer."""
+
+    def __init__(self, in_shape=(2, 4, 5)):
+        super().__init__(in_shape)
+        self.held = torch.ones(in_shape)
+
+    def forward(self, x):
+        return x * self.held.to(x.dtype)
+
+
+class MadeOnCpu(LinearOnly):
+    """A tensor made without a device."""
+
+    def forward(self, x):
+        return x + torch.zeros(x.shape)
+
+
+class ReadsValues(LinearOnly):
+    """Looks at the image."""
+
+    def forward(self, x):
+        return x / 2 if float(x.detach().abs().max()) > 1e9 else 2 * x
+
+
+class SelectsByMask(LinearOnly):
+    """A boolean index: as many entries as there are true ones, which the host has to know."""
+
+    def forward(self, x):
+        out = torch.zeros_like(x)
+        out[x == x] = 2 * x[x == x]
+        return out
+
+
+class ThroughNumpy(LinearOnly):
+    """There and back."""
+
+    def adjoint(self, y):
+        return 2 * y
+
+    def forward(self, x):
+        return torch.from_numpy(2 * x.detach().cpu().numpy()).to(x.device)
+
+
+@pytest.mark.parametrize("fault", [HeldOnCpu, MadeOnCpu])
+def test_a_planted_mix_of_devices_is_caught(fault):
+    with pytest.raises(MixedError, match="different devices"):
+        followed(fault())
+
+
+@pytest.mark.parametrize(("fault", "least"), [(ReadsValues, 1), (SelectsByMask, 2), (ThroughNumpy, 1)])
+def test_planted_waiting_is_counted(fault, least):
+    assert followed(fault())["forward"] >= least
+    assert followed(LinearTwice())["forward"] == 0
+
+
+class LinearTwice(LinearOnly):
+    def forward(self, x):
+        return 2 * x
+
+
+@dataclass(frozen=True)
+class LooksEveryStep(solvers.Sound):
+    """A norm printed in every step."""
+
+    steps: int = 8
+
+    def made(self, index, x, speed):
+        assert x.norm().item() >= 0
+        return super().made(index, x, speed)
+
+
+@dataclass(frozen=True)
+class DrawsOnCpu(solvers.Sound):
+    """Noise that stays where it was drawn."""
+
+    steps: int = 8
+
+    def fresh(self, problem, rng):
+        return torch.zeros(problem.image.shape)
+
+
+def test_planted_faults_in_a_solver_are_caught():
+    sound = solvers.Sound(steps=8)
+    setting = settings(sound, dtype=torch.float32)[0]
+    assert waits_per_step(sound, setting) == [1] * 7
+    assert waits_per_step(LooksEveryStep(), setting) == [2] * 7
+    with pytest.raises(MixedError):
+        waits_per_step(DrawsOnCpu(), setting)
