@@ -31,10 +31,8 @@ TITLES = {
     "suite": "Benchmark suites",
 }
 PUBLIC = ("invsolve", "invsolve.priors", "invsolve.solvers", "invsolve.testing")
-FOREIGN = (
-    "invsolve.operator.function.FunctionOperator",
-    "invsolve.operator.matrix.MatrixOperator",
-    "invsolve.operator.matrix.SparseMatrixOperator",
+FOREIGN = tuple(
+    f"invsolve.operator.{name}" for name in ("function.FunctionOperator", "matrix.MatrixOperator", "matrix.SparseMatrixOperator")
 )
 BRIDGE = ("invsolve.operator.scipy.ScipyOperator", "invsolve.operator.scipy.ScipyView")
 FILES = (("Problem files", Config), ("Suites", Suite), ("Training configs", TrainConfig))

@@ -18,7 +18,7 @@ from invsolve.io.images import picture_grid, write_image
 from invsolve.solvers import ADMM, DDRM, DPS
 from invsolve.training.data import read_images
 
-HERE = Path(__file__).parents[1]s[1]
+HERE = Path(__file__).parents[1]
 SIGMA = 0.02
 
 

@@ -17,7 +17,7 @@ from invsolve.bench import run
 from invsolve.bench.export import lines
 from invsolve.bench.suite import Suite
 
-RESULTS = Path(__file__).parents[1]s[1] / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 WAYS = {
     "float32": {"precision": "float32", "channels_last": False},
     "bfloat16": {"precision": "bfloat16", "channels_last": True},

@@ -17,7 +17,7 @@ from invsolve.bench.export import lines, read_rows, read_run
 from invsolve.bench.table import format_plain
 from invsolve.priors.precision import resolved
 
-RESULTS = Path(__file__).parents[1]s[1] / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 TILE, GAP, HEAD = 128, 4, 16
 CLASSICAL = ("Adam-TV", "HQS-TV", "HQS-DnCNN", "ADMM-DnCNN")
 DIFFUSION = ("DPS", "DiffPIR", "DDRM", "Score-ALD")

@@ -14,7 +14,7 @@ from invsolve.bench.prior_samples import draw_samples
 from invsolve.io.images import picture_grid, write_image
 from invsolve.priors import Denoiser
 
-RESULTS = Path(__file__).parents[1]s[1] / "results" / "priors"
+RESULTS = Path(__file__).parents[1] / "results" / "priors"
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parents[1]s[1]
+HERE = Path(__file__).parents[1]
 RESULTS = HERE / "results" / "priors"
 CARDS = (HERE.parent / "plugins" / "invsolve_priors" / "weights", HERE / "weights")
 

@@ -20,7 +20,7 @@ from invsolve_priors.train import prepared
 
 from invsolve.training.config import TrainConfig
 
-HERE = Path(__file__).parents[1]s[1]
+HERE = Path(__file__).parents[1]
 BASE = HERE / "training" / "natural-1.toml"
 OUT = HERE / "results" / "priors" / "trials.md"
 SMALL_EDM = {"pretrained": None, "augment_dim": 0, "dropout": 0.0, "attn_resolutions": []}

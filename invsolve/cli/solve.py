@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from invsolve.cli.kinds.results import destination, write
 from invsolve.cli.output import clean, noting
+from invsolve.cli.results import destination, write
 from invsolve.errors import InputError, Note
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def solve(config: Config, as_json: bool, bits: int | None, name: str) -> None:
 def answer(config: Config, bits: int | None, name: str) -> tuple[Setup, Solution, Path]:
     """The solution, and where it goes; whatever can be refused is refused before the work."""
     from invsolve.callbacks import Progress
-    from invsolve.doubts import boundary_doubt
+    from invsolve.cli.doubts import boundary_doubt
     from invsolve.recipe.setup import set_up
 
     setup = set_up(config)
@@ -213,7 +213,7 @@ def shown(value: Any) -> str:
 def report(setup: Setup, solution: Solution) -> dict[str, Any]:
     """Status, counts, the residual |Hx - y| / (sigma sqrt m), and the PSNR where the truth is known; per item where per item."""
     from invsolve.bench.metrics import PSNR, residual
-    from invsolve.doubts import residual_doubt
+    from invsolve.cli.doubts import residual_doubt
     from invsolve.noise import GaussianNoise
     from invsolve.problem import NoMeasurement
 

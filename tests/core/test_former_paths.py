@@ -8,60 +8,60 @@ import pytest
 
 # As published before the folders: former module, a name in it, where it is now.
 FORMER = [
-    ("invsolve.operator.algebra", "Stack", "invsolve.operator"),
-    ("invsolve.plugins.arguments", "bind", "invsolve.plugins.arguments"),
-    ("invsolve.recipe.setup", "build", "invsolve.recipe"),
-    ("invsolve.plugins.builtin", "invsolve_register", "invsolve.plugins.builtin"),
-    ("invsolve.operator.chain", "chain", "invsolve.operator.chain"),
-    ("invsolve.cli.kinds", "main", "invsolve.cli"),
-    ("invsolve.cli.check", "check", "invsolve.cli.check"),
-    ("invsolve.operator.complex_data", "AsComplex", "invsolve.operator"),
-    ("invsolve.recipe.config", "Config", "invsolve.recipe"),
-    ("invsolve.cli.describe", "describe_entry", "invsolve.cli.describe"),
-    ("invsolve.io.encoding", "Pool", "invsolve.io.encoding"),
-    ("invsolve.io.files", "write_bytes", "invsolve.io.files"),
-    ("invsolve.operator.function", "FunctionOperator", "invsolve.operator"),
-    ("invsolve.operator.guard", "guarded", "invsolve.operator.guard"),
-    ("invsolve.plugins.hookspecs", "hookimpl", "invsolve.plugins"),
-    ("invsolve.io.images", "read_image", "invsolve.io.images"),
-    ("invsolve.operator.krylov", "KrylovSVD", "invsolve.operator"),
-    ("invsolve.operator.iterative", "IterativeProx", "invsolve.operator"),
-    ("invsolve.operator.matrix", "MatrixOperator", "invsolve.operator"),
-    ("invsolve.operator.measurement", "Measurement", "invsolve.operator"),
-    ("invsolve.priors.meter", "Meter", "invsolve.priors.meter"),
+    ("invsolve.algebra", "Stack", "invsolve.operator"),
+    ("invsolve.arguments", "bind", "invsolve.plugins.arguments"),
+    ("invsolve.build", "build", "invsolve.recipe"),
+    ("invsolve.builtin", "invsolve_register", "invsolve.plugins.builtin"),
+    ("invsolve.chain", "chain", "invsolve.operator.chain"),
+    ("invsolve.commands", "main", "invsolve.cli"),
+    ("invsolve.commands.check", "check", "invsolve.cli.check"),
+    ("invsolve.complex_data", "AsComplex", "invsolve.operator"),
+    ("invsolve.config", "Config", "invsolve.recipe"),
+    ("invsolve.describe", "describe_entry", "invsolve.cli.describe"),
+    ("invsolve.encoding", "Pool", "invsolve.io.encoding"),
+    ("invsolve.files", "write_bytes", "invsolve.io.files"),
+    ("invsolve.foreign", "FunctionOperator", "invsolve.operator"),
+    ("invsolve.guard", "guarded", "invsolve.operator.guard"),
+    ("invsolve.hookspecs", "hookimpl", "invsolve.plugins"),
+    ("invsolve.images", "read_image", "invsolve.io.images"),
+    ("invsolve.krylov", "KrylovSVD", "invsolve.operator"),
+    ("invsolve.linalg", "IterativeProx", "invsolve.operator"),
+    ("invsolve.matrix", "MatrixOperator", "invsolve.operator"),
+    ("invsolve.measurement", "Measurement", "invsolve.operator"),
+    ("invsolve.meter", "Meter", "invsolve.priors.meter"),
     ("invsolve.operator", "Operator", "invsolve.operator.contract"),
     ("invsolve.operator", "Capability", "invsolve"),
     ("invsolve.operator", "image_shape", "invsolve.operator.contract"),
-    ("invsolve.cli.output", "print_table", "invsolve.cli.output"),
+    ("invsolve.output", "print_table", "invsolve.cli.output"),
     ("invsolve.plugins", "registry", "invsolve"),
     ("invsolve.plugins", "Entry", "invsolve.plugins.entries"),
-    ("invsolve.operator.preconditioners", "__doc__", "invsolve.operator.preconditioners"),
-    ("invsolve.operator.probing", "__doc__", "invsolve.operator.probing"),
+    ("invsolve.preconditioners", "__doc__", "invsolve.operator.preconditioners"),
+    ("invsolve.probing", "__doc__", "invsolve.operator.probing"),
     ("invsolve.recipe", "build", "invsolve.recipe.parts"),
-    ("invsolve.operator.scipy", "ScipyOperator", "invsolve.operator"),
-    ("invsolve.solvers.start", "__doc__", "invsolve.solvers.start"),
-    ("invsolve.recipe.storage", "load_problem", "invsolve.recipe.storage"),
-    ("invsolve.recipe.storage", "save_solution", "invsolve.recipe.storage"),
-    ("invsolve.operator.structure", "joined", "invsolve.operator.structure"),
-    ("invsolve.operator.svd", "SVD", "invsolve"),
-    ("invsolve_priors.shipped", "Natural", "invsolve_priors"),
-    ("invsolve_weights.networks", "EDMDRUNet", "invsolve_weights.networks"),
-    ("invsolve_weights.cards", "read_card", "invsolve_weights.cards"),
-    ("invsolve_weights.own", "load_weights", "invsolve_weights.own"),
-    ("invsolve_priors.export", "main", "invsolve_priors.export"),
-    ("invsolve_priors.train", "prepared", "invsolve_priors.train"),
+    ("invsolve.scipy_bridge", "ScipyOperator", "invsolve.operator"),
+    ("invsolve.start", "__doc__", "invsolve.solvers.start"),
+    ("invsolve.storage", "load_problem", "invsolve.recipe.storage"),
+    ("invsolve.storage", "save_solution", "invsolve.recipe.storage"),
+    ("invsolve.structure", "joined", "invsolve.operator.structure"),
+    ("invsolve.svd", "SVD", "invsolve"),
+    ("invsolve_deepinv.priors", "Natural", "invsolve_priors"),
+    ("invsolve_deepinv.networks", "EDMDRUNet", "invsolve_weights.networks"),
+    ("invsolve_deepinv.weights", "read_card", "invsolve_weights.cards"),
+    ("invsolve_deepinv.own", "load_weights", "invsolve_weights.own"),
+    ("invsolve_deepinv.export", "main", "invsolve_priors.export"),
+    ("invsolve_deepinv.train", "prepared", "invsolve_priors.train"),
     ("invsolve_deepinv", "Natural", "invsolve_priors"),
-    ("invsolve_operators.masks.mask", "Mask", "invsolve_operators"),
-    ("invsolve_operators.masks.patterns", "ExpandMask", "invsolve_operators"),
-    ("invsolve_operators.masks.patterns", "one_of", "invsolve_operators.masks.patterns"),
-    ("invsolve_operators.masks.drawn", "StrokeMask", "invsolve_operators"),
-    ("invsolve_operators.blurs.kinds", "DefocusBlur", "invsolve_operators"),
-    ("invsolve_operators.blurs.kernels", "__doc__", "invsolve_operators.blurs.kernels"),
-    ("invsolve_operators.fewer.downsample", "Bicubic", "invsolve_operators"),
-    ("invsolve_operators.mri.cartesian", "joined", "invsolve_operators.mri.cartesian"),
-    ("invsolve_operators.mri.sense", "SENSE", "invsolve_operators"),
-    ("invsolve_operators.masks.presets", "DPSBoxMask", "invsolve_operators"),
-    ("invsolve_operators.nonlinear.camera", "HDR", "invsolve_operators"),
+    ("invsolve_operators.mask", "Mask", "invsolve_operators"),
+    ("invsolve_operators.masks", "ExpandMask", "invsolve_operators"),
+    ("invsolve_operators.masks", "one_of", "invsolve_operators.masks.patterns"),
+    ("invsolve_operators.drawn_masks", "StrokeMask", "invsolve_operators"),
+    ("invsolve_operators.blurs", "DefocusBlur", "invsolve_operators"),
+    ("invsolve_operators.kernels", "__doc__", "invsolve_operators.blurs.kernels"),
+    ("invsolve_operators.downsample", "Bicubic", "invsolve_operators"),
+    ("invsolve_operators.mri", "joined", "invsolve_operators.mri.cartesian"),
+    ("invsolve_operators.sense", "SENSE", "invsolve_operators"),
+    ("invsolve_operators.presets_masks", "DPSBoxMask", "invsolve_operators"),
+    ("invsolve_operators.camera", "HDR", "invsolve_operators"),
 ]
 
 
@@ -72,14 +72,12 @@ def test_a_former_path_gives_what_stands_at_the_present_one(former, name, presen
 
 def test_a_former_path_comes_first_in_a_fresh_process():
     """Before anything of the present name was imported, with the submodule as an attribute of its parent, and under `python -m`."""
-    code = "import invsolve.operator.iterative, sys; from invsolve.cli.check import check; assert invsolve.operator.iterative.IterativeProx.__module__"
-    code += (
-        "; assert invsolve.operator.iterative.__spec__.name == 'invsolve.operator.iterative'; assert 'invsolve.cli.check' in sys.modules"
-    )
+    code = "import invsolve.linalg, sys; from invsolve.commands.check import check; assert invsolve.linalg.IterativeProx.__module__"
+    code += "; assert invsolve.linalg.__spec__.name == 'invsolve.operator.iterative'; assert 'invsolve.cli.check' in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     shown = subprocess.run(
-        [sys.executable, "-m", "invsolve_priors.export", "--help"], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "invsolve_deepinv.export", "--help"], capture_output=True, text=True, timeout=120, check=False
     )
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("usage: export.py")
