@@ -31,7 +31,7 @@ from invsolve.bench.state import changed, shared_state, state_hash
 from invsolve.bench.suite import OperatorEntry, SolverEntry, Suite
 from invsolve.data import Picture, tensor_sha256
 from invsolve.errors import InputError, InvsolveError
-from invsolve.files import write_text
+from invsolve.files import sweep, write_text
 from invsolve.interrupts import OutOfTimeError, attempted
 from invsolve.measurement import parts
 from invsolve.operator import Operator
@@ -99,8 +99,8 @@ class Job:
         Args:
             alone: nobody else writes to the folder: what killed runs have left is removed.
         """
-        for store in (self.cells, self.inputs) if alone else ():
-            store.sweep()
+        if alone:
+            sweep(self.out)
         self.pictures = self.shop.pictures()
         for operator in self.suite.operator:
             keys = {picture.id: self.measure(operator, picture) for picture in self.pictures}
