@@ -47,4 +47,4 @@ def invsolve_register(registry: Any) -> None:
     add("noise", "none", "invsolve.noise:NoNoise", summary="y = Hx")
     add("dataset", "folder", "invsolve.data:folder", summary="the pictures of a folder, in the order of their names")
     add("dataset", "zip", "invsolve.data:zipped", summary="the pictures in a zip file, in the order of their names")
-    add("dataset", "npz", "invsolve.data:npz", summary="the array `images` of an npz file, uint8")
+    add("dataset", "npz", "invsolve.data:npz", summary="the array named images of an npz file, uint8")
