@@ -20,7 +20,7 @@ from invsolve.errors import CompatibilityError, InputError
 from invsolve.noise import Ability, NoiseModel
 from invsolve.operator import Capability
 from invsolve.operator.measurement import mapped, parts
-from invsolve.plugins.arguments import Remembering, checked, signature_of
+from invsolve.plugins.arguments import Remembering, checked, refuse_plain_types, signature_of
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import NoMeasurement, Problem, check_tensor
 from invsolve.rng import Rng
@@ -28,6 +28,8 @@ from invsolve.run import CODE, Run
 from invsolve.solution import Solution, Status, Step
 
 Callback = Callable[[Step], bool | None]
+# More steps than anybody waits for; the grids of noise levels are made before the first one.
+MAX_STEPS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,12 @@ class Solver(metaclass=Remembering):
         `start` is a Step to go on from (index -1 for a user's x_init): begin at start.index + 1 with start.x and start.state.
         """
 
+    def _complete(self) -> None:
+        refuse_plain_types(type(self), self.arguments)
+        steps = self.arguments.get("steps")
+        if isinstance(steps, int) and steps > MAX_STEPS:
+            raise InputError(f"steps must be at most {MAX_STEPS}; given {steps:.3g}")
+
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """What else does not fit, for one solver: overridden where a grid or a hyperparameter has needs of its own."""
         return []
@@ -152,16 +160,22 @@ class Solver(metaclass=Remembering):
                 makes it: at the defaults a fifth to two thirds of the error (`Solution.std`).
             x_init: the image (or, for samplers, the state at the first noise level) to start from; a code where the prior lives in a
                 space of codes.
-            callback: called with every Step, whose tensors are the run's own (copy before writing); returning False stops the run.
-            keep: every keep-th Step goes to Solution.trace, on the CPU; 0 keeps none.
+            callback: called with every Step, whose tensors are the run's own (copy before writing); returning False stops the run. In a
+                run of several parts (see chunk) it sees the steps of each, and False ends them all: parts that had ended are as they are,
+                the one that was going on stops there, those not begun make their first step only (the callback not being asked), so that
+                x has an image for every item and sample; the status is "stopped".
+            keep: every keep-th Step goes to Solution.trace, on the CPU; 0 keeps none. A Step of the trace has all images, (B, ...), or
+                (n B, ...) with samples: the batch of the first sample, then that of the second; a part that ended earlier stays in it at
+                its last kept Step.
             throw: raise DivergedError on NaN or Inf; False returns the last finite iterate, status "diverged".
             start: a kept Step to go on from, with an Rng at its position.
             chunk: at most so many images at a time, items and samples counted alike: bounds the memory. The answer is that of the runs
-                of the parts, problem[0:chunk] and so on, joined. None: a batch at a time. The callback sees the steps of each part.
+                of the parts, problem[0:chunk] and so on, joined. None: a batch at a time, so that each sample is a part.
 
         Raises:
             CompatibilityError: the problem or the prior lacks something; every gap is listed.
-            InputError: no Problem, x_init of another shape, samples < 1, keep < 0, an unusable generator or callback.
+            InputError: no Problem, x_init of another shape, samples or chunk < 1, keep < 0 (or no whole number), an unusable generator or
+                callback, a prior whose `given` returns no Denoiser.
             DivergedError: an iterate is not finite.
         """
         if torch.is_inference_mode_enabled():  # no gradient can be taken in there; without one, nothing is lost by leaving it
@@ -174,7 +188,7 @@ class Solver(metaclass=Remembering):
         if gaps:
             raise self._refusal(problem, prior, gaps)
         for name, count, least in (("samples", samples, 1), ("keep", keep, 0), ("chunk", chunk, 1)):
-            if count is not None and (not isinstance(count, int) or count < least):
+            if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < least):
                 raise InputError(f"{name} must be a whole number, at least {least}; given {count!r}")
         if chunk is not None and start is not None:
             raise InputError("a kept Step belongs to a run in one piece; give start or chunk, not both")
@@ -197,7 +211,7 @@ class Solver(metaclass=Remembering):
         able = registry().solvers_for(problem, prior)
         lines = [f"{type(self).__name__} cannot solve this problem:", *(f"  - {gap}" for gap in gaps)]
         lines.append(f"Installed solvers that can: {', '.join(able) or 'none'}")
-        lines += [f"Or give it {door} in place of H" for door in doors(self.requires.operator, problem.operator)]
+        lines += [f"Or give it {door} in place of H" for door in doors(self.requires.operator, problem, prior)]
         return CompatibilityError("\n".join(lines))
 
     def _start(self, problem: Problem, x_init: Tensor | None, start: Step | None) -> Step | None:
@@ -208,7 +222,8 @@ class Solver(metaclass=Remembering):
             raise InputError(f"start must be a kept Step, such as solution.trace[-1]; given {type(start).__name__}")
         if x_init is None:
             assert start is not None
-            start = replace(start, x=start.state.get(CODE, start.x)) if isinstance(start, Step) else start
+            if CODE in start.state:  # shown as an image
+                start = replace(start, x=start.state[CODE], x0_hat=start.state[CODE])
             if start.x.shape != image.shape or start.x.dtype != image.dtype:
                 given = f"{tuple(start.x.shape)} and {start.x.dtype}"
                 raise InputError(
@@ -251,7 +266,7 @@ def finite(x: Tensor) -> bool:
 
 def looked(x: Tensor, going: Tensor) -> tuple[bool, bool]:
     """(whether x is finite, whether an item of `going` (B,) is true), in one read: every read makes the host wait for the device."""
-    sound, on = torch.stack([x.detach().sum().isfinite(), going.any()]).tolist()
+    sound, on = torch.stack([x.detach().sum().isfinite(), going.any()]).cpu().tolist()
     return sound, on
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from invsolve.data import tensor_sha256
 from invsolve.errors import InputError
-from invsolve.io.files import make_folder, replacing_folder, sweep, write_text
+from invsolve.io.files import make_folder, replacing_folder, write_text
 
 __all__ = ["SCHEMA", "Store", "canonical", "cell_key", "encode", "number", "write_text"]
 SCHEMA = 2
@@ -143,7 +143,3 @@ class Store:
                 (folder / TENSORS).write_bytes(save(held))
             text = json.dumps({"sha256": digest(whole), **whole}, indent=1, allow_nan=False)
             (folder / self.record).write_text(text, encoding="utf-8")
-
-    def sweep(self) -> int:
-        """Remove what killed runs have left half written; returns how many. Only while nobody else writes here."""
-        return sweep(self.folder)

@@ -31,7 +31,7 @@ from invsolve.bench.state import changed, shared_state, state_hash
 from invsolve.bench.suite import OperatorEntry, SolverEntry, Suite
 from invsolve.data import Picture, tensor_sha256
 from invsolve.errors import InputError, InvsolveError
-from invsolve.io.files import write_text
+from invsolve.io.files import sweep, write_text
 from invsolve.operator import Operator
 from invsolve.operator.measurement import parts
 from invsolve.plugins.interrupts import OutOfTimeError, attempted
@@ -99,8 +99,8 @@ class Job:
         Args:
             alone: nobody else writes to the folder: what killed runs have left is removed.
         """
-        for store in (self.cells, self.inputs) if alone else ():
-            store.sweep()
+        if alone:
+            sweep(self.out)
         self.pictures = self.shop.pictures()
         for operator in self.suite.operator:
             keys = {picture.id: self.measure(operator, picture) for picture in self.pictures}

@@ -21,7 +21,7 @@ def alike(held: dict[str, Tensor], fresh: dict[str, Tensor]) -> bool:
         old = held[name]
         if old.shape != new.shape or old.dtype != new.dtype:
             return False
-        if new.numel() and float((old - new).abs().max()) > ROUNDINGS * torch.finfo(new.dtype).eps * float(new.abs().max()):
+        if new.numel() and not float((old - new).abs().max()) <= ROUNDINGS * torch.finfo(new.dtype).eps * float(new.abs().max()):
             return False
     return True
 

@@ -91,7 +91,7 @@ def list_plugins(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--into", type=click.Path(file_okay=False), default=".", show_default=True, help="The folder to make it in.")
 def new(name: str, into: str) -> None:
-    """Make a plug-in project NAME: an operator, a prior, a solver, a suite, and tests that pass at once."""
+    """Make a plug-in project NAME: one of each kind, and tests that pass at once."""
     from invsolve.cli.new import new_plugin
 
     folder = new_plugin(name, into)
@@ -102,6 +102,6 @@ def new(name: str, into: str) -> None:
 
 def commands_of_plugins() -> dict[str, Any]:
     """The commands that plug-ins add."""
-    from invsolve.cli.app import plugin_commands
+    from invsolve.cli import plugin_commands
 
     return plugin_commands()

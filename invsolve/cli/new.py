@@ -17,7 +17,7 @@ SUFFIX = ".tmpl"
 
 
 def new_plugin(name: str, into: str | Path = ".") -> Path:
-    """Write the project `into`/`name`: the distribution invsolve-NAME with an operator, a prior, a solver, a suite and their tests.
+    """Write the project `into`/`name`: the distribution invsolve-NAME with one of each kind, and their tests.
 
     Args:
         name: of the plug-in, in kebab case, such as my-lab.

@@ -8,7 +8,8 @@ import functools
 import inspect
 from abc import ABCMeta
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from numbers import Real
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from invsolve.errors import ArgumentError, InputError, InvsolveError, did_you_mean
 
@@ -70,6 +71,35 @@ def shown(arguments: dict[str, Any]) -> str:
     return ", ".join(f"{key}={text if len(text) <= 60 else text[:57] + '...'}" for key, text in texts.items())
 
 
+def refuse_types(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    """Raise ArgumentError for the first argument that its annotation has no place for; asked only after a constructor has failed.
+
+    Raises:
+        ArgumentError: names the argument, what it must be and what was given.
+    """
+    from invsolve.recipe.typed import fitted
+
+    for name, value in arguments.items():
+        try:
+            fitted(value, name, getattr(target, "__name__", str(target)), target)
+        except ArgumentError as error:
+            raise error from None
+
+
+def refuse_plain_types(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    """Raise ArgumentError for an argument that must be a number, a truth value or a text, and is none; real numbers of any library pass.
+
+    Raises:
+        ArgumentError: as `refuse_types`.
+    """
+    from invsolve.recipe.typed import hint_of, members
+
+    plain = {bool, int, float, str, type(None), Literal}
+    asked = {name: value for name, value in arguments.items() if isinstance(value, bool) or not isinstance(value, Real)}
+    kinds = {name: members(hint_of(target, name)) for name in asked}
+    refuse_types(target, {name: value for name, value in asked.items() if kinds[name] and kinds[name] <= plain})
+
+
 class Remembering(ABCMeta):
     """Metaclass: binds the constructor's arguments first and keeps them as `obj.arguments`; then calls `_complete`, if there is one."""
 
@@ -85,8 +115,11 @@ class Remembering(ABCMeta):
             instance = super().__call__(*args, **kwargs)
         except FOREIGN as error:
             # An operator's constructor computes with what it is given: whatever Python or torch makes of nonsense, the caller hears
-            # what was given. (Priors and solvers check theirs field by field.)
-            if isinstance(error, InvsolveError) or not hasattr(cls, "capabilities"):
+            # what was given. (Priors and solvers check theirs field by field, but not every type.)
+            if isinstance(error, InvsolveError):
+                raise
+            refuse_types(cls, arguments)
+            if not hasattr(cls, "capabilities"):
                 raise
             raise InputError(f"{cls.__name__} cannot be made with {shown(arguments)}: {error}") from error
         object.__setattr__(instance, "arguments", arguments)

@@ -30,7 +30,7 @@ ENTRIES: tuple[tuple[str, ...], ...] = (
     ("noise", "none", "invsolve.noise:NoNoise", "y = Hx"),
     ("dataset", "folder", "invsolve.data:folder", "the pictures of a folder, in the order of their names"),
     ("dataset", "zip", "invsolve.data:zipped", "the pictures in a zip file, in the order of their names"),
-    ("dataset", "npz", "invsolve.data:npz", "the array `images` of an npz file, uint8"),
+    ("dataset", "npz", "invsolve.data:npz", "the array named images of an npz file, uint8"),
 )
 
 

@@ -14,7 +14,7 @@ from invsolve.errors import DivergedError, PluginError
 from invsolve.io.images import read_image, read_tensor, write_image
 from invsolve.plugins import Entry, registry
 
-SOLVERS = {"adam-tv", "hqs", "admm", "dps", "diffpir", "ddrm", "score-ald", "ddim", "ddpm", "heun"}
+SOLVERS = set(registry().names("solver"))
 
 
 @pytest.fixture

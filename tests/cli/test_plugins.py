@@ -11,7 +11,7 @@ import pytest
 
 from invsolve import hookimpl
 from invsolve.errors import ArgumentError, InputError, PluginError, RegistrationError, UnknownNameError
-from invsolve.plugins import KINDS, Registry
+from invsolve.plugins import KINDS, Registry, registry
 
 HEAD = "from invsolve.plugins.hookspecs import hookimpl\n\n@hookimpl\n"
 GOOD = HEAD + "def invsolve_register(registry):\n    registry.add('metric', 'test-good', 'json:loads')\n"
@@ -337,5 +337,6 @@ def test_the_command_line_works_with_every_plugin_broken(command_line):
     assert "broken plug-ins" in listed.stderr
     assert "raises-at-import" in listed.stderr
     solvers = [one["name"] for one in json.loads(command_line("list", "solver", "--json").stdout)]
-    assert solvers == ["adam-tv", "admm", "ddim", "ddpm", "ddrm", "diffpir", "dps", "heun", "hqs", "rl-tv", "score-ald"]
+    assert solvers == sorted(registry().names("solver"))  # of this process, which has none of the broken ones
+    assert {"adam-tv", "ddrm"} <= set(solvers)
     assert command_line("--help").returncode == 0

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from invsolve.cli import main
 from invsolve.cli.new import LONGEST, new_plugin, template_files
 from invsolve.errors import InputError
+from invsolve.plugins import KINDS
 
 
 @pytest.mark.parametrize(
@@ -68,8 +69,11 @@ def test_the_project_is_whole(name, tmp_path):
     folder = new_plugin(name, tmp_path / "made" / "on the way")
     module = f"invsolve_{name.replace('-', '_')}"
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    assert len(files) == len(template_files()) == 9
-    assert f"src/{module}/operator.py" in files
+    assert files == sorted(path.replace("__module__", module) for path, _ in template_files())
+    hook = (folder / "src" / module / "__init__.py").read_text()
+    assert sorted(re.findall(r'add\("([a-z]+)"', hook)) == sorted(KINDS), "one of each kind"
+    for place in re.findall(rf'"{module}\.(\w+):', hook):
+        assert f"src/{module}/{place}.py" in files
     project = tomllib.loads((folder / "pyproject.toml").read_text())
     assert project["project"]["name"] == f"invsolve-{name}"
     assert project["project"]["entry-points"]["invsolve"] == {name: module}

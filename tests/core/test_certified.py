@@ -7,6 +7,7 @@ from invsolve_operators import GaussianBlur, Identity
 
 from invsolve import GaussianNoise, Problem
 from invsolve.operator.iterative import matrix
+from invsolve.operator.measurement import flat
 from invsolve.priors import TotalVariation
 from invsolve.solvers import ADMM, HQS, AdamTV
 from invsolve.solvers.variational.common import objective
@@ -63,7 +64,7 @@ def test_within_a_certified_gap_of_the_optimum(kind, sigma, isotropic):
     x[..., 3:8, 4:9] = 0.1
     problem = Problem.simulate(operator, x, GaussianNoise(sigma), generator=4)
     prior = TotalVariation(0.4 / sigma, isotropic)
-    bound = lower_bound(matrix(operator).numpy(), problem.y.numpy().ravel(), sigma, prior.weight, isotropic)
+    bound = lower_bound(matrix(operator).numpy(), flat(problem.y).numpy().ravel(), sigma, prior.weight, isotropic)
     for name, (solver, allowed) in SOLVERS.items():
         found = solver.solve(problem, prior).x
         value = float(objective(problem, prior, found))
@@ -77,6 +78,6 @@ def test_a_bound_says_that_an_answer_is_not_the_optimum():
     x = torch.linspace(0.2, 0.8, SIDE, dtype=torch.float64).expand(1, 1, SIDE, SIDE).clone()
     problem = Problem.simulate(operator, x, GaussianNoise(sigma), generator=4)
     prior = TotalVariation(0.4 / sigma)
-    bound = lower_bound(matrix(operator).numpy(), problem.y.numpy().ravel(), sigma, prior.weight, True)
+    bound = lower_bound(matrix(operator).numpy(), flat(problem.y).numpy().ravel(), sigma, prior.weight, True)
     for solver, other in ((HQS(steps=4), prior), (AdamTV(steps=20), prior), (ADMM(), TotalVariation(0.75 * prior.weight))):
         assert float(objective(problem, prior, solver.solve(problem, other).x)) > bound * (1 + 1e-3), solver

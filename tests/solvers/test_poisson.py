@@ -149,7 +149,8 @@ def test_stars_on_black(gain, background):
     """No objective above that of L-BFGS-B in either form, from the same start; and no mean at or below 0 where there are counts.
 
     On black L-BFGS-B on log x is left with a higher objective, and fewer false spots: its picture is better by up to 8 dB for having
-    been stopped, and comes down to the minimiser's when it is started again. So pictures are compared where objectives agree to 1e-3.
+    been stopped, and comes down to the minimiser's when it is started again. So pictures are compared where objectives
+    agree to 3, in units of log-likelihood: quasi-Newton steps stall in the corners of TV, at up to 2 above.
     """
     x = stars(background)
     problem = Problem.simulate(GaussianBlur((1, 64, 64), 1.0), x, PoissonNoise(gain), generator=0)
@@ -167,7 +168,7 @@ def test_stars_on_black(gain, background):
             continue  # has no x >= 0, so a lower objective and another picture
         assert found.min() >= 0
         for reference, other in zip(references, values, strict=True):
-            if other <= value + 1e-3 * abs(value):
+            if other <= value + 3:
                 assert psnr(found, x) >= psnr(reference, x) - 0.1, (solver, other - value)
                 compared += 1
     assert compared >= 2  # the bounded form at the least

@@ -17,7 +17,7 @@ from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solver import Requires, Solver
+from invsolve.solver import Requires, Solver, looked
 from invsolve.solvers.splitting.common import WEIGHT_FLOOR, copies, data_step, keep, level_gaps, noise_levels, prox_copies, pulls
 from invsolve.solvers.start import seen_share
 from invsolve.solvers.variational.common import first_image, objective, objective_gaps, rms
@@ -133,9 +133,9 @@ class ADMM(Solver):
             answer = z[:, 0].clamp_min(0) if self.positive else z[:, 0]
             stats = {"primal": primal, "dual": change, "objective": objective(problem, prior, answer)}
             kept = {"z": z, "u": u, "rho": rho, "active": active, **({} if dual is None else {"dual": dual})}
-            done = not bool(active.any())
-            yield Step(index, total, answer, answer, stats=stats, state=kept, converged=done)
-            if done:
+            finite, going = looked(answer, active)
+            yield Step(index, total, answer, answer, stats=stats, state=kept, converged=not going, finite=finite)
+            if not going:
                 return
 
     def _penalty(self, problem: Problem, prior: Regulariser) -> Tensor:
@@ -166,9 +166,10 @@ class ADMM(Solver):
             done = (left <= PLUGGED * self.tol * sigma**2) | (waited >= PATIENCE)
             active = active & ~done if self.tol > 0 else active
             kept = {"z": z[:, None], "u": u[:, None], "active": active, "least": least, "waited": waited}
-            ended = not bool(active.any())
-            yield Step(index, total, z, z, stats={"primal": primal, "gradient": left}, state=kept, converged=ended)
-            if ended:
+            finite, going = looked(z, active)
+            stats = {"primal": primal, "gradient": left}
+            yield Step(index, total, z, z, stats=stats, state=kept, converged=not going, finite=finite)
+            if not going:
                 return
 
     def level(self, problem: Problem, prior: Denoiser) -> Tensor:

@@ -1,15 +1,16 @@
-"""What every operator, prior and solver promises, checked on ours."""
+"""What every operator, noise model, prior and solver promises, checked on ours."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from invsolve_template.noise import LaplaceNoise
 from invsolve_template.operator import Vignette
 from invsolve_template.prior import Ridge
 from invsolve_template.solver import ProximalGradient
 
 from invsolve import registry
-from invsolve.testing import operator_cases, prior_cases, solver_cases
+from invsolve.testing import noise_cases, operator_cases, prior_cases, solver_cases
 
 Check = Callable[[Any], None]
 
@@ -18,6 +19,12 @@ Check = Callable[[Any], None]
 def test_operator(operator: Vignette, check: Check) -> None:
     """Shapes, precision, items, linearity, adjoint, SVD, pseudo-inverse, prox."""
     check(operator)
+
+
+@pytest.mark.parametrize(("noise", "check"), noise_cases(*LaplaceNoise.examples()))
+def test_noise(noise: LaplaceNoise, check: Check) -> None:
+    """What is drawn against nll, sigma and variance; streams and units."""
+    check(noise)
 
 
 @pytest.mark.parametrize(("prior", "check"), prior_cases(*Ridge.examples()))
@@ -33,8 +40,8 @@ def test_solver(solver: ProximalGradient, check: Check) -> None:
 
 
 def test_registered() -> None:
-    """The entry point of the installed distribution brings all of it in."""
+    """The entry point of the installed distribution brings all of them in."""
     assert registry().load("operator", "template-vignette") is Vignette
+    assert registry().load("noise", "template-laplace") is LaplaceNoise
     assert registry().load("prior", "template-ridge") is Ridge
     assert registry().load("solver", "template-proximal-gradient") is ProximalGradient
-    assert registry().load("suite", "template").is_file()

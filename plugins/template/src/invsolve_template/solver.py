@@ -17,6 +17,8 @@ class ProximalGradient(Solver):
 
         x <- prox_R(x - t H^T (Hx - y), t sigma^2 weight),   t = step / |H|^2
 
+    Noise that has a sigma is taken for Gaussian of that width; the objective in `stats` has the noise's own nll.
+
     Args:
         steps: iterations.
         step: length of the gradient step in units of 1 / |H|^2; below 2 it converges.
@@ -42,7 +44,7 @@ class ProximalGradient(Solver):
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Regulariser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
-        """x is the answer; stats: the objective at x per item."""
+        """x is the answer; stats: objective, nll + weight R at x per item."""
         operator, y = problem.operator, problem.y
         t = self.step / problem.gain**2  # (B,): every item has its own; the same image whatever the unit of y
         x = t.reshape(-1, 1, 1, 1) * operator.adjoint(y) if start is None else start.x
