@@ -14,7 +14,7 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator import Operator, image_shape
 from invsolve.operator.svd import SVD
-from invsolve_operators.blurs.kinds import kernels
+from invsolve_operators.blurs import kernels
 from invsolve_operators.common import damping, expect, over, rank_is_sure, rank_text, ranked, select_arguments, size
 from invsolve_operators.transforms.fourier import (
     averages,

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Operator, image_shape
+from invsolve_operators.blurs import kernels
 from invsolve_operators.blurs.blur import KernelBlur
 from invsolve_operators.blurs.kernel_files import read_kernels
-from invsolve_operators.blurs.kinds import kernels
 from invsolve_operators.blurs.padded import PaddedBlur
 from invsolve_operators.common import positive, select_arguments
 from invsolve_operators.sampled import checked_count

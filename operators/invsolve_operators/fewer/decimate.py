@@ -15,8 +15,8 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator import Operator, Shape, image_shape
 from invsolve.operator.svd import SVD
+from invsolve_operators.blurs import kernels
 from invsolve_operators.blurs.blur import KernelBlur
-from invsolve_operators.blurs.kinds import kernels
 from invsolve_operators.common import damping, divided, expect, from_phases, over, rank_text, ranked, select_arguments, size, to_phases
 from invsolve_operators.transforms.fourier import (
     averages,

@@ -11,8 +11,8 @@ import torch
 
 from invsolve.operator import Operator, image_shape
 from invsolve.rng import Rng
+from invsolve_operators.blurs import kernels, shaken
 from invsolve_operators.blurs.blur import KernelBlur
-from invsolve_operators.blurs.kinds import kernels, shaken
 from invsolve_operators.blurs.padded import PaddedBlur
 from invsolve_operators.blurs.separable import SeparableBlur, SeparableGaussianBlur
 from invsolve_operators.fewer.downsample import Bicubic, BlockMean
