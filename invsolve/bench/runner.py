@@ -13,7 +13,7 @@ from invsolve.bench.plan import check
 from invsolve.bench.progress import Bar
 from invsolve.bench.suite import Suite
 from invsolve.errors import InputError
-from invsolve.recipe.setup import usable_device
+from invsolve.recipe.device import usable_device
 
 
 def run(

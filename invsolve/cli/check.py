@@ -43,7 +43,7 @@ def check(kind: str | None, name: str | None, everything: bool, pattern: str, ve
     The checks of priors, noise and solvers run on the CPU, where equality to the bit is promised; --device is for operators.
     """
     from invsolve.plugins import registry
-    from invsolve.recipe.setup import usable_device
+    from invsolve.recipe.device import usable_device
 
     if kind is not None and kind not in CHECKED:
         raise click.UsageError(f"there are checks for {', '.join(CHECKED)}; not for {kind}")

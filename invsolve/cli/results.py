@@ -11,8 +11,8 @@ from invsolve.errors import InputError, InvsolveError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from invsolve.cli.setup import Setup
     from invsolve.recipe.config import Config
-    from invsolve.recipe.setup import Setup
     from invsolve.solution import Solution
 
 

@@ -15,8 +15,8 @@ from invsolve.cli.results import destination, write
 from invsolve.errors import InputError, Note
 
 if TYPE_CHECKING:
+    from invsolve.cli.setup import Setup
     from invsolve.recipe.config import Config
-    from invsolve.recipe.setup import Setup
     from invsolve.solution import Solution
 
 OUT = "Result: .png, .tif, .npy or .safetensors, or a folder with everything; NAME_restored.png if it is left out."
@@ -185,7 +185,7 @@ def answer(config: Config, bits: int | None, name: str) -> tuple[Setup, Solution
     """The solution, and where it goes; whatever can be refused is refused before the work."""
     from invsolve.callbacks import Progress
     from invsolve.cli.doubts import boundary_doubt
-    from invsolve.recipe.setup import set_up
+    from invsolve.cli.setup import set_up
 
     setup = set_up(config)
     path = destination(config, setup, bits, name)

@@ -56,9 +56,9 @@ def which(
 
 def from_path(path: str, prior: str | None, settings: tuple[str, ...]) -> tuple[Problem, Any]:
     """The problem and the prior of a problem file, or a saved problem with the named prior."""
+    from invsolve.cli.setup import set_up
     from invsolve.problem import Problem
     from invsolve.recipe.config import load_config
-    from invsolve.recipe.setup import set_up
 
     if not Path(path).is_dir():
         setup = set_up(load_config(path, [*settings, *([] if prior is None else [f'prior.name="{prior}"'])]))
@@ -71,10 +71,10 @@ def made(name: str, settings: tuple[str, ...], shape: tuple[int, ...], noise: fl
     """The measurement of a grey image by a named operator, and the named prior."""
     import torch
 
+    from invsolve.cli.setup import build
     from invsolve.noise import GaussianNoise, NoNoise
     from invsolve.problem import Problem
     from invsolve.recipe.config import Part, apply_override
-    from invsolve.recipe.setup import build
 
     tables: dict[str, Any] = {"operator": {"name": name}}
     for text in settings:
@@ -96,7 +96,7 @@ def bare_config(prior: str, settings: tuple[str, ...]) -> Any:
 
 def prior_for(name: str, settings: tuple[str, ...], channels: int) -> Any:
     """The prior by its name, made for that many channels where it takes a number of them."""
-    from invsolve.recipe.setup import make_prior
+    from invsolve.cli.setup import make_prior
 
     return make_prior(bare_config(name, settings), channels)
 
@@ -111,9 +111,9 @@ def prior_for(name: str, settings: tuple[str, ...], channels: int) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def noise(image: str, operator: str, settings: tuple[str, ...], method: str, as_json: bool) -> None:
     """The standard deviation of white Gaussian noise in IMAGE, for images in [0, 1]."""
+    from invsolve.cli.setup import set_up
     from invsolve.estimate import estimate_noise
     from invsolve.recipe.config import make_config
-    from invsolve.recipe.setup import set_up
 
     tables = {
         "data": {"image": image},

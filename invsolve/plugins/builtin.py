@@ -1,11 +1,12 @@
 """The core's own entries, brought in by the same hook as everybody's; its solvers are listed in `invsolve/solvers/__init__.pyi`."""
 
+from pathlib import Path
 from typing import Any
 
-from invsolve import solvers
 from invsolve.plugins.hookspecs import hookimpl
 from invsolve.plugins.listing import listed
 
+SOLVERS = Path(__file__).parents[1] / "solvers" / "__init__.py"
 # (kind, name, target, summary), and for an operator that adds a capability to another one which.
 ENTRIES: tuple[tuple[str, ...], ...] = (
     ("prior", "tv", "invsolve.priors.tv:TotalVariation", "total variation, isotropic or anisotropic"),
@@ -37,7 +38,7 @@ ENTRIES: tuple[tuple[str, ...], ...] = (
 @hookimpl
 def invsolve_register(registry: Any) -> None:
     """Solvers, the priors in closed form, matrices, what is made of other operators, data sets and the noise models."""
-    for name, target, summary in listed(solvers.__file__):
+    for name, target, summary in listed(str(SOLVERS)):
         registry.add("solver", name, f"invsolve.solvers{target}", summary=summary)
     for kind, name, target, summary, *adds in ENTRIES:
         registry.add(kind, name, target, summary=summary, adds="".join(adds))

@@ -58,7 +58,7 @@ def moved(names: Mapping[str, str]) -> None:
 MOVED = {
     "invsolve.algebra": "invsolve.operator.algebra",
     "invsolve.arguments": "invsolve.plugins.arguments",
-    "invsolve.build": "invsolve.recipe.setup",
+    "invsolve.build": "invsolve.cli.setup",
     "invsolve.builtin": "invsolve.plugins.builtin",
     "invsolve.chain": "invsolve.operator.chain",
     "invsolve.commands": "invsolve.cli",

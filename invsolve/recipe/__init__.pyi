@@ -6,5 +6,3 @@ from .parts import Paths as Paths
 from .parts import build as build
 from .parts import check as check
 from .parts import inner_kind as inner_kind
-from .setup import Setup as Setup
-from .setup import set_up as set_up

@@ -148,7 +148,7 @@ class Run(Table):
 
 
 class Config(Table):
-    """The whole file, checked; `invsolve.recipe.setup` makes the objects."""
+    """The whole file, checked; `invsolve.cli.setup` makes the objects."""
 
     data: Data
     """Where the numbers come from."""

@@ -13,11 +13,11 @@ from invsolve import InputError
 from invsolve.bench import Suite, run
 from invsolve.bench.plan import Workshop
 from invsolve.cli import main
+from invsolve.cli.setup import set_up
 from invsolve.data import Here, Picture, centred, chosen, keys, load_pictures, load_set
 from invsolve.errors import UnknownNameError
 from invsolve.plugins import Entry, registry
 from invsolve.recipe.config import make_config
-from invsolve.recipe.setup import set_up
 from invsolve.recipe.tables import Part
 from invsolve.training.config import Source, Validation
 from invsolve.training.data import Crops, read_images, validation_images

@@ -16,11 +16,11 @@ from invsolve.bench import Suite, run
 from invsolve.bench.plan import Workshop, check
 from invsolve.bench.suite import EXAMPLE as SUITE
 from invsolve.cli import main
+from invsolve.cli.setup import set_up
 from invsolve.errors import InputError
 from invsolve.io.images import write_image
 from invsolve.plugins import registry
 from invsolve.recipe.config import EXAMPLE, Config, load_config, make_config
-from invsolve.recipe.setup import set_up
 from invsolve.recipe.tables import MAX_DEPTH, Part, keys_at, line_of, read_toml, to_toml
 from invsolve.training.config import TrainConfig
 

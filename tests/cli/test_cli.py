@@ -64,7 +64,7 @@ def test_list_without_a_kind_lists_everything():
 
 def test_plugins_list():
     records = json.loads(call("plugins", "list", "--json").output)
-    assert [one["name"] for one in records][:4] == ["core", "operators", "deepinv", "benchmarks"]
+    assert [one["name"] for one in records][:4] == ["core", "operators", "deepinv", "weights", "priors", "benchmarks"]
     assert sum(one["entries"] for one in records) == len(registry().entries)
     assert call("plugins", "list").exit_code == 0
 
@@ -253,7 +253,7 @@ def test_check_all_goes_on_after_an_entry_that_cannot_be_loaded(monkeypatch):
     known = Registry([])
     known.add("operator", "broken", "invsolve_nowhere:Thing")
     known.add("operator", "identity", "invsolve_operators:Identity")
-    monkeypatch.setattr("invsolve.plugins.entries", lambda: known)
+    monkeypatch.setattr("invsolve.plugins.registry", lambda: known)
     done = call("check", "operators", "--all")
     assert done.exit_code == 1
     assert "FAIL  operator broken  examples  PluginError" in done.stdout

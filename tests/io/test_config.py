@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from invsolve import GaussianNoise, InputError, NoNoise, Problem
+from invsolve.cli.setup import set_up, shapes_for
 from invsolve.errors import ArgumentError, InvsolveError, UnknownNameError
 from invsolve.io.images import write_image
 from invsolve.recipe.config import Config, load_config, make_config, parse_value
-from invsolve.recipe.setup import set_up, shapes_for
 
 TEXT = """
 [data]

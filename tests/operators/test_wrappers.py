@@ -15,6 +15,7 @@ from invsolve.bench.cells import Store
 from invsolve.bench.fingerprint import described
 from invsolve.bench.plan import check
 from invsolve.cli import main
+from invsolve.cli.setup import set_up
 from invsolve.errors import ArgumentError, RegistrationError, UnknownNameError
 from invsolve.io.encoding import Pool, describe, rebuild
 from invsolve.io.images import write_image
@@ -23,7 +24,6 @@ from invsolve.operator.chain import chain, structured
 from invsolve.operator.measurement import parts
 from invsolve.plugins import ADDED, Entry, Registry, registry
 from invsolve.recipe.config import make_config
-from invsolve.recipe.setup import set_up
 from invsolve.solvers import HQS
 from invsolve.testing import failures, operator_checks
 from invsolve.which import known_doors, which_solvers

@@ -9,11 +9,11 @@ import torch
 from invsolve_operators import Bicubic, BlockMean, GaussianBlur, Identity, KernelBlur, Mask, SeparableGaussianBlur
 
 from invsolve import Capability, GaussianNoise, Operator, Problem, estimate_noise, registry
+from invsolve.cli.setup import converted
 from invsolve.errors import ArgumentError, CapabilityError, InputError
 from invsolve.operator.algebra import Stack
 from invsolve.operator.iterative import matrix
 from invsolve.operator.structure import Structured
-from invsolve.recipe.setup import converted
 from invsolve.testing.oracle import DenseOperator
 
 SHAPE = (1, 4, 5)

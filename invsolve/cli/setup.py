@@ -20,6 +20,7 @@ from invsolve.plugins.arguments import signature_of
 from invsolve.priors.base import Prior
 from invsolve.problem import NoMeasurement, Problem
 from invsolve.recipe.config import Config
+from invsolve.recipe.device import usable_device
 from invsolve.recipe.parts import build, check, converted, inside, stated_shape
 from invsolve.solver import Solver
 
@@ -89,20 +90,6 @@ def make_prior(config: Config, channels: int) -> Prior:
     fits = getattr(prior, "channels", None) in (None, channels) or "channels" in config.prior.arguments
     takes = signature_of(registry().load("prior", config.prior.name)).parameters
     return prior if fits or "channels" not in takes else build("prior", config.prior, config, channels=channels)
-
-
-def usable_device(name: str) -> torch.device:
-    """The device, tried with one number.
-
-    Raises:
-        InputError: no such device here.
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def _problem(config: Config, noise: NoiseModel | None) -> tuple[Problem, Tensor | None]:
