@@ -64,7 +64,7 @@ def test_list_without_a_kind_lists_everything():
 
 def test_plugins_list():
     records = json.loads(call("plugins", "list", "--json").output)
-    assert [one["name"] for one in records][:4] == ["core", "operators", "deepinv", "weights", "priors", "benchmarks"]
+    assert [one["name"] for one in records][:6] == ["core", "operators", "deepinv", "weights", "priors", "benchmarks"]
     assert sum(one["entries"] for one in records) == len(registry().entries)
     assert call("plugins", "list").exit_code == 0
 

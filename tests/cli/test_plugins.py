@@ -126,7 +126,7 @@ def test_first_party_first_whatever_the_name_and_the_path(site):
     distribution(site, "aaa", steal)
     distribution(site, "thief", steal, plugin="core", module="module_of_thief")  # our plug-in's name in another distribution
     known = Registry(points(site))
-    assert [one.name for one in known.plugins][:4] == ["core", "operators", "deepinv", "weights", "priors", "benchmarks"]
+    assert [one.name for one in known.plugins][:6] == ["core", "operators", "deepinv", "weights", "priors", "benchmarks"]
     assert known.entry("solver", "dps").target.startswith("invsolve.solvers.")
     assert "already provided by invsolve" in record(known, "aaa").error
     assert "already taken" in known.plugins[-1].error or "already taken" in known.plugins[-2].error
