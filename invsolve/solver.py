@@ -199,7 +199,7 @@ class Solver(metaclass=Remembering):
         inner, back = prior.space(problem)
         start = self._start(inner, x_init, start)
         first = Rng.make(generator, problem.items)
-        run = Run(self, inner, prior, back, callback, keep, throw)
+        run = Run(self, inner, prior, back, problem, callback, keep, throw)
         solution = run.whole(first, start) if samples is None and chunk is None else run.cut(first, start, samples, chunk)
         notify(problem, solution)
         return solution
