@@ -13,6 +13,7 @@ import pytest
 import torch
 from bench_cases import GAUSSIAN, same, tiny
 
+from invsolve import hookimpl
 from invsolve.bench import run
 from invsolve.bench.state import changed, shared_state, state_hash
 from invsolve.errors import InputError
@@ -227,6 +228,25 @@ def test_an_operator_that_fails_is_its_rows_and_others_go_on(tmp_path, monkeypat
 def gone(in_shape):
     """An operator whose library calls sys.exit."""
     sys.exit(2)
+
+
+class Spoiler:
+    """A plug-in that writes into what it is shown."""
+
+    @hookimpl
+    def invsolve_solve_finished(self, solution):
+        solution.x.zero_()
+
+
+def test_a_plug_in_that_watches_cannot_change_the_answer(tmp_path):
+    good = run(suite(), out=tmp_path / "good", progress=False)
+    spoiler = Spoiler()
+    registry().manager.register(spoiler)
+    try:
+        rows = run(suite(), out=tmp_path / "watched", progress=False)
+    finally:
+        registry().manager.unregister(spoiler)
+    assert list(map(same, rows)) == list(map(same, good))
 
 
 # --- what they are made of ---------------------------------------------------------------------------------------------------
