@@ -19,6 +19,8 @@ from invsolve.errors import InvsolveError, PluginError
 from invsolve.plugins import registry
 from invsolve.recipe import Paths, inner_kind
 
+LARGE = 256_000_000  # bytes
+
 
 def described(kind: str, entry: Entry, paths: Paths) -> dict[str, Any]:
     """Name, parameters with defaults filled in, plug-in with version, and the hash of the source; what is inside, and files, too."""
@@ -62,6 +64,12 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def changed_at(path: Path) -> str:
+    """Size and time of change, for files that take too long to read in every run; what a prior has read of them is in its state."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def jsonable(value: Any) -> Any:
@@ -112,7 +120,7 @@ def data_hash(module: str) -> str | None:
         files = [(text, path) for text in sorted(texts) if (path := beside(source, text)) is not None]
     digest = hashlib.sha256()
     for name, path in files:
-        digest.update(f"{name}\0{file_hash(path)}\n".encode())
+        digest.update(f"{name}\0{file_hash(path) if path.stat().st_size <= LARGE else changed_at(path)}\n".encode())
     return digest.hexdigest()
 
 
