@@ -41,17 +41,17 @@ def conformance(names: str) -> str:
 
 def law(name: str) -> str:
     """The exact laws of a sampler, and its conformance."""
-    return f"(test_truth_samplers and {name}) or test_mutants_samplers or ({conformance(name.replace('_', ''))})"
+    return f"(test_truth_samplers and {name}) or test_units_samplers or test_mutants_samplers or ({conformance(name.replace('_', ''))})"
 
 
 # Module (beginning of its path in invsolve/) -> which tests, in pytest's -k language over the names of files and cases.
 TESTS = {
-    "solvers/diffusion/common": "(test_truth_samplers and (ddrm or ddim or diffpir)) or test_schedule or test_mutants_samplers",
+    "solvers/diffusion/common": "(test_truth_samplers and (ddrm or ddim or diffpir)) or test_schedule or test_units_samplers or test_mutants_samplers",
     "solvers/diffusion/ddim": law("ddim"),
     "solvers/diffusion/ddpm": law("ddpm"),
     "solvers/diffusion/ddrm": law("ddrm"),
     "solvers/diffusion/diffpir": law("diffpir"),
-    "solvers/diffusion/dps": f"test_dps or {law('dps')}",
+    "solvers/diffusion/dps": f"test_dps or test_noise_levels or {law('dps')}",
     "solvers/diffusion/heun": f"churn or {law('heun')}",
     "solvers/diffusion/score_ald": f"(test_truth_samplers and score-ald) or {law('score_ald')}",
     "solvers/diffusion/spectrum": f"test_rounding or {law('ddrm')}",
