@@ -20,8 +20,9 @@ from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.priors.base import Prior
 from invsolve.problem import NoMeasurement, Problem
-from invsolve.recipe import build, check, converted, inside, stated_shape
+from invsolve.recipe import Paths, build, check, converted, inside, stated_shape
 from invsolve.solver import Solver
+from invsolve.tables import Part
 
 __all__ = ["Setup", "build", "converted", "cropped", "make_prior", "set_up", "shapes_for", "usable_device"]
 
@@ -67,7 +68,7 @@ def set_up(config: Config) -> Setup:
     device = usable_device(config.run.device)
     problem, truth = _problem(config, noise)
     refuse_unmeasured(problem)
-    prior = make_prior(config, problem.operator.in_shape[0])
+    prior = make_prior(config.prior, config, problem.operator.in_shape[0])
     return Setup(problem.to(device), prior.to(device), solver, truth)
 
 
@@ -83,12 +84,12 @@ def refuse_unmeasured(problem: Problem) -> None:
         raise InputError(f"nothing is measured: {problem.operator.label} keeps no entry of y; {how}")
 
 
-def make_prior(config: Config, channels: int) -> Prior:
+def make_prior(part: Part, paths: Paths, channels: int) -> Prior:
     """The prior; one for other channels that takes `channels`, which the file leaves out, is made for the image's."""
-    prior: Prior = build("prior", config.prior, config)
-    fits = getattr(prior, "channels", None) in (None, channels) or "channels" in config.prior.arguments
-    takes = signature_of(registry().load("prior", config.prior.name)).parameters
-    return prior if fits or "channels" not in takes else build("prior", config.prior, config, channels=channels)
+    prior: Prior = build("prior", part, paths)
+    fits = getattr(prior, "channels", None) in (None, channels) or "channels" in part.arguments
+    takes = signature_of(registry().load("prior", part.name)).parameters
+    return prior if fits or "channels" not in takes else build("prior", part, paths, channels=channels)
 
 
 def usable_device(name: str) -> torch.device:
