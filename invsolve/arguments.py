@@ -8,7 +8,7 @@ import functools
 import inspect
 from abc import ABCMeta
 from collections.abc import Callable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from invsolve.errors import ArgumentError, InputError, InvsolveError, did_you_mean
@@ -95,9 +95,15 @@ def refuse_plain_types(target: Callable[..., Any], arguments: dict[str, Any]) ->
     from invsolve.typed import hint_of, members
 
     plain = {bool, int, float, str, type(None), Literal}
-    asked = {name: value for name, value in arguments.items() if isinstance(value, bool) or not isinstance(value, Real)}
-    kinds = {name: members(hint_of(target, name)) for name in asked}
-    refuse_types(target, {name: value for name, value in asked.items() if kinds[name] and kinds[name] <= plain})
+    kinds = {name: members(hint_of(target, name)) for name in arguments}
+
+    def number(value: Any, kinds: set[Any]) -> bool:
+        """Whether it is a number of any library where a number may be, a whole one where only that may be."""
+        fits = Real if float in kinds else Integral if int in kinds else ()
+        return isinstance(value, fits) and not isinstance(value, bool)
+
+    asked = {name: value for name, value in arguments.items() if kinds[name] and kinds[name] <= plain}
+    refuse_types(target, {name: value for name, value in asked.items() if not number(value, kinds[name])})
 
 
 class Remembering(ABCMeta):

@@ -83,7 +83,8 @@ def noise_level(noise: NoiseModel, y: Measurement, operator: Operator | None = N
         return level_at(noise, y)
     if type(noise).spread is not NoiseModel.spread:
         return torch.full((len(rows),), noise.spread(), dtype=like.dtype, device=like.device)
-    return drawn_level(noise, *((y,) if operator is None else grey_measurement(operator, y)))
+    clean, seen = (y, None) if operator is None else grey_measurement(operator, y)
+    return drawn_level(noise, clean, seen)
 
 
 @torch.no_grad()

@@ -221,9 +221,9 @@ def test_the_range_check_knows_it():
     """y four standard deviations above white is no 0..255 picture."""
     y = torch.full((1, *SHAPE), 1.0, dtype=torch.float64) + 0.8 * (1 + torch.rand(1, *SHAPE, dtype=torch.float64))
     assert Problem(Kept(SHAPE), y, OnlySample(0.2)).batch == 1
-    with pytest.raises(InputError, match="divide 0..255 data by 255"):
+    with pytest.raises(InputError, match=r"divide 0\.\.255 data by 255"):
         Problem(Kept(SHAPE), 100 * y, OnlySample(0.2))
-    with pytest.raises(InputError, match="divide 0..255 data by 255"):
+    with pytest.raises(InputError, match=r"divide 0\.\.255 data by 255"):
         Problem(Kept(SHAPE), y + 1.5, OnlySample(0.01))
     assert abs(OnlySample(0.2).spread() / 0.2 - 1) < NEAR
     assert NumberSigma(0.1).spread() == 0.1

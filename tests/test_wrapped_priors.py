@@ -229,7 +229,7 @@ class Nothing(GaussianPrior):
 
 @pytest.mark.parametrize("wrap", [lambda p: p, rescale, lambda p: DiffusionPrior(p, DiscreteVP()), lambda p: LatentPrior(p, decoder())])
 def test_given_must_return_a_denoiser(wrap):
-    with pytest.raises(InputError, match="Nothing: given.* must return a Denoiser; it returned NoneType"):
+    with pytest.raises(InputError, match=r"Nothing: given.* must return a Denoiser; it returned NoneType"):
         DPS(steps=2).solve(problem(), wrap(Nothing(0.5, 0.2)), generator=0)
 
 
