@@ -17,7 +17,6 @@ from invsolve.rng import Rng
 from invsolve.run import pieces
 from invsolve.solution import Status
 from invsolve.solvers import DDIM
-from invsolve.testing.subjects import Kept
 
 DOUBLE = torch.float64
 SHAPE = (1, 4, 5)
@@ -173,7 +172,7 @@ def test_levels_in_units_of_the_image():
 
 @pytest.mark.parametrize(("noise", "wanted"), [(GaussianNoise(0.1), 0.1), (NoNoise(), 1.0), (PoissonNoise(0.25), 0.25)])
 def test_where_nothing_is_measured_the_unit_is_that_of_the_noise(noise, wanted):
-    one = problem(Scaled(Kept(SHAPE), 0.0), 0.0, noise, check_range=False)
+    one = problem(Mask(SHAPE, mask=torch.zeros(4, 5)), 0.0, noise)
     assert float(one.gain) == pytest.approx(wanted, rel=1e-12)
 
 
