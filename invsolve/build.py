@@ -55,16 +55,12 @@ def set_up(config: Config) -> Setup:
         UnknownNameError: a name that is not registered.
         PluginError: an entry that cannot be imported.
     """
-    solver: Solver = build("solver", config.solver, config)
     guess = config.noise is not None and config.noise.name == "gaussian" and config.noise.arguments == {"sigma": "auto"}
     if guess and config.data.simulate:
         raise InputError('noise.sigma = "auto" estimates the level of a measurement; to simulate one, give the level')
+    _check(config, guess)
+    solver: Solver = build("solver", config.solver, config)
     noise: NoiseModel | None = None if config.noise is None or guess else build("noise", config.noise, config)
-    for part in config.operator or []:
-        check("operator", part, config, in_shape=None)
-    check("prior", config.prior, config)
-    if config.data.set is not None:
-        check("dataset", config.data.set, config)
     device = usable_device(config.run.device)
     problem, truth = _problem(config, noise)
     refuse_unmeasured(problem)
@@ -82,6 +78,23 @@ def refuse_unmeasured(problem: Problem) -> None:
     if not isinstance(problem.operator, NoMeasurement) and all(one is not None and not bool(one.any()) for one in supports):
         how = "take another mask; for pictures of the prior alone: data.shape = [C, H, W], and no operator"
         raise InputError(f"nothing is measured: {problem.operator.label} keeps no entry of y; {how}")
+
+
+def _check(config: Config, guess: bool) -> None:
+    """Raise what `build` raises for names, arguments and their types of all parts, with the line of the file."""
+    parts: list[tuple[str, Part | None, tuple[int | str, ...]]]
+    parts = [("solver", config.solver, ("solver",)), ("prior", config.prior, ("prior",)), ("dataset", config.data.set, ("data", "set"))]
+    parts += [("noise", None if guess else config.noise, ("noise",))]
+    parts += [("operator", part, ("operator", index)) for index, part in enumerate(config.operator or ())]
+    for kind, part, place in parts:
+        if part is None:
+            continue
+        try:
+            check(kind, part, config, **({"in_shape": None} if kind == "operator" else {}))
+            if kind in ("solver", "noise"):
+                build(kind, part, config)
+        except (ArgumentError, InputError, UnknownNameError) as error:
+            raise type(error)(config.lined(error, part, *place)) from error
 
 
 def make_prior(part: Part, paths: Paths, channels: int) -> Prior:

@@ -214,6 +214,13 @@ def line_of(text: str, place: tuple[int | str, ...]) -> int | None:
     return line
 
 
+def lined(message: str, text: str, place: tuple[int | str, ...], part: Part) -> str:
+    """A fault of a part with the line it is in: that of the one argument that the message names, else that of the part."""
+    named = [key for key in part.arguments if re.search(rf"'{re.escape(key)}'|(?<![\w-]){re.escape(key)} must ", message)]
+    line = line_of(text, (*place, *named) if len(named) == 1 else place)
+    return message if line is None else f"{message} (line {line})"
+
+
 def reached(path: list[str], place: tuple[int | str, ...], counts: dict[tuple[str, ...], int]) -> int:
     """How many steps of a place a path of keys goes along, 0 if it leads elsewhere."""
     at = 0

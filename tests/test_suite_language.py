@@ -19,7 +19,7 @@ from invsolve.build import set_up
 from invsolve.cli import main
 from invsolve.config import EXAMPLE, Config, load_config, make_config
 from invsolve.data import tensor_sha256
-from invsolve.errors import InputError
+from invsolve.errors import ArgumentError, InputError
 from invsolve.images import write_image
 from invsolve.plugins import registry
 from invsolve.solvers import HQS
@@ -326,6 +326,25 @@ def test_the_line_stands_in_the_error(tmp_path):
     (tmp_path / "s.toml").write_text(TEXT)
     with pytest.raises(InputError, match=r"solver\.1\.label: .*given 3.*\(line 14\)"):
         Suite.load(tmp_path / "s.toml")
+
+
+def test_the_line_of_an_argument_stands_in_the_error(tmp_path):
+    (tmp_path / "s.toml").write_text(TEXT.replace("label = 3", 'steps = "3"').replace("steps = 3", "stps = 3"))
+    with pytest.raises(InputError) as caught:
+        check(Suite.load(tmp_path / "s.toml"))
+    for line in (r"steps must be int; given '3' \(line 14\)", r"for 'mask': .*'stps'.*\(line 17\)"):
+        assert re.search(line, str(caught.value))
+    (tmp_path / "p.toml").write_text(EXAMPLE.replace("steps = 60", "steps = 6.5"))
+    number = EXAMPLE.splitlines().index("steps = 60") + 1
+    with pytest.raises(ArgumentError, match=rf"solver 'adam-tv': steps must be int; given 6\.5 \(line {number}\)"):
+        set_up(load_config(tmp_path / "p.toml"))
+    with pytest.raises(ArgumentError, match=r"given 6\.5$"):  # an override is in no line
+        set_up(load_config(tmp_path / "p.toml", ["solver.steps=6.5"]))
+
+
+def test_settings_for_an_operator_keep_the_solver():
+    with pytest.raises(InputError, match="name stays hqs; another solver is a table of its own"):
+        suite([BLUR], solver=[{"name": "hqs", "prior": "tv", "for": {"gaussian-blur": {"name": "dps"}}}])
 
 
 # --- hostile files -----------------------------------------------------------------------------------------------------------

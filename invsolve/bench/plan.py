@@ -30,40 +30,42 @@ def check(suite: Suite) -> None:
 
     An entry that is registered but cannot be imported is no fault of the suite: its rows will say why they failed.
     """
-    faults = [fault for where, kind, part, added in _parts(suite) if (fault := _fault(suite, where, kind, part, added))]
+    faults = [fault for where, kind, part, place in _parts(suite) if (fault := _fault(suite, where, kind, part, place))]
     if faults:
         raise InputError("\n".join([f"suite '{suite.name}' cannot be run:", *(f"  - {fault}" for fault in dict.fromkeys(faults))]))
 
 
-def _parts(suite: Suite) -> Iterator[tuple[str, str, Part, tuple[str, ...]]]:
-    """(where, kind, part, arguments the harness adds) of everything a suite names."""
+def _parts(suite: Suite) -> Iterator[tuple[str, str, Part, tuple[int | str, ...]]]:
+    """(where, kind, part, place in the file) of everything a suite names."""
     if suite.data is not None:
-        yield "data", "dataset", suite.data, ()
+        yield "data", "dataset", suite.data, ("data",)
     if suite.noise is not None:
-        yield "noise", "noise", suite.noise, ()
-    for operator in suite.operator:
+        yield "noise", "noise", suite.noise, ("noise",)
+    for index, operator in enumerate(suite.operator):
         where = f"operator '{operator.label}'"
         if operator.problem is None:
-            yield where, "operator", operator, ("in_shape",)
+            yield where, "operator", operator, ("operator", index)
         if operator.noise is not None:
-            yield f"{where}, noise", "noise", operator.noise, ()
-    for solver in suite.solver:
+            yield f"{where}, noise", "noise", operator.noise, ("operator", index, "noise")
+    for index, solver in enumerate(suite.solver):
         for label in ["", *solver.overrides]:
             where = f"solver '{solver.label}'" + (f" for '{label}'" if label else "")
-            yield where, "solver", solver.part(label), ()
-            yield f"{where}, prior", "prior", solver.at(label)[1], ()
-    for metric in suite.metrics:
-        yield "metric" if metric.label == metric.name else f"metric '{metric.label}'", "metric", metric, ()
+            place = ("solver", index, "for", label) if label else ("solver", index)
+            yield where, "solver", solver.part(label), place
+            yield f"{where}, prior", "prior", solver.at(label)[1], (*place, "prior")
+    for index, metric in enumerate(suite.metrics):
+        yield "metric" if metric.label == metric.name else f"metric '{metric.label}'", "metric", metric, ("metrics", index)
 
 
-def _fault(suite: Suite, where: str, kind: str, part: Part, added: tuple[str, ...]) -> str:
+def _fault(suite: Suite, where: str, kind: str, part: Part, place: tuple[int | str, ...]) -> str:
     def made() -> None:
-        recipe.check(kind, part, suite, **dict.fromkeys(added))
+        recipe.check(kind, part, suite, **({"in_shape": None} if kind == "operator" else {}))
         if kind in ("solver", "noise", "metric"):
             recipe.build(kind, part, suite)
 
     error = attempted(made)  # a constructor that fails in another way than by refusing is a fault of its rows, not of the suite
-    return f"{where}: {error}" if isinstance(error, InvsolveError) and not isinstance(error, PluginError) else ""
+    refused = isinstance(error, InvsolveError) and not isinstance(error, PluginError)
+    return f"{where}: {suite.lined(error, part, *place)}" if refused else ""
 
 
 @dataclass

@@ -35,7 +35,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, StringConstraints, mod
 from invsolve.config import set_part
 from invsolve.errors import UnknownNameError, did_you_mean
 from invsolve.plugins import NAME, registry
-from invsolve.tables import Part, Table, located, modelled, plain, read_toml
+from invsolve.tables import Part, Table, lined, located, modelled, plain, read_toml
 
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$", strict=True)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=80, strict=True)]
@@ -186,6 +186,7 @@ class Suite(Table):
     dtype: Literal["float32", "float64"] = "float32"
     """The precision of everything."""
     _folder: Path = PrivateAttr(default=Path())
+    _text: str = PrivateAttr(default="")
 
     def path(self, name: str) -> Path:
         """A path in the suite, relative to its file."""
@@ -203,6 +204,8 @@ class Suite(Table):
             for label, values in entry.overrides.items():
                 if label not in known:
                     raise ValueError(f"solver '{entry.label}' has settings for no operator '{label}'{did_you_mean(label, known)}")
+                if "name" in values:
+                    raise ValueError(f"solver '{entry.label}' for '{label}': name stays {entry.name}; another solver is a table of its own")
                 plain(values, f"solver '{entry.label}' for '{label}'")
                 entry.at(label)
         bare = [entry.label for entry in self.operator if entry.noise is None and entry.problem is None]
@@ -251,7 +254,13 @@ class Suite(Table):
         Raises:
             InputError: what is wrong, key by key.
         """
-        return modelled(cls, values, f"{what} is no suite:", text)
+        suite = modelled(cls, values, f"{what} is no suite:", text)
+        suite._text = text
+        return suite
+
+    def lined(self, error: BaseException, part: Part, *place: int | str) -> str:
+        """A fault of a part with the line of the file, where there is one."""
+        return lined(str(error), self._text, place, part)
 
     def plain(self) -> dict[str, Any]:
         """The values, as JSON or TOML would hold them."""
