@@ -64,8 +64,9 @@ def _fault(suite: Suite, where: str, kind: str, part: Part, place: tuple[int | s
             recipe.build(kind, part, suite)
 
     error = attempted(made)  # a constructor that fails in another way than by refusing is a fault of its rows, not of the suite
-    refused = isinstance(error, InvsolveError) and not isinstance(error, PluginError)
-    return f"{where}: {suite.lined(error, part, *place)}" if refused else ""
+    if isinstance(error, InvsolveError) and not isinstance(error, PluginError):
+        return f"{where}: {suite.lined(error, part, *place)}"
+    return ""
 
 
 @dataclass
