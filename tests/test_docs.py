@@ -168,9 +168,10 @@ def test_docstrings_become_restructured_text(text, wanted, pages):
     assert pages.restructured(text).strip() == wanted.strip()
 
 
-def test_the_index_takes_up_new_pages():
-    """A page put into docs/ is found by the table of contents, without a line there."""
-    assert re.search(r":glob:.*^\*$", (DOCS / "index.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+@pytest.mark.parametrize(("page", "glob"), [("index.md", "*"), ("guide-your-own.md", "guide/*")])
+def test_tables_of_contents_take_up_new_pages(page, glob):
+    """A page put into docs/, or a chapter into docs/guide/, is found without a line there."""
+    assert re.search(rf":glob:.*^{re.escape(glob)}$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def test_ci_builds_the_documentation():
