@@ -77,13 +77,19 @@ def refuse_types(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
     Raises:
         ArgumentError: names the argument, what it must be and what was given.
     """
-    from invsolve.typed import fitted
+    from invsolve.typed import fitted, hint_of, members, words
 
+    what = getattr(target, "__name__", str(target))
     for name, value in arguments.items():
         try:
-            fitted(value, name, getattr(target, "__name__", str(target)), target)
+            made = fitted(value, name, what, target)
         except ArgumentError as error:
             raise error from None
+        kinds = members(hint_of(target, name))
+        # A file's lists become tensors, a program's do not.
+        as_given = any(isinstance(kind, type) and isinstance(value, kind) for kind in kinds)
+        if type(made) is not type(value) and type(made) in kinds and not as_given:
+            raise ArgumentError(f"{what}: {name} must be {words(hint_of(target, name))}; given {value!r:.80}")
 
 
 def refuse_plain_types(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
