@@ -300,4 +300,4 @@ def test_what_solvers_share_is_compared_by_value_and_new_attributes_are_no_chang
     assert changed(before, shared_state(prior, y)) == []
     y.data[1] = 2
     prior.std = 0.3
-    assert changed(before, shared_state(prior, y)) == ["GaussianPrior.std", "measurement 1"]
+    assert changed(before, shared_state(prior, y)) == ["GaussianPrior.std", "measurement 0"]
