@@ -47,7 +47,8 @@ def in_units(problem: Problem, factor: float) -> Problem:
 def check_unit_invariance(solver: Solver) -> None:
     """The problem (cH, cy, c sigma) has the answer of (H, y, sigma), c = 1e-4, .5 and 1e4, to 1e-6 of its size in float64.
 
-    Under every noise model that the solver takes. At the solver's default number of steps where the prior is in closed form. `authors=True` is excepted: such a recurrence mixes units
+    Under every noise model that the solver takes.
+    At the solver's default number of steps where the prior is in closed form. `authors=True` is excepted: such a recurrence mixes units
     where its authors' does.
     """
     if not solver.requires.measurement or getattr(solver, "authors", False):
@@ -124,8 +125,8 @@ def check_converged(solver: Solver) -> None:
             if solver.mismatches(problem, setting.prior):
                 continue
             steps: list[Step] = []
-            known = knows(setting)
-            long.solve(problem, setting.prior, generator=1, callback=lambda step, s=steps, k=known: s.append(step) or (None if k else False))
+            known = knows(setting)  # else one step is enough
+            long.solve(problem, setting.prior, generator=1, callback=lambda step, s=steps, k=known: s.append(step) or k)
             for step, when in ((steps[0], "the first step"), *(((steps[-1], f"{len(steps)} steps"),) if known else ())):
                 if step.converged:
                     error, what = distance(solver, setting, step.x)
@@ -198,7 +199,7 @@ def check_perturbed_operator(solver: Solver) -> None:
     residual; the exact difference is computed. Ten times that is for solvers that stop early or whose law is wider; a hundredth of the
     posterior's standard deviation is what an iteration may keep of its start, which may be another where H shows less of itself.
 
-    Gaussian noise only: under no other is the posterior known that says how much is allowed; what a solver does by rule of H it does under all.
+    Gaussian noise only: under no other is the posterior known that says how much is allowed; what is done by rule of H is done under all.
 
     The same random numbers are used for both. Where they meet other directions (a spectrum's basis, which is not unique), the means of 200
     chains are compared, with three standard errors of their difference to spare.
