@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from invsolve.bench.suite import Suite
 from invsolve.cli.describe import SECTIONS, describe_entry, parameters
 from invsolve.plugins import Entry, registry
+from invsolve.plugins.typed import words
 from invsolve.recipe.config import Config
 from invsolve.recipe.tables import Part, models
-from invsolve.recipe.typed import words
 from invsolve.training.config import TrainConfig
 
 TITLES = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from invsolve.noise import Ability, NoiseModel
+from invsolve.noise import Ability, NoiseModel, drawn_level, level_at
 from invsolve.operator import Capability, Operator
 from invsolve.operator.iterative import inner, norm
 from invsolve.operator.measurement import Measurement, column, flat, mapped, parts
@@ -68,12 +68,34 @@ def slope(operator: Operator, like: Tensor) -> Tensor:
     return size.detach().sqrt()
 
 
-def noise_level(noise: NoiseModel, y: Measurement) -> Tensor:
-    """About one standard deviation of the noise in y's units, (B,): its sigma, the root of its mean variance at y, or its spread."""
+def noise_level(noise: NoiseModel, y: Measurement, operator: Operator | None = None) -> Tensor:
+    """About one standard deviation of the noise in y's units, (B,): its sigma, the root of its mean variance at y, or that of draws.
+
+    Draws are for a model that says none of these: those of `drawn_level` at H(1/2), or at y where no operator is given. An older model that
+    writes `spread` is taken at its word. `Problem.level` holds it.
+
+    Raises:
+        InputError: nothing can be drawn there.
+    """
     rows = flat(y)
     like = rows.real
-    if Ability.SIGMA in noise.abilities:
-        return noise.sigma.to(like.device, like.dtype).expand(len(rows))
-    if Ability.VARIANCE in noise.abilities:
-        return flat(noise.variance(y)).real.to(like.dtype).mean(1).sqrt()
-    return torch.full((len(rows),), noise.spread(), dtype=like.dtype, device=like.device)
+    if noise.abilities & {Ability.SIGMA, Ability.VARIANCE}:
+        return level_at(noise, y)
+    if type(noise).spread is not NoiseModel.spread:
+        return torch.full((len(rows),), noise.spread(), dtype=like.dtype, device=like.device)
+    clean, seen = (y, None) if operator is None else grey_measurement(operator, y)
+    return drawn_level(noise, clean, seen)
+
+
+@torch.no_grad()
+def grey_measurement(operator: Operator, y: Measurement) -> tuple[Measurement, Measurement]:
+    """H(1/2), and 1 where the operator measures something, both like y."""
+    first = parts(y)[0]
+    grey = torch.full((len(first), *operator.in_shape), 0.5, dtype=first.real.dtype, device=first.device)
+    clean = operator(grey)
+
+    def seen(part: Tensor, support: Tensor | None) -> Tensor:
+        ones = torch.ones_like(part.real)
+        return ones if support is None else ones * (support != 0).to(ones)
+
+    return clean, mapped(seen, clean, operator.supports)

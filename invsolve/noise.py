@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from enum import StrEnum
 from typing import Any
@@ -29,8 +30,12 @@ class NoiseModel(nn.Module, metaclass=Remembering):
     A subclass writes `sample` and what else it knows; each is an ability, which a solver may require:
 
         nll:       the method `nll`, differentiable in clean
-        sigma:     an attribute, buffer or property `sigma`, a scalar or (B,): the noise is Gaussian of that width, or may be treated so
+        sigma:     an attribute, buffer or property `sigma`, a number or a tensor (), (B,): the noise is Gaussian of that width, or may be
+                   treated so
         variance:  the method `variance`, Var[y | clean] entry by entry; follows from sigma
+
+    What has neither sigma nor variance still has a level, about one standard deviation, wherever a solver needs one: it is estimated from
+    draws of `sample`, see `drawn_level`.
 
     Attributes:
         quantum: the smallest difference that y can show (one count), 0 for continuous noise: entries are known no better than to it.
@@ -39,7 +44,7 @@ class NoiseModel(nn.Module, metaclass=Remembering):
     """
 
     arguments: dict[str, Any]
-    sigma: Tensor
+    sigma: Any
     quantum: float = 0.0
 
     @abstractmethod
@@ -93,8 +98,10 @@ class NoiseModel(nn.Module, metaclass=Remembering):
         return [cls()]
 
     def spread(self) -> float:
-        """About one standard deviation of the noise on [0, 1] data: for the range check of a Problem."""
-        return 0.0
+        """About one standard deviation of the noise on [0, 1] data, the largest item's: what the model says of a mid-grey, or draws there."""
+        grey = torch.full((self.batch or 1, 1, 32, 32), 0.5, dtype=torch.float64)
+        level = level_at(self, grey)
+        return float(level.max()) if level.numel() else 0.0
 
     def check(self, y: Measurement) -> None:
         """Raise InputError where y cannot have come from this model."""
@@ -111,6 +118,61 @@ class NoiseModel(nn.Module, metaclass=Remembering):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value}' for key, value in self.arguments.items())})"
+
+
+def sigma_of(noise: NoiseModel, like: Tensor) -> Tensor:
+    """The model's sigma, a number or a tensor of its own, as a tensor () or (B,) in like's real dtype and device."""
+    return torch.as_tensor(noise.sigma, dtype=like.real.dtype, device=like.device)
+
+
+def level_at(noise: NoiseModel, clean: Measurement) -> Tensor:
+    """About one standard deviation of y given a clean measurement, (B,): sigma, the root of the mean variance, or that of draws."""
+    rows = flat(clean)
+    if Ability.SIGMA in noise.abilities:
+        return sigma_of(noise, rows).expand(len(rows))
+    if Ability.VARIANCE in noise.abilities:
+        return flat(noise.variance(clean)).real.to(rows.real.dtype).mean(1).sqrt()
+    return drawn_level(noise, clean)
+
+
+DRAWN, MOST_PAIRS = 4096, 256  # differences of draws: 1.1 % of a Gaussian's sigma; of a measurement of few numbers at most so many draws
+
+
+@torch.no_grad()
+def drawn_level(noise: NoiseModel, clean: Measurement, seen: Measurement | None = None, seed: int = 0) -> Tensor:
+    """The root of the mean Var[y | clean] per item, (B,), from draws: half the mean square of the difference of two.
+
+    The mean of y, whatever it is, is in no difference. The draws come from streams of their own, the same for every item, so that an item's
+    level does not depend on its batch. Of complex data it is the level of each part. With n differences it is sqrt((k - 1) / n) / 2 off
+    (relative, one standard error), k the kurtosis of a difference: 1.1 % for a Gaussian at the 4096 that are drawn, 1.5 % for Laplace noise.
+
+    Args:
+        noise: the model.
+        clean: (B, ...), where it is asked.
+        seen: 1 where y counts and 0 where it does not, like clean; None for everywhere.
+        seed: of the draws.
+
+    Raises:
+        InputError: `sample` fails there, or what it draws has no finite level.
+    """
+    pieces = parts(clean)
+    weights = [torch.ones_like(part.real) for part in pieces] if seen is None else [part.real for part in parts(seen)]
+    count = torch.stack([weight.flatten(1).sum(1) for weight in weights]).sum(0)
+    pairs = min(MOST_PAIRS, math.ceil(DRAWN / max(1.0, float(count.min()) if count.numel() else 1.0)))
+    rng, total = Rng(seed, [0] * len(count), purpose="noise level"), torch.zeros_like(count)
+    for _ in range(pairs):
+        try:
+            gap = minus(noise.sample(clean, rng), noise.sample(clean, rng))
+        except (InputError, TypeError, ValueError, RuntimeError) as error:
+            what = f"{noise!r} says neither sigma nor variance, and nothing can be drawn at a mid-grey image"
+            raise InputError(f"{what}: {error}; write its variance(clean)") from error
+        for part, weight in zip(parts(gap), weights, strict=True):
+            squares = part.abs().square() / (4 if part.is_complex() else 2)  # a complex number is two
+            total += (weight * squares).flatten(1).sum(1)
+    level = (total / (pairs * count.clamp_min(1))).sqrt()
+    if not bool(torch.isfinite(level).all()):
+        raise InputError(f"what {noise!r} draws has no finite level; write its variance(clean)")
+    return level
 
 
 class GaussianNoise(NoiseModel):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.noise import Ability, NoiseModel, NoNoise
+from invsolve.noise import Ability, NoiseModel, NoNoise, sigma_of
 from invsolve.operator import Capability, Operator, image_shape
 from invsolve.operator.measurement import Measurement, check_batch, check_kind, check_parts, check_real, check_shape, mapped, parts
 from invsolve.plugins.arguments import Remembering, checked
@@ -94,26 +94,30 @@ class Problem(metaclass=Remembering):
 
         Where H is 0 nothing is measured, and y has no unit but its noise's: the noise level or a count then, or 1 without noise.
         """
-        from invsolve.gain import noise_level, operator_gain
+        from invsolve.gain import operator_gain
 
         size = operator_gain(self.operator, self.image)
-        level = noise_level(self.noise, self.y).clamp_min(self.noise.quantum)
+        level = self.level.clamp_min(self.noise.quantum)
         return torch.where(size > 0, size, torch.where(level > 0, level, 1.0))
+
+    @cached_property
+    def level(self) -> Tensor:
+        """About one standard deviation of the noise in y's units, (B,), for every noise model; see `invsolve.gain.noise_level`."""
+        from invsolve.gain import noise_level
+
+        return noise_level(self.noise, self.y, self.operator)
 
     @property
     def sigma_x(self) -> Tensor:
         """The noise level in units of the image, (B,): that of y divided by |H|. The same for (cH, cy, c sigma), whatever c."""
-        from invsolve.gain import noise_level
-
-        return noise_level(self.noise, self.y) / self.gain
+        return self.level / self.gain
 
     @property
     def sigma(self) -> Tensor:
         """The noise level, a scalar or (B,), in y's real dtype and device; only for noise models that have a sigma."""
         if Ability.SIGMA not in self.noise.abilities:
             raise InputError(f"{self.noise} has no sigma")
-        first = parts(self.y)[0]
-        return self.noise.sigma.to(first.device, first.real.dtype)
+        return sigma_of(self.noise, parts(self.y)[0])
 
     @classmethod
     @checked
@@ -216,7 +220,9 @@ def checked_context(context: Mapping[str, Tensor], batch: int) -> dict[str, Tens
     if not isinstance(context, Mapping):
         raise InputError(f"context must be a dict of tensors by name, such as {{'label': labels}}; given {type(context).__name__}")
     for name, value in context.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.ndim < 1 or len(value) != batch:
+        if not isinstance(name, str):
+            raise InputError(f"names in context must be text, such as {{'label': labels}}; given {name!r} ({type(name).__name__})")
+        if not isinstance(value, Tensor) or value.ndim < 1 or len(value) != batch:
             given = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise InputError(f"context[{name!r}] must be a tensor with a row for each of {batch} items; given {given}")
     return dict(context)
@@ -286,11 +292,21 @@ def check_devices(operator: Operator, tensor: Tensor) -> None:
         raise InputError(f"operator is on {operator.device}, data on {tensor.device}; move both, e.g. problem.to('{tensor.device}')")
 
 
+def widest(operator: Operator, y: Measurement, noise: NoiseModel) -> float:
+    """The model's spread where its class says it, else its largest level at H(1/2)."""
+    from invsolve.gain import grey_measurement, noise_level
+
+    if type(noise).spread is not NoiseModel.spread:
+        return noise.spread()
+    level = noise_level(noise, grey_measurement(operator, y)[0], operator)
+    return float(level.max()) if level.numel() else 0.0
+
+
 def refuse_far_values(operator: Operator, y: Measurement, noise: NoiseModel) -> None:
     """Raise InputError when y leaves the output range by more than its width and ten standard deviations of the noise."""
     assert operator.output_range is not None
     low, high = operator.output_range
-    margin = (high - low) + 10 * noise.spread()
+    margin = (high - low) + 10 * widest(operator, y, noise)
     for part in parts(y):
         if not part.numel():
             continue

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import DivergedError, InputError
-from invsolve.priors.base import Denoiser, Prior, same
+from invsolve.priors.base import Denoiser, Prior, a_denoiser, same
 from invsolve.priors.meter import Meter
 from invsolve.problem import Problem
 from invsolve.rng import Rng
@@ -30,6 +30,7 @@ class Run:
         problem: what the solver sees: in the prior's own space.
         prior: what is believed.
         back: from that space to the image.
+        outer: the problem of the image, as it was given.
         callback, keep, throw: see `Solver.solve`.
     """
 
@@ -37,6 +38,7 @@ class Run:
     problem: Problem
     prior: Prior
     back: Callable[[Tensor], Tensor]
+    outer: Problem
     callback: Callable[[Step], bool | None] | None
     keep: int
     throw: bool
@@ -52,7 +54,7 @@ class Run:
 
         prior: Any = self.prior
         if isinstance(prior, Denoiser):
-            prior = Counted(prior.given(self.problem))
+            prior = Counted(a_denoiser(prior.given(self.problem), prior))
         meter, trace, status = Meter(), [], Status.FINISHED
         last = start if start is not None and start.index >= 0 else None  # a finished run, resumed, is its own answer
         blank, began = self.problem.image, time.perf_counter()
@@ -89,8 +91,11 @@ class Run:
             size -= size % batch
         elif size < batch:  # never across two samples: the parts are slices of the problem
             size = min(size, batch)
-        parts = list(pieces(rows, size, batch))
-        solutions = [self._piece(rng, start, part) for part in parts]
+        parts, solutions, run = list(pieces(rows, size, batch)), [], self
+        for part in parts:
+            solutions.append(run._piece(rng, start, part))
+            if run is self and solutions[-1].status == Status.STOPPED:
+                run = replace(self, callback=first_only)  # one step each, so that there is an image of everything
         return joined(solutions, rng.seed, samples, batch, parts)
 
     def _piece(self, rng: Rng, start: Step | None, rows: list[tuple[int, int]]) -> Solution:
@@ -101,7 +106,10 @@ class Run:
         if plain:
             return self.whole(streams, start)
         ids = streams.items if len(set(index)) == len(index) else ()
-        part = replace(self, problem=self.problem.rows(index, ids), prior=self.prior.select(index))
+        prior, outer = self.prior.select(index), self.outer.rows(index, ids)
+        # A decoder with data per item is another one for other items.
+        inner, back = (self.problem.rows(index, ids), self.back) if prior is self.prior else prior.space(outer)
+        part = replace(self, problem=inner, prior=prior, back=back, outer=outer)
         return part.whole(streams, None if start is None else start.select(index))
 
     def _sound(self, step: Step, blank: Tensor) -> None:
@@ -135,6 +143,12 @@ class Run:
         return replace(step, x=x, x0_hat=x0_hat, state={**step.state, CODE: step.x})
 
 
+def first_only(step: Step) -> bool:
+    """The callback that stops at once."""
+    del step
+    return False
+
+
 CODE = "code"  # the state's name for x in the prior's own space
 
 
@@ -150,6 +164,29 @@ def pieces(rows: list[tuple[int, int]], size: int, batch: int) -> Iterator[list[
     for sample in range(0, len(rows), batch):
         for first in range(sample, sample + batch, size):
             yield rows[first : min(first + size, sample + batch)]
+
+
+def joined_traces(traces: list[tuple[Step, ...]]) -> tuple[Step, ...]:
+    """The traces of several runs as one of all their images, in the runs' order; a run that ended earlier stays at its last kept Step."""
+    if not all(traces):
+        return ()
+    longest = max(traces, key=lambda trace: trace[-1].index)
+    return tuple(
+        joined_step([next((one for one in reversed(trace) if one.index <= step.index), trace[0]) for trace in traces]) for step in longest
+    )
+
+
+def joined_step(steps: list[Step]) -> Step:
+    """The Steps of several runs as one of all their images: rows after rows; numbers and states that all of them have."""
+    last = max(steps, key=lambda step: step.index)
+
+    def rows(name: str) -> dict[str, Tensor]:
+        held = [getattr(step, name) for step in steps]
+        shared = [key for key in held[0] if all(key in one for one in held)]
+        return {key: torch.cat([one[key] for one in held]) for key in shared}
+
+    x, x0_hat = (torch.cat([getattr(step, name) for step in steps]) for name in ("x", "x0_hat"))
+    return replace(last, x=x, x0_hat=x0_hat, stats=rows("stats"), state=rows("state"), converged=all(step.converged for step in steps))
 
 
 def joined(solutions: list[Solution], seed: int, samples: int | None, batch: int, parts: list[list[tuple[int, int]]]) -> Solution:
@@ -170,11 +207,11 @@ def joined(solutions: list[Solution], seed: int, samples: int | None, batch: int
     return Solution(
         gathered([one.x for one in solutions]),
         Status.worst(one.status for one in solutions),
-        solutions[-1].steps,
+        max(one.steps for one in solutions),
         nfe,
         seed=seed,
         solver=first.solver,
-        trace=first.trace,
+        trace=joined_traces([one.trace for one in solutions]),
         samples=samples,
         backward=backward,
         latent=latent,

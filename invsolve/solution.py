@@ -79,15 +79,17 @@ class Solution:
     Args:
         x: (B, *in_shape) in y's dtype and device; (n, B, *in_shape) for samples=n.
         status: how the run ended; of several samples or parts the worst.
-        steps: steps made (by the last sample or part).
-        nfe: network evaluations per item, over all samples, counted where the network is called: a guided prior of two calls counts two.
+        steps: steps made (by the sample or part that made most).
+        nfe: network evaluations per item, over all samples: rows that go through a `Denoiser` which calls no other one, over the batch. So
+            a guided prior of two denoisers counts two. A denoiser counts one a call however often it calls a network of its own, which
+            nothing else can see: it says so by its attribute `evaluations` (2 for two), or holds each as a `NetworkDenoiser`.
         seconds: wall-clock time in the solver.
         network_seconds: the part of it inside the prior's forward calls.
         seed: the seed that reproduces it.
         solver: the configuration.
-        trace: every keep-th Step on the CPU.
+        trace: every keep-th Step on the CPU, of all images: see `Solver.solve`.
         samples: n, or None for a plain run.
-        backward: backward passes through the network per item, over all samples.
+        backward: backward passes through the network per item, over all samples, counted as nfe is.
         latent: the answer in the prior's own space, where that is another than the image's; see `Prior.space`.
     """
 

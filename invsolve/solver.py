@@ -96,7 +96,7 @@ class Solver(metaclass=Remembering):
         requires: what it asks for.
         declared_bias: how far its law may be from the posterior where that is known (Gaussian priors on small problems, its default
             settings): {"mean": posterior standard deviations, "cov": relative error of the covariance, "trace": (lowest, highest) ratio of
-            the total variance}. What is not said must only be nearer than the prior.
+            the total variance}. What is not said must only be nearer than the prior. What other settings say is `stated_bias`.
         unreached: lines of `iterate` and of the methods it calls that no example reaches, by a piece of their text, with the reason.
         expected_failures: conformance checks that are known to fail, with the reason; strict.
     """
@@ -199,7 +199,7 @@ class Solver(metaclass=Remembering):
         inner, back = prior.space(problem)
         start = self._start(inner, x_init, start)
         first = Rng.make(generator, problem.items)
-        run = Run(self, inner, prior, back, callback, keep, throw)
+        run = Run(self, inner, prior, back, problem, callback, keep, throw)
         solution = run.whole(first, start) if samples is None and chunk is None else run.cut(first, start, samples, chunk)
         notify(problem, solution)
         return solution
@@ -238,6 +238,14 @@ class Solver(metaclass=Remembering):
         check_tensor("x_init", x_init)
         x = x_init.detach().to(image.dtype).clone()
         return Step(-1, 0, x, x)
+
+    def stated_bias(self) -> Mapping[str, Any]:
+        """`declared_bias` of these settings: the class's where all but the number of steps is as by default, else {}, nothing.
+
+        Overridden where more can be said of other settings, such as a limit that does not depend on them; x >= 0 (`positive`) left out.
+        """
+        plain = (field.name == "steps" or getattr(self, field.name) == field.default for field in fields(self))  # pyright: ignore
+        return self.declared_bias if all(plain) else {}
 
     def answer(self, step: Step, status: Status) -> Tensor:
         """The image in the last step: x0_hat when a sampler was stopped on its way, else x."""

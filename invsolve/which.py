@@ -43,6 +43,7 @@ class Door:
         code: how it is written, such as "IterativeProx(H, tol=1e-4)".
         table: the same in a file, with ... in the place of H's own table.
         opens: whether it can be made of an operator that is linear and has an adjoint.
+        carried: whether W(H) @ D is W(H @ D): with it in place of H a prior of codes has the capability too.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Door:
     code: str
     table: str
     opens: Callable[[Operator], bool]
+    carried: bool = False
 
 
 def known_doors() -> list[Door]:
@@ -67,7 +69,8 @@ def known_doors() -> list[Door]:
             code = f"{getattr(cls, '__name__', entry.name)}({', '.join(part for part in ('H', text) if part)})"
             settings = f"{text.replace('=', ' = ')}, " if text else ""
             table = f'{{ name = "{entry.name}", {settings}{inner} = {{ ... }} }}'
-            found.append(Door(entry.name, Capability(entry.adds), code, table, getattr(cls, "opens", lambda operator: True)))
+            opens, carried = getattr(cls, "opens", lambda operator: True), getattr(cls, "carried", False)
+            found.append(Door(entry.name, Capability(entry.adds), code, table, opens, carried))
     return found
 
 
@@ -110,13 +113,29 @@ def fit(name: str, load: Callable[[], Any], problem: Problem, prior: Prior | Non
         return Fit(name, (str(error),))
     except Exception as error:  # a stranger's solver must not hide the others
         return Fit(name, (f"it cannot be asked: {type(error).__name__}: {error}",))
-    return Fit(name, tuple(gaps), doors(solver.requires.operator, problem.operator) if gaps else ())
+    return Fit(name, tuple(gaps), doors(solver.requires.operator, problem, prior) if gaps else ())
 
 
-def doors(required: frozenset[Capability], operator: Operator) -> tuple[str, ...]:
-    """The approximations that add what a linear operator lacks, in code; none where something else is missing too."""
-    missing = required - operator.capabilities
-    if not missing or not operator.has(Capability.ADJOINT):
+def doors(required: frozenset[Capability], problem: Problem | Operator, prior: Prior | None = None) -> tuple[str, ...]:
+    """The approximations of H that add what is missing, in code; none where something else is missing too.
+
+    What is missing is asked of the problem that the solver sees: with a prior of codes that of H @ decoder, which has what W(H) adds where W
+    is carried through a composition.
+
+    Args:
+        required: what a solver asks for.
+        problem: y = H(x) + n; H alone, as it was before, does without a prior.
+        prior: what is believed.
+    """
+    operator = seen = problem if isinstance(problem, Operator) else problem.operator
+    if isinstance(problem, Problem) and isinstance(prior, Prior):
+        try:
+            seen = prior.space(problem)[0].operator
+        except InputError:  # the prior does not fit at all
+            return ()
+    missing = required - seen.capabilities
+    if not missing or not seen.has(Capability.ADJOINT):
         return ()
-    open_ones = [door for door in known_doors() if door.adds in missing and door.opens(operator)]
+    known = [door for door in known_doors() if door.adds in missing and (seen is operator or door.carried)]
+    open_ones = [door for door in known if door.opens(operator)]
     return tuple(door.code for door in open_ones) if missing <= {door.adds for door in open_ones} else ()

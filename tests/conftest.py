@@ -1,6 +1,24 @@
-"""One thread for torch: the tests' tensors are small, and two threads spend their time waiting for each other."""
+"""One thread for torch: the tests' tensors are small, and two threads spend their time waiting for each other. And which tests are slow."""
 
+import pytest
 import torch
 from bench_cases import copy, finished, strangers  # noqa: F401 (fixtures of the benchmark tests)
 
 torch.set_num_threads(1)
+
+# The files that nine tenths of the time of the 60 slowest tests went to, with the seconds of their tests among those 60 when they were
+# measured (all tests in one process: 1149 s). `pytest -m "not slow"` leaves them out; marks on single tests add to them.
+SLOW = {
+    "test_readme": 164,  # every line that the README shows
+    "test_property_operators": 157,  # 200 drawn dot products for every linear operator
+    "test_train_command": 110,  # trainings, in processes of their own
+    "test_stranger": 78,  # a plug-in written, installed and used
+    "test_truth_samplers": 56,  # the laws of the samplers, thousands of chains
+    "test_docs": 35,  # every page's code
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import sys
+import types
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -19,11 +21,13 @@ from invsolve.plugins import registry
 from invsolve.plugins.arguments import signature_of
 from invsolve.recipe import Paths, inner_kind
 
+LARGE = 256_000_000  # bytes
+
 
 def described(kind: str, entry: Entry, paths: Paths) -> dict[str, Any]:
     """Name, parameters with defaults filled in, plug-in with version, and the hash of the source; what is inside, and files, too."""
     held = registry().entry(kind, entry.name)
-    values = dict(entry.parameters)
+    values, target = dict(entry.parameters), None
     try:
         target = held.load()
         parameters = signature_of(target).parameters.values()
@@ -33,7 +37,32 @@ def described(kind: str, entry: Entry, paths: Paths) -> dict[str, Any]:
         pass
     plain = {name: jsonable(value) for name, value in values.items()}
     module = held.target.partition(":")[0]
-    return {"name": entry.name, "parameters": plain, "plugin": held.plugin, "source": source_hash(module), "data": data_hash(module)}
+    source = source_hash(module) if locate(module) is not None else code_hash(target)
+    return {"name": entry.name, "parameters": plain, "plugin": held.plugin, "source": source, "data": data_hash(module)}
+
+
+def code_hash(target: Any) -> str:
+    """SHA-256 over the compiled code and the plain attributes of what no file holds: a class or a function typed into a notebook."""
+    digest = hashlib.sha256()
+    home = getattr(target, "__module__", None)
+    for owner in [one for one in getattr(target, "__mro__", (target,)) if getattr(one, "__module__", None) == home]:
+        held = vars(owner) if isinstance(owner, type) else {"": owner}
+        for name in sorted(held.keys() - {"__firstlineno__"}):
+            value = held[name]
+            code = getattr(getattr(value, "__func__", getattr(value, "fget", value)), "__code__", None)
+            text = "".join(code_texts(code)) if code else repr(value) if isinstance(value, bool | int | float | str | tuple) else ""
+            digest.update(f"{name}={text}\n".encode())
+    return digest.hexdigest()
+
+
+def code_texts(code: types.CodeType) -> Iterator[str]:
+    """A function's code with that of the functions in it, without lines and addresses."""
+    yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames} "
+    for value in code.co_consts:
+        if isinstance(value, types.CodeType):
+            yield from code_texts(value)
+        else:
+            yield repr(value)
 
 
 def inner(target: Any, name: str, value: Any, paths: Paths) -> Any:
@@ -62,6 +91,12 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def changed_at(path: Path) -> str:
+    """Size and time of change, for files that take too long to read in every run; what a prior has read of them is in its state."""
+    found = path.stat()
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def jsonable(value: Any) -> Any:
@@ -112,7 +147,7 @@ def data_hash(module: str) -> str | None:
         files = [(text, path) for text in sorted(texts) if (path := beside(source, text)) is not None]
     digest = hashlib.sha256()
     for name, path in files:
-        digest.update(f"{name}\0{file_hash(path)}\n".encode())
+        digest.update(f"{name}\0{file_hash(path) if path.stat().st_size <= LARGE else changed_at(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -146,6 +181,9 @@ def read(module: str) -> tuple[bytes, tuple[str, ...]] | None:
 
 def locate(module: str, *, folder: bool = False) -> Path | None:
     """The source file of a module, or the folder of a package; None if it has none."""
+    if module == "__main__":  # a script's file; a notebook has none
+        path = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+        return path if path.suffix == ".py" and path.is_file() and not folder else None
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):

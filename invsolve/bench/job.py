@@ -92,6 +92,7 @@ class Job:
         self.versions, self.started, self.began = versions(), time.time(), time.monotonic()
         self.states: dict[Any, tuple[Any, str]] = {}
         self.measured: dict[str, Problem | str] = {}
+        self.pictures: list[Picture] = []
 
     def prepare(self, *, alone: bool = False) -> None:
         """Load pictures, draw or read every measurement, and write down what will be run.
@@ -101,11 +102,12 @@ class Job:
         """
         if alone:
             sweep(self.out)
-        self.pictures = self.shop.pictures()
         for operator in self.suite.operator:
-            keys = {picture.id: self.measure(operator, picture) for picture in self.pictures}
+            pictures = self.shop.pictures(operator)
+            self.pictures += [one for one in pictures if one.id not in {known.id for known in self.pictures}]
+            keys = {picture.id: self.measure(operator, picture) for picture in pictures}
             for solver in self.suite.solver:
-                self.cases += [self.case(operator, solver, picture, keys[picture.id]) for picture in self.pictures]
+                self.cases += [self.case(operator, solver, picture, keys[picture.id]) for picture in pictures]
         self.note(complete=False)
 
     @property
@@ -182,7 +184,8 @@ class Job:
             made, state = self.operator(operator, picture, torch.device("cpu"))
             noise = self.shop.noise(operator)
             states = {"operator_state": state, "noise_state": state_hash(noise)}
-            return Problem.simulate(made, truth, noise, generator=rng), truth, states
+            found = self.shop.measured(operator, picture) or Problem.simulate(made, truth, noise, generator=rng)
+            return found, truth, states
 
     def note(self, *, complete: bool) -> None:
         """Write run.json: the suite, the settings and the keys of all cells in order."""

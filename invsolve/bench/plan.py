@@ -12,8 +12,9 @@ from invsolve import recipe
 from invsolve.bench.cells import canonical
 from invsolve.bench.fingerprint import described
 from invsolve.bench.suite import Labelled, OperatorEntry, SolverEntry, Suite
-from invsolve.data import Picture, folder_sha256, load_set
+from invsolve.data import Picture, fitting, folder_sha256, keys, load_set
 from invsolve.errors import InputError, InvsolveError, PluginError
+from invsolve.io.images import TENSOR_FILES, load_image, read_tensor
 from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
 from invsolve.plugins.interrupts import attempted
@@ -29,39 +30,43 @@ def check(suite: Suite) -> None:
 
     An entry that is registered but cannot be imported is no fault of the suite: its rows will say why they failed.
     """
-    faults = [fault for where, kind, part, added in _parts(suite) if (fault := _fault(suite, where, kind, part, added))]
+    faults = [fault for where, kind, part, place in _parts(suite) if (fault := _fault(suite, where, kind, part, place))]
     if faults:
         raise InputError("\n".join([f"suite '{suite.name}' cannot be run:", *(f"  - {fault}" for fault in dict.fromkeys(faults))]))
 
 
-def _parts(suite: Suite) -> Iterator[tuple[str, str, Part, tuple[str, ...]]]:
-    """(where, kind, part, arguments the harness adds) of everything a suite names."""
-    yield "data", "dataset", suite.data, ()
+def _parts(suite: Suite) -> Iterator[tuple[str, str, Part, tuple[int | str, ...]]]:
+    """(where, kind, part, place in the file) of everything a suite names."""
+    if suite.data is not None:
+        yield "data", "dataset", suite.data, ("data",)
     if suite.noise is not None:
-        yield "noise", "noise", suite.noise, ()
-    for operator in suite.operator:
+        yield "noise", "noise", suite.noise, ("noise",)
+    for index, operator in enumerate(suite.operator):
         where = f"operator '{operator.label}'"
         if operator.problem is None:
-            yield where, "operator", operator, ("in_shape",)
+            yield where, "operator", operator, ("operator", index)
         if operator.noise is not None:
-            yield f"{where}, noise", "noise", operator.noise, ()
-    for solver in suite.solver:
+            yield f"{where}, noise", "noise", operator.noise, ("operator", index, "noise")
+    for index, solver in enumerate(suite.solver):
         for label in ["", *solver.overrides]:
             where = f"solver '{solver.label}'" + (f" for '{label}'" if label else "")
-            yield where, "solver", solver.part(label), ()
-            yield f"{where}, prior", "prior", solver.at(label)[1], ()
-    for metric in suite.metrics:
-        yield "metric" if metric.label == metric.name else f"metric '{metric.label}'", "metric", metric, ()
+            place = ("solver", index, "for", label) if label else ("solver", index)
+            yield where, "solver", solver.part(label), place
+            yield f"{where}, prior", "prior", solver.at(label)[1], (*place, "prior")
+    for index, metric in enumerate(suite.metrics):
+        yield "metric" if metric.label == metric.name else f"metric '{metric.label}'", "metric", metric, ("metrics", index)
 
 
-def _fault(suite: Suite, where: str, kind: str, part: Part, added: tuple[str, ...]) -> str:
+def _fault(suite: Suite, where: str, kind: str, part: Part, place: tuple[int | str, ...]) -> str:
     def made() -> None:
-        recipe.check(kind, part, suite, **dict.fromkeys(added))
+        recipe.check(kind, part, suite, **({"in_shape": None} if kind == "operator" else {}))
         if kind in ("solver", "noise", "metric"):
             recipe.build(kind, part, suite)
 
     error = attempted(made)  # a constructor that fails in another way than by refusing is a fault of its rows, not of the suite
-    return f"{where}: {error}" if isinstance(error, InvsolveError) and not isinstance(error, PluginError) else ""
+    if isinstance(error, InvsolveError) and not isinstance(error, PluginError):
+        return f"{where}: {suite.lined(error, part, *place)}"
+    return ""
 
 
 @dataclass
@@ -77,6 +82,7 @@ class Workshop:
     device: torch.device
     _operators: dict[tuple[str, tuple[int, ...]], Operator] = field(default_factory=dict)
     _priors: dict[str, Prior | str] = field(default_factory=dict)
+    _pictures: list[Picture] = field(default_factory=list)
 
     def noise(self, entry: OperatorEntry | None = None) -> NoiseModel:
         """The noise model of an operator, its own or the suite's, on the CPU."""
@@ -118,9 +124,47 @@ class Workshop:
             self._priors[key] = f"prior '{entry.name}': {type(made).__name__}: {made}" if isinstance(made, BaseException) else made
         return self._priors[key]
 
-    def pictures(self) -> list[Picture]:
-        """The pictures of the suite's data set, as cropped and counted."""
-        return load_set(self.suite.data, self.suite)
+    def pictures(self, entry: OperatorEntry | None = None) -> list[Picture]:
+        """The pictures of an operator: those of the suite's data set, as cropped and counted, or the truths of a saved measurement.
+
+        Raises:
+            InputError: as `load_set`; a truth of another shape than the saved problem's images.
+        """
+        if entry is not None and entry.truth is not None:
+            return self._truths(entry)
+        if not self._pictures and self.suite.data is not None:
+            self._pictures += load_set(self.suite.data, self.suite)
+        return self._pictures
+
+    def _truths(self, entry: OperatorEntry) -> list[Picture]:
+        assert entry.truth is not None
+        path, wanted = self.suite.path(entry.truth), tuple(self._saved(entry).image.shape)
+        x = (
+            read_tensor(path)
+            if path.suffix.lower() in TENSOR_FILES
+            else load_image(path, channels=wanted[1] if wanted[1] in (1, 3) else None)
+        )
+        x = x if x.ndim == 4 else x[None]
+        if tuple(x.shape) != wanted:
+            raise InputError(f"operator '{entry.label}': truth has shape {tuple(x.shape)}, the saved problem's images {wanted}")
+        (key,) = keys([path.name], path)
+        return [fitting(entry.label, Picture(f"{key[:56]}-{item}" if len(x) > 1 else key, one)) for item, one in enumerate(x)]
+
+    def measured(self, entry: OperatorEntry, picture: Picture) -> Problem | None:
+        """The saved measurement of a picture, where the entry brings one; None where it is to be drawn.
+
+        Raises:
+            InputError: one operator or noise for each of several items, or another precision than the suite's.
+        """
+        if entry.truth is None:
+            return None
+        saved = self._saved(entry)
+        if saved.batch > 1 and not (saved.operator.batch in (None, 1) and saved.noise.batch in (None, 1)):
+            raise InputError(f"operator '{entry.label}': the problem has an operator or a noise for each item; save each item on its own")
+        dtype = str(saved.image.dtype).removeprefix("torch.")
+        if dtype != self.suite.dtype:
+            raise InputError(f"operator '{entry.label}': the problem was saved in {dtype}; give the suite dtype = \"{dtype}\"")
+        return saved[[one.id for one in self._truths(entry)].index(picture.id)]
 
     def inputs(self, operator: OperatorEntry, picture: Picture, seed: int) -> dict[str, Any]:
         """What the measurement depends on."""
@@ -130,7 +174,11 @@ class Workshop:
         noise = self.suite.noise if operator.noise is None else operator.noise
         return {
             "operator": saved or described("operator", operator, self.suite),
-            "data": {"name": self.suite.data.name, "picture": picture.id, "sha256": picture.sha256},
+            "data": {
+                "name": "" if self.suite.data is None or operator.truth else self.suite.data.name,
+                "picture": picture.id,
+                "sha256": picture.sha256,
+            },
             "noise": None if noise is None or (saved and operator.noise is None) else described("noise", noise, self.suite),
             "noise_seed": seed,
             "dtype": self.suite.dtype,

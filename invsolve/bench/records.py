@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from invsolve.bench.cells import SCHEMA
 
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=10_000)]
-# A float that JSON can hold, or "inf", "-inf", "nan".
-Number = Annotated[float, Field(strict=False)]
+# A float that JSON can hold, or the text that `encode` writes for one that it cannot.
+Number = Annotated[float, BeforeValidator(lambda value: float(value) if value in ("inf", "-inf", "nan") else value)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 

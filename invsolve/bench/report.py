@@ -65,6 +65,7 @@ def section(run: dict[str, Any], rows: list[dict[str, Any]], label: str, stores:
         for number, line in enumerate(group, 1)
     ]
     entry = next(one for one in run["suite"]["operator"] if one["label"] == label)
+    own = {cell["image"] for cell in run["cells"] if cell["operator"] == label}
     parameters = ", ".join(f"{key} {value}" for key, value in entry.items() if key not in ("name", "label"))
     return {
         "label": label,
@@ -73,7 +74,7 @@ def section(run: dict[str, Any], rows: list[dict[str, Any]], label: str, stores:
         "table": table,
         "troubled": [line for line in group if line.reason],
         "scatter": scatter([point for number, line in enumerate(group, 1) if (point := _point(number, line))]),
-        "grids": [grid(run, rows, label, picture, stores) for picture in run["pictures"]],
+        "grids": [grid(run, rows, label, picture, stores) for picture in run["pictures"] if picture["id"] in own],
     }
 
 

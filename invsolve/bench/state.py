@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 DEPTH = 8
 MODULE = ("_buffers", "_parameters", "_modules")
-PLAIN = (bool, int, float, complex, str, bytes, type(None))
+PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype)
 
 
 def state_hash(value: Any) -> str:
@@ -75,14 +75,14 @@ def shared_state(*values: Any) -> dict[str, str]:
 
     Private attributes may be caches, and what a mapping or a list holds too: they are left out.
     """
-    found = {}
-    for index, value in enumerate(values):
+    found, number = {}, 0
+    for value in values:
         if isinstance(value, nn.Module):
             for place, module in value.named_modules():
                 for name, part in {**_own(module), **module._buffers, **module._parameters}.items():
                     found[".".join(filter(None, (type(value).__name__, place, name)))] = state_hash(part)
         else:
-            found[f"measurement {index}"] = state_hash(value)
+            found[f"measurement {number}"], number = state_hash(value), number + 1
     return found
 
 

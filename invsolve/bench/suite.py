@@ -7,7 +7,8 @@
         { name = "gaussian-blur", sigma = 1.6 },
         { label = "holes after blur", chain = [{ name = "gaussian-blur" }, { name = "mask" }], noise = { sigma = 0.1 } },
         { name = "iterative-prox", label = "valid blur", tol = 1e-4, operator = { name = "padded-blur", boundary = "valid" } },
-        { problem = "scanner", label = "as measured" },    # operator and noise of a folder that Problem.save wrote
+        { problem = "scanner", label = "scanner" },        # operator and noise of a folder that Problem.save wrote; with
+                                                           # truth = "photo.png" its measurement too
     ]
     [[solver]]
     name = "adam-tv"
@@ -34,7 +35,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, StringConstraints, mod
 from invsolve.errors import UnknownNameError, did_you_mean
 from invsolve.plugins import NAME, registry
 from invsolve.recipe.config import set_part
-from invsolve.recipe.tables import Part, Table, located, modelled, plain, read_toml
+from invsolve.recipe.tables import Part, Table, lined, located, modelled, plain, read_toml
 
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$", strict=True)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=80, strict=True)]
@@ -109,7 +110,10 @@ class OperatorEntry(Labelled):
     noise: Annotated[Part, _entry("gaussian")] | None = None
     """The noise for this operator, in place of the suite's."""
     problem: Annotated[str, Field(strict=True)] | None = None
-    """In place of a name: the folder of a saved problem (`Problem.save`), whose operator and noise are taken."""
+    """In place of a name: the folder of a saved problem (`Problem.save`). Its operator and noise measure the suite's pictures; with
+    `truth` its own measurement is what the solvers see."""
+    truth: Annotated[str, Field(strict=True)] | None = None
+    """With problem: the picture file that its measurement was taken of; of several items a tensor file (B, C, H, W)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -122,6 +126,8 @@ class OperatorEntry(Labelled):
     def _alone(self) -> OperatorEntry:
         if self.problem is not None and (self.arguments or self.name != SAVED):
             raise ValueError("a saved problem brings its own operator: leave out name and parameters")
+        if self.truth is not None and (self.problem is None or self.noise is not None):
+            raise ValueError("truth goes with problem, whose measurement has its own noise: leave out noise")
         return self
 
 
@@ -166,9 +172,9 @@ class Suite(Table):
     """What the suite is called; as the file is unless said."""
     title: Annotated[str, StringConstraints(max_length=200)] = ""
     """One line for lists and reports."""
-    data: Annotated[DataEntry, BeforeValidator(set_part)]
+    data: Annotated[DataEntry, BeforeValidator(set_part)] | None = None
     """The pictures: a data set by its name (`invsolve list dataset`), { folder = "photos" }, { zip = ... }, { npz = ... }, or drawings
-    { shape = [3, 32, 32], images = 2 }."""
+    { shape = [3, 32, 32], images = 2 }. May be left out where every operator is a saved problem with its truth."""
     noise: Annotated[Part, _entry("gaussian")] | None = None
     """The noise, `gaussian` without a name; may be left out where every operator has its own."""
     operator: Annotated[list[OperatorEntry], BeforeValidator(_as_list), Field(min_length=1)]
@@ -180,6 +186,7 @@ class Suite(Table):
     dtype: Literal["float32", "float64"] = "float32"
     """The precision of everything."""
     _folder: Path = PrivateAttr(default=Path())
+    _text: str = PrivateAttr(default="")
 
     def path(self, name: str) -> Path:
         """A path in the suite, relative to its file."""
@@ -197,9 +204,15 @@ class Suite(Table):
             for label, values in entry.overrides.items():
                 if label not in known:
                     raise ValueError(f"solver '{entry.label}' has settings for no operator '{label}'{did_you_mean(label, known)}")
+                if "name" in values:
+                    raise ValueError(f"solver '{entry.label}' for '{label}': name stays {entry.name}; another solver is a table of its own")
                 plain(values, f"solver '{entry.label}' for '{label}'")
                 entry.at(label)
         bare = [entry.label for entry in self.operator if entry.noise is None and entry.problem is None]
+        if self.data is None and any(entry.truth is None for entry in self.operator):
+            raise ValueError(
+                'data is missing: give data = "quick-photos", data = { folder = "photos" } or drawings, { shape = [3, 32, 32] }'
+            )
         if self.noise is None and bare:
             raise ValueError(f"noise is missing: give noise = {{ sigma = 0.05 }}, or one to each operator ({', '.join(bare)})")
         return self
@@ -241,11 +254,17 @@ class Suite(Table):
         Raises:
             InputError: what is wrong, key by key.
         """
-        return modelled(cls, values, f"{what} is no suite:", text)
+        suite = modelled(cls, values, f"{what} is no suite:", text)
+        suite._text = text
+        return suite
+
+    def lined(self, error: BaseException, part: Part, *place: int | str) -> str:
+        """A fault of a part with the line of the file, where there is one."""
+        return lined(str(error), self._text, place, part)
 
     def plain(self) -> dict[str, Any]:
         """The values, as JSON or TOML would hold them."""
-        return self.model_dump(mode="json", by_alias=True)
+        return {"data": None, "noise": None, **self.model_dump(mode="json", by_alias=True, exclude_none=True)}
 
 
 @dataclass(frozen=True)

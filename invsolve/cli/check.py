@@ -183,7 +183,8 @@ def show_bias(entry: Any) -> None:
     """What the solvers' check_posterior measured, example by example; nothing where that cannot be had (the checks have said why)."""
     from invsolve.testing.posterior import bias_table
 
-    for example in examples_of(entry):
+    examples = attempted(lambda: examples_of(entry))
+    for example in [] if isinstance(examples, BaseException) else examples:
         table = attempted(lambda one=example: bias_table(one))
         if table and not isinstance(table, BaseException):
             click.echo(f"\n{line(repr(example))}, at its default number of steps:\n" + "\n".join(table) + "\n")

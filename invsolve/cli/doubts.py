@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InvsolveError
-from invsolve.gain import noise_level
 from invsolve.operator import Capability, Operator
 from invsolve.operator.measurement import parts
 from invsolve.plugins.arguments import signature_of
@@ -65,7 +64,7 @@ def boundary_doubt(problem: Problem) -> list[str]:
             continue
         across, beside = steps(y, axis)
         # White noise of level s adds 2 s^2 to both; a tenth of it stays, since a level is never known exactly.
-        white = 2 * noise_level(problem.noise, problem.y).to(across).square()
+        white = 2 * problem.level.to(across).square()
         torn = across - white > STEP * ((beside - white).clamp_min(0) + 0.1 * white)
         if bool(torn.any()) and wraps(operator, y, axis):
             sizes = f"by {float(across[torn].max().sqrt()):.2g}, neighbours there by {float(beside[torn].max().sqrt()):.2g}"

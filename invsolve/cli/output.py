@@ -29,19 +29,23 @@ def line(text: object) -> str:
 
 @contextmanager
 def noting(*, echo: bool = True) -> Iterator[list[str]]:
-    """While it lasts, warnings of the kind Note are lines `note: ...` on stderr, each once, and in the list that it gives.
+    """While it lasts, warnings of the kind Note, and RuntimeWarnings of our code, are lines `note: ...` on stderr, each once.
+
+    It gives the list of them.
 
     Args:
         echo: print them, too.
     """
     told: list[str] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("always", Note)
+        for kind in (Note, RuntimeWarning):
+            warnings.simplefilter("always", kind)
         usual = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
-            if not issubclass(category, Note):
-                usual(message, category, *place, **options)
+        def show(message: Warning | str, category: type[Warning], filename: str, *place: Any, **options: Any) -> None:
+            ours = issubclass(category, Note) or (issubclass(category, RuntimeWarning) and "invsolve" in filename)
+            if not ours:
+                usual(message, category, filename, *place, **options)
                 return
             text = clean(message)
             if text not in told:

@@ -21,7 +21,8 @@ from invsolve.priors.base import Prior
 from invsolve.problem import NoMeasurement, Problem
 from invsolve.recipe.config import Config
 from invsolve.recipe.device import usable_device
-from invsolve.recipe.parts import build, check, converted, inside, stated_shape
+from invsolve.recipe.parts import Paths, build, check, converted, inside, stated_shape
+from invsolve.recipe.tables import Part
 from invsolve.solver import Solver
 
 __all__ = ["Setup", "build", "converted", "cropped", "make_prior", "set_up", "shapes_for", "usable_device"]
@@ -55,20 +56,16 @@ def set_up(config: Config) -> Setup:
         UnknownNameError: a name that is not registered.
         PluginError: an entry that cannot be imported.
     """
-    solver: Solver = build("solver", config.solver, config)
     guess = config.noise is not None and config.noise.name == "gaussian" and config.noise.arguments == {"sigma": "auto"}
     if guess and config.data.simulate:
         raise InputError('noise.sigma = "auto" estimates the level of a measurement; to simulate one, give the level')
+    _check(config, guess)
+    solver: Solver = build("solver", config.solver, config)
     noise: NoiseModel | None = None if config.noise is None or guess else build("noise", config.noise, config)
-    for part in config.operator or []:
-        check("operator", part, config, in_shape=None)
-    check("prior", config.prior, config)
-    if config.data.set is not None:
-        check("dataset", config.data.set, config)
     device = usable_device(config.run.device)
     problem, truth = _problem(config, noise)
     refuse_unmeasured(problem)
-    prior = make_prior(config, problem.operator.in_shape[0])
+    prior = make_prior(config.prior, config, problem.operator.in_shape[0])
     return Setup(problem.to(device), prior.to(device), solver, truth)
 
 
@@ -84,12 +81,29 @@ def refuse_unmeasured(problem: Problem) -> None:
         raise InputError(f"nothing is measured: {problem.operator.label} keeps no entry of y; {how}")
 
 
-def make_prior(config: Config, channels: int) -> Prior:
+def _check(config: Config, guess: bool) -> None:
+    """Raise what `build` raises for names, arguments and their types of all parts, with the line of the file."""
+    parts: list[tuple[str, Part | None, tuple[int | str, ...]]]
+    parts = [("solver", config.solver, ("solver",)), ("prior", config.prior, ("prior",)), ("dataset", config.data.set, ("data", "set"))]
+    parts += [("noise", None if guess else config.noise, ("noise",))]
+    parts += [("operator", part, ("operator", index)) for index, part in enumerate(config.operator or ())]
+    for kind, part, place in parts:
+        if part is None:
+            continue
+        try:
+            check(kind, part, config, **({"in_shape": None} if kind == "operator" else {}))
+            if kind in ("solver", "noise"):
+                build(kind, part, config)
+        except (ArgumentError, InputError, UnknownNameError) as error:
+            raise type(error)(config.lined(error, part, *place)) from error
+
+
+def make_prior(part: Part, paths: Paths, channels: int) -> Prior:
     """The prior; one for other channels that takes `channels`, which the file leaves out, is made for the image's."""
-    prior: Prior = build("prior", config.prior, config)
-    fits = getattr(prior, "channels", None) in (None, channels) or "channels" in config.prior.arguments
-    takes = signature_of(registry().load("prior", config.prior.name)).parameters
-    return prior if fits or "channels" not in takes else build("prior", config.prior, config, channels=channels)
+    prior: Prior = build("prior", part, paths)
+    fits = getattr(prior, "channels", None) in (None, channels) or "channels" in part.arguments
+    takes = signature_of(registry().load("prior", part.name)).parameters
+    return prior if fits or "channels" not in takes else build("prior", part, paths, channels=channels)
 
 
 def _problem(config: Config, noise: NoiseModel | None) -> tuple[Problem, Tensor | None]:

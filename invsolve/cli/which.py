@@ -72,33 +72,33 @@ def made(name: str, settings: tuple[str, ...], shape: tuple[int, ...], noise: fl
     import torch
 
     from invsolve.cli.setup import build
+    from invsolve.data import Here
     from invsolve.noise import GaussianNoise, NoNoise
     from invsolve.problem import Problem
-    from invsolve.recipe.config import Part, apply_override
+    from invsolve.recipe.config import apply_override
+    from invsolve.recipe.tables import part_of
 
     tables: dict[str, Any] = {"operator": {"name": name}}
     for text in settings:
         apply_override(tables, text)
-    config = bare_config(prior or "tv", settings)
-    operator: Operator = build("operator", Part.model_validate(tables["operator"]), config, in_shape=shape)
+    operator: Operator = build("operator", part_of(tables["operator"], "operator"), Here(), in_shape=shape)
     x = torch.full((operator.batch or 1, *operator.in_shape), 0.5)
     problem = Problem.simulate(operator, x, GaussianNoise(noise) if noise else NoNoise(), generator=0, check_range=False)
     return problem, None if prior is None else prior_for(prior, settings, operator.in_shape[0])
 
 
-def bare_config(prior: str, settings: tuple[str, ...]) -> Any:
-    """A configuration that only names the prior, with the settings that are its own."""
-    from invsolve.recipe.config import make_config
-
-    own = [text for text in settings if text.startswith("prior.")]
-    return make_config({"data": {"shape": [1, 1, 1]}, "prior": {"name": prior}, "solver": {"name": "ddim"}}, own, what="which")
-
-
 def prior_for(name: str, settings: tuple[str, ...], channels: int) -> Any:
-    """The prior by its name, made for that many channels where it takes a number of them."""
+    """The prior by its name, with the settings that are its own, made for that many channels where it takes a number of them."""
     from invsolve.cli.setup import make_prior
+    from invsolve.data import Here
+    from invsolve.recipe.config import apply_override
+    from invsolve.recipe.tables import part_of
 
-    return make_prior(bare_config(name, settings), channels)
+    tables: dict[str, Any] = {"prior": {"name": name}}
+    for text in settings:
+        if text.startswith("prior."):
+            apply_override(tables, text)
+    return make_prior(part_of(tables["prior"], "prior"), Here(), channels)
 
 
 @click.command(short_help="Estimate the noise level of a measurement.")

@@ -6,6 +6,7 @@ from .sets import SUFFIXES as SUFFIXES
 from .sets import arrays_of as arrays_of
 from .sets import centred as centred
 from .sets import chosen as chosen
+from .sets import fitting as fitting
 from .sets import folder as folder
 from .sets import folder_sha256 as folder_sha256
 from .sets import is_image as is_image

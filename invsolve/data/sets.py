@@ -267,7 +267,8 @@ def load_set(part: Part, paths: Paths) -> list[Picture]:
     pictures: list[Picture] = []
     try:
         for item in islice(found, common.get("first")):
-            pictures.append(_fitting(part.name, item if isinstance(item, Picture) else Picture(*item), common))
+            picture = item if isinstance(item, Picture) else Picture(*item)
+            pictures.append(fitting(part.name, picture, common.get("crop"), common.get("channels")))
             if sum(one.image.numel() for one in pictures) > MAX_NUMBERS:
                 raise InputError(f"data set '{part.name}' has more than {MAX_NUMBERS} numbers: give crop = 256, or first = 10")
     except InvsolveError:
@@ -282,8 +283,12 @@ def load_set(part: Part, paths: Paths) -> list[Picture]:
     return pictures
 
 
-def _fitting(name: str, picture: Picture, common: dict[str, Any]) -> Picture:
-    """A picture, checked, of the channels and size that were asked for."""
+def fitting(name: str, picture: Picture, crop: Any = None, channels: int | None = None) -> Picture:
+    """A picture, checked, of the channels and size that were asked for.
+
+    Raises:
+        InputError: as `load_set`.
+    """
     what = f"picture {picture.id!r} of '{name}'"
     if not ID.fullmatch(picture.id):
         raise InputError(f"{what}: an id must match {ID.pattern}")
@@ -293,8 +298,7 @@ def _fitting(name: str, picture: Picture, common: dict[str, Any]) -> Picture:
     low, high = float(picture.image.min()), float(picture.image.max())
     if low < 0 or high > 1:
         raise InputError(f"{what} must lie in [0, 1]; it spans [{low:.3g}, {high:.3g}]")
-    image = with_channels(picture.image, common.get("channels"), what)
-    return replace(picture, image=centred(image, common.get("crop"), what))
+    return replace(picture, image=centred(with_channels(picture.image, channels, what), crop, what))
 
 
 def with_channels(image: Tensor, channels: int | None, what: str) -> Tensor:

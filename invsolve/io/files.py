@@ -172,10 +172,16 @@ def regular_file(path: str | Path, what: str) -> Path:
         InputError: there is none, it is a folder or a device, or it is empty.
     """
     file = Path(path)
-    if not file.exists():
-        raise InputError(f"no {what} {file}")
-    if not file.is_file():
-        raise InputError(f"{file} is not a regular file; expected {what}")
-    if file.stat().st_size == 0:
-        raise InputError(f"{file} is empty; expected {what}")
-    return file
+    try:
+        if not file.exists():
+            raise InputError(f"no {what} {file!s:.200}")
+        if not file.is_file():
+            raise InputError(f"{file} is not a regular file; expected {what}")
+        if file.stat().st_size == 0:
+            raise InputError(f"{file} is empty; expected {what}")
+        with file.open("rb"):
+            return file
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # a name that is none, or a file that may not be read
+        raise InputError(f"cannot read the {what} {file!s:.200}: {getattr(error, 'strerror', None) or error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import zlib
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ def read_page(file: Path, max_pixels: int) -> Page | None:
     """
     import tifffile
 
+    # Its warnings about damaged tags would go to stderr where nobody listens; whoever does still gets them.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     with tifffile.TiffFile(file) as stack:
         page: Any = stack.pages[0]
         if not page.imagewidth or not page.imagelength or page.dtype is None:

@@ -163,6 +163,7 @@ class Wrapped(Combined):
     """
 
     added: Capability
+    carried: ClassVar[bool] = True  # whether W(H) @ D is W(H @ D), so that the capability is there for a prior of codes too
     door: ClassVar[str] = "tol=1e-4"  # how `which_solvers` writes it, see `Registry.add`
 
     def __init__(self, operator: Operator, tol: float = 1e-6, max_iter: int = 500, strict: bool = False) -> None:
@@ -180,9 +181,20 @@ class Wrapped(Combined):
         """The operator's own and the added one."""
         return self.parts[0].capabilities | {self.added}
 
+    def around(self, operator: Operator) -> Operator:
+        """Another operator with the same capability by the same iteration."""
+        return type(self)(operator, self.tol, self.max_iter, self.strict)
+
+    def __matmul__(self, other: Operator) -> Operator:
+        """H @ D with the same capability by the same iteration; as it is where it has it, or no adjoint."""
+        product = self.parts[0] @ other
+        if not isinstance(product, Operator) or not product.has(Capability.ADJOINT) or product.has(self.added):
+            return product
+        return self.around(product)
+
     def select(self, items: range) -> Operator:
         """The wrapped operator of the items."""
-        return type(self)(self.parts[0].select(items), self.tol, self.max_iter, self.strict)
+        return self.around(self.parts[0].select(items))
 
     @property
     def supports(self) -> tuple[Tensor | None, ...]:
@@ -278,6 +290,10 @@ class IterativeProx(Wrapped):
     def select(self, items: range) -> Operator:
         """The wrapped operator of the items."""
         return IterativeProx(self.parts[0].select(items), self.tol, self.max_iter, self.preconditioner, self.strict)
+
+    def around(self, operator: Operator) -> Operator:
+        """Another operator with prox by the same iteration, without the preconditioner, which is this one's."""
+        return IterativeProx(operator, self.tol, self.max_iter, strict=self.strict)
 
     def solve_prox(self, z: Tensor, y: Measurement, tau: float | Tensor) -> ProxResult:
         """argmin_x 1/2 |Hx - y|^2 + 1/(2 tau) |x - z|^2 with its error bound; tau a float or (B,); inf is the limit from z.

@@ -8,7 +8,7 @@ import functools
 import inspect
 from abc import ABCMeta
 from collections.abc import Callable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from invsolve.errors import ArgumentError, InputError, InvsolveError, did_you_mean
@@ -77,13 +77,19 @@ def refuse_types(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
     Raises:
         ArgumentError: names the argument, what it must be and what was given.
     """
-    from invsolve.recipe.typed import fitted
+    from invsolve.plugins.typed import fitted, hint_of, members, words
 
+    what = getattr(target, "__name__", str(target))
     for name, value in arguments.items():
         try:
-            fitted(value, name, getattr(target, "__name__", str(target)), target)
+            made = fitted(value, name, what, target)
         except ArgumentError as error:
             raise error from None
+        kinds = members(hint_of(target, name))
+        # A file's lists become tensors, a program's do not.
+        as_given = any(isinstance(kind, type) and isinstance(value, kind) for kind in kinds)
+        if type(made) is not type(value) and type(made) in kinds and not as_given:
+            raise ArgumentError(f"{what}: {name} must be {words(hint_of(target, name))}; given {value!r:.80}")
 
 
 def refuse_plain_types(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
@@ -92,12 +98,18 @@ def refuse_plain_types(target: Callable[..., Any], arguments: dict[str, Any]) ->
     Raises:
         ArgumentError: as `refuse_types`.
     """
-    from invsolve.recipe.typed import hint_of, members
+    from invsolve.plugins.typed import hint_of, members
 
     plain = {bool, int, float, str, type(None), Literal}
-    asked = {name: value for name, value in arguments.items() if isinstance(value, bool) or not isinstance(value, Real)}
-    kinds = {name: members(hint_of(target, name)) for name in asked}
-    refuse_types(target, {name: value for name, value in asked.items() if kinds[name] and kinds[name] <= plain})
+    kinds = {name: members(hint_of(target, name)) for name in arguments}
+
+    def number(value: Any, kinds: set[Any]) -> bool:
+        """Whether it is a number of any library where a number may be, a whole one where only that may be."""
+        fits = Real if float in kinds else Integral if int in kinds else ()
+        return isinstance(value, fits) and not isinstance(value, bool)
+
+    asked = {name: value for name, value in arguments.items() if kinds[name] and kinds[name] <= plain}
+    refuse_types(target, {name: value for name, value in asked.items() if not number(value, kinds[name])})
 
 
 class Remembering(ABCMeta):

@@ -166,6 +166,8 @@ class Denoiser(Prior):
         in_shape: the one image shape (C, H, W) it takes, None for any.
         differentiable: whether autograd goes through.
         blind: whether sigma is ignored.
+        evaluations: network evaluations that one call is, where it calls no other denoiser: what `Solution.nfe` counts. 2 for one that
+            calls a network of its own twice; one whose networks are `NetworkDenoiser`s has them counted there.
     """
 
     sigma_range: tuple[float, float] = (0.002, 80.0)
@@ -179,6 +181,7 @@ class Denoiser(Prior):
     in_shape: tuple[int, ...] | None = None
     differentiable: bool = True
     blind: bool = False
+    evaluations: int = 1
 
     @abstractmethod
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
@@ -187,7 +190,7 @@ class Denoiser(Prior):
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """x0_hat; counted, where a run counts its network evaluations."""
         meter = current()
-        return super().__call__(x, sigma) if meter is None else meter.call(super().__call__, x, sigma)
+        return super().__call__(x, sigma) if meter is None else meter.call(super().__call__, x, sigma, self.evaluations)
 
     def given(self, problem: Problem) -> Denoiser:
         """The denoiser of this problem: for priors that look at a condition, y or `problem.context`; itself unless overridden.
@@ -268,8 +271,8 @@ class DiffusionPrior(Denoiser):
         return self._with(self.denoiser.select(items))
 
     def _with(self, denoiser: Prior) -> Denoiser:
-        assert isinstance(denoiser, Denoiser)
-        return self if denoiser is self.denoiser else DiffusionPrior(denoiser, self.schedule, self.unit)
+        inner = a_denoiser(denoiser, self.denoiser)
+        return self if inner is self.denoiser else DiffusionPrior(inner, self.schedule, self.unit)
 
     def at(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x0_hat for the network's own state x_t = scale x0 + std n (x0 in data units) at times t (B,)."""
@@ -303,6 +306,19 @@ class DiffusionPrior(Denoiser):
         else:
             return sigma_grid(grid, steps, low=low, high=high if sigma_max is None else min(high, sigma_max))
         return [*sorted(picked, reverse=True), 0.0]
+
+
+def a_denoiser(value: object, by: Prior) -> Denoiser:
+    """What another prior's `given` or `select` returned, if it is a Denoiser.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(value, Denoiser):
+        raise InputError(
+            f"{type(by).__name__}: given(problem) and select(items) must return a Denoiser; it returned {type(value).__name__}"
+        )
+    return value
 
 
 def as_unit(unit: Unit | float) -> Unit:

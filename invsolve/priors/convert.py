@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from invsolve.errors import InputError
 from invsolve.operator.measurement import column
-from invsolve.priors.base import Denoiser, DiffusionPrior, Prior
+from invsolve.priors.base import Denoiser, DiffusionPrior, Prior, a_denoiser
 from invsolve.priors.precision import PRECISIONS, resolved
 from invsolve.schedule import Schedule
 from invsolve.unit import Unit, interval
@@ -43,6 +43,10 @@ class Rescaled(Denoiser):
 
     def __init__(self, denoiser: Denoiser, range: tuple[float, float] = (-1.0, 1.0)) -> None:  # noqa: A002 (the field's word)
         super().__init__()
+        if elsewhere(denoiser):  # what it estimates are codes, and its decoder would be given rescaled ones
+            raise InputError(
+                f"{type(denoiser).__name__} is a prior of codes; rescale what estimates them: LatentPrior(rescale(D), decoder)"
+            )
         self.denoiser, self.range = denoiser, Unit(*interval("range", range))
         self.take_after(denoiser)
         low, high = denoiser.sigma_range
@@ -75,8 +79,16 @@ class Rescaled(Denoiser):
         return self._with(self.denoiser.select(items))
 
     def _with(self, denoiser: Prior) -> Denoiser:
-        assert isinstance(denoiser, Denoiser)
-        return self if denoiser is self.denoiser else Rescaled(denoiser, (self.range.low, self.range.high))
+        inner = a_denoiser(denoiser, self.denoiser)
+        return self if inner is self.denoiser else Rescaled(inner, (self.range.low, self.range.high))
+
+
+def elsewhere(denoiser: Denoiser) -> bool:
+    """Whether a denoiser, or the one in a DiffusionPrior, lives in another space than the image."""
+    inner = denoiser
+    while isinstance(inner, DiffusionPrior):
+        inner = inner.denoiser
+    return type(inner).space is not Prior.space
 
 
 def says(denoiser: Denoiser, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Operator
-from invsolve.priors.base import Denoiser, Prior
+from invsolve.priors.base import Denoiser, Prior, a_denoiser
 from invsolve.problem import Problem
 
 
@@ -21,12 +21,13 @@ class LatentPrior(Denoiser):
     network is differentiable at best. Noise levels, `clip`, `s0` and `centre` are those of the codes.
 
     Args:
-        denoiser: D(z, sigma) on codes (B, *decoder.in_shape).
-        decoder: an Operator from codes to images; `Operator.from_function(net, shape, linear=False)` makes one of a network.
+        denoiser: D(z, sigma) on codes (B, *decoder.in_shape), with or without data per item.
+        decoder: an Operator from codes to images; `Operator.from_function(net, shape, linear=False)` makes one of a network. It too may
+            hold data per item.
         encode: images to codes, for methods that go back and forth; None for none.
 
     Raises:
-        InputError: no denoiser or no decoder, or a denoiser of other codes than the decoder takes.
+        InputError: no denoiser or no decoder, a denoiser of other codes than the decoder takes, or of another number of items.
 
     References:
         High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022), arXiv:2112.10752, section 3.
@@ -39,21 +40,38 @@ class LatentPrior(Denoiser):
                 raise InputError(f"expected {kind.__name__}, given {type(value).__name__}; the order is LatentPrior(denoiser, decoder)")
         if denoiser.in_shape not in (None, decoder.in_shape):
             raise InputError(f"the denoiser takes codes of shape {denoiser.in_shape}, the decoder {decoder.in_shape}")
+        if None not in (denoiser.batch, decoder.batch) and denoiser.batch != decoder.batch:
+            raise InputError(f"the denoiser holds data for {denoiser.batch} items, the decoder for {decoder.batch}")
         self.denoiser, self.decoder, self.encode = denoiser, decoder, encode
         self.take_after(denoiser)
         self.in_shape = decoder.in_shape
+        self.batch = denoiser.batch if decoder.batch is None else decoder.batch
 
     def space(self, problem: Problem) -> tuple[Problem, Callable[[Tensor], Tensor]]:
         """(the problem of the code, the decoder)."""
         shape = problem.operator.in_shape
         if self.decoder.out_shape != shape:
             raise InputError(f"the decoder gives images of shape {self.decoder.out_shape}, the operator takes {shape}")
+        if self.decoder.batch not in (None, problem.batch):
+            raise InputError(f"the decoder holds data for {self.decoder.batch} items, the problem has {problem.batch}; prior[i] takes some")
         return problem.through(self.decoder), self.decoder
 
     def given(self, problem: Problem) -> Denoiser:
         """The same decoder on the denoiser of this problem's codes; a solver that asks for one finds `decoder` and `encode` there."""
-        denoiser = self.denoiser.given(problem)
-        return self if denoiser is self.denoiser else LatentPrior(denoiser, self.decoder, self.encode)
+        return self._with(self.denoiser.given(problem), self.decoder)
+
+    def select(self, items: Sequence[int]) -> Prior:
+        """The denoiser and the decoder of some items, each where it holds data per item."""
+        decoder = self.decoder if self.decoder.batch is None else self.decoder.select(items)  # pyright: ignore[reportArgumentType]
+        return self._with(self.denoiser.select(items), decoder)
+
+    def _with(self, denoiser: Prior, decoder: Operator) -> Denoiser:
+        inner = a_denoiser(denoiser, self.denoiser)
+        return self if inner is self.denoiser and decoder is self.decoder else LatentPrior(inner, decoder, self.encode)
+
+    def gaps(self, problem: Problem) -> list[str]:
+        """The denoiser's own."""
+        return self.denoiser.gaps(problem)
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:

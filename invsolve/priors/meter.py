@@ -1,6 +1,7 @@
 """Counts network evaluations where they are made, for one run: forward and backward, in rows of a batch.
 
-A denoiser that calls other denoisers (a wrapper, a guided prior) is not an evaluation of its own: the innermost calls count.
+A denoiser that calls other denoisers (a wrapper, a guided prior) is not an evaluation of its own: the innermost calls count, each as many
+as its denoiser says one call is (`Denoiser.evaluations`).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Meter:
         self.forward, self.backward, self.seconds = 0, 0, 0.0
         self._inner: list[bool] = []  # per open call: whether a denoiser was called inside it
 
-    def call(self, function: Callable[..., Tensor], x: Tensor, sigma: Any) -> Tensor:
-        """function(x, sigma), counted unless it calls denoisers itself."""
+    def call(self, function: Callable[..., Tensor], x: Tensor, sigma: Any, evaluations: int = 1) -> Tensor:
+        """function(x, sigma), counted as so many evaluations unless it calls denoisers itself."""
         self._inner.append(False)
         began = time.perf_counter()
         try:
@@ -42,14 +43,14 @@ class Meter:
             else:
                 self.seconds += time.perf_counter() - began
         if not wraps:
-            self.forward += len(x)
+            self.forward += evaluations * len(x)
             if isinstance(out, Tensor) and out.requires_grad:
-                self._watch(out)
+                self._watch(out, evaluations)
         return out
 
-    def _watch(self, out: Tensor) -> None:
+    def _watch(self, out: Tensor, evaluations: int) -> None:
         """Count the backward passes through an output."""
-        rows = len(out)
+        rows = evaluations * len(out)
 
         def passed(_: Tensor) -> None:
             self.backward += rows

@@ -38,7 +38,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, Strict, model_validator
 
 from invsolve.errors import InputError
-from invsolve.recipe.tables import MAX_NUMBERS, Part, Table, located, modelled, part_of, read_toml, to_toml
+from invsolve.recipe.tables import MAX_NUMBERS, Part, Table, lined, located, modelled, part_of, read_toml, to_toml
 
 __all__ = ["EXAMPLE", "Config", "Data", "Part", "Run", "Table", "apply_override", "load_config", "make_config", "parse_value", "part_of"]
 
@@ -163,6 +163,7 @@ class Config(Table):
     run: Run = Run()
     """How it is run."""
     _folder: Path = PrivateAttr(default=Path())
+    _text: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
     def _needs(self) -> Config:
@@ -183,6 +184,10 @@ class Config(Table):
     def path(self, name: str) -> Path:
         """A path in the file, relative to the file."""
         return located(self._folder, name)
+
+    def lined(self, error: BaseException, part: Part, *place: int | str) -> str:
+        """A fault of a part with the line of the file; without one where overrides have changed what the file says."""
+        return lined(str(error), self._text, place, part)
 
     def toml(self) -> str:
         """A problem file that means the same: what differs from the defaults, paths of files in full."""
@@ -236,7 +241,7 @@ def make_config(
     for override in overrides:
         apply_override(values, override)
     config = modelled(Config, values, f"{what} is not usable:", text)
-    config._folder = folder or Path()
+    config._folder, config._text = folder or Path(), "" if overrides else text
     return config
 
 

@@ -23,9 +23,10 @@ from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.plugins.arguments import bind, shown, signature_of, spread
+from invsolve.plugins.part import Part, written_out
+from invsolve.plugins.typed import fitted, hint_of, members
 from invsolve.priors.base import Prior
-from invsolve.recipe.tables import MAX_NUMBERS, Part, part_of, written_out
-from invsolve.recipe.typed import fitted, hint_of, members
+from invsolve.recipe.tables import MAX_NUMBERS, part_of
 from invsolve.solver import Solver
 
 # What an argument may be made of by a table of its own.
@@ -165,7 +166,7 @@ def stated_shape(part: Part) -> tuple[int, ...] | None:
 
 
 def converted(value: Any, name: str, what: str, target: Callable[..., Any], paths: Paths | None) -> Any:
-    """A TOML value as the constructor wants it: by its annotation, see `invsolve.recipe.typed`; { file = "..." } is the tensor in the file.
+    """A TOML value as the constructor wants it: by its annotation, see `typed`; { file = "..." } is the tensor in the file.
 
     Raises:
         ArgumentError: what the annotation has no place for.

@@ -7,21 +7,19 @@ name, and a fault names the key by its path, the line of the file, what was give
 from __future__ import annotations
 
 import json
-import math
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from invsolve.errors import InputError, did_you_mean
 from invsolve.io.files import regular_file
-from invsolve.plugins import NAME
+from invsolve.plugins.part import MAX_DEPTH, Part, plain
 
 MAX_BYTES = 1_000_000
-MAX_DEPTH = 32
 MAX_PATH = 4096
 MAX_NUMBERS = 2**29  # of an image, or of the pictures of a data set: 2 GiB in float32
 # A key of more parts than any model has: the TOML reader takes quadratic time and memory for those.
@@ -38,51 +36,6 @@ class Table(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
-
-
-# Compositions may be written out by the name of what joins them: { chain = [...] }.
-WRITTEN_OUT = {"chain": "operators", "stack": "operators"}
-
-
-class Part(BaseModel):
-    """A registered name with its constructor arguments: every key that is not a field.
-
-    `{ chain = [...] }` is `{ name = "chain", operators = [...] }`: H_n @ ... @ H_1, the first sees the image; `{ stack = [...] }` are
-    several operators on the same image.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
-    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$", strict=True)]
-    """A registered name, see `invsolve list`; the other keys are the arguments of its constructor, see `invsolve info`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, values: Any) -> Any:
-        return written_out(values)
-
-    @model_validator(mode="after")
-    def _plain(self) -> Part:
-        plain(self.arguments)
-        return self
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The constructor arguments as written."""
-        return dict(self.model_extra or {})
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The arguments, by the name that suites gave them."""
-        return self.arguments
-
-
-def written_out(values: Any) -> Any:
-    """A table { chain = [...] } or { stack = [...] } with the name and the key that stand for it; anything else as it is."""
-    joins = [key for key in WRITTEN_OUT if key in values] if isinstance(values, dict) and "name" not in values else []
-    if len(joins) != 1:
-        return values
-    (key,) = joins
-    return {"name": key, WRITTEN_OUT[key]: values[key], **{name: value for name, value in values.items() if name != key}}
 
 
 def part_of(values: Any, where: str) -> Part:
@@ -125,21 +78,6 @@ def read_toml(path: str | Path, what: str, limit: int = MAX_BYTES) -> tuple[dict
     except ValueError as error:
         raise InputError(f"{file}: {error}") from None
     return values, text
-
-
-def plain(value: Any, where: str = "", depth: int = 0) -> None:
-    """Raise ValueError for what JSON and a constructor cannot take: numbers that are not finite or over 64 bits, deep nesting."""
-    if isinstance(value, dict | list | tuple):
-        if depth > MAX_DEPTH:
-            raise ValueError(f"{where[:80]}... is nested deeper than {MAX_DEPTH}")
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            plain(inner, f"{where}.{key}".lstrip("."), depth + 1)
-    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError(f"{where}: whole numbers go from -2^63 to 2^63 - 1; given one of {value.bit_length()} bits")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where}: a number must be finite; given {value!r}")
-    elif value is not None and not isinstance(value, bool | int | float | str):
-        raise ValueError(f"{where}: text, true or false, a finite number, a list or a table; given {type(value).__name__} {value!s:.60}")
 
 
 def modelled(model: type[Model], values: Any, heading: str, text: str = "") -> Model:
@@ -212,6 +150,13 @@ def line_of(text: str, place: tuple[int | str, ...]) -> int | None:
         if depth > best:
             best, line = depth, number
     return line
+
+
+def lined(message: str, text: str, place: tuple[int | str, ...], part: Part) -> str:
+    """A fault of a part with the line it is in: that of the one argument that the message names, else that of the part."""
+    named = [key for key in part.arguments if re.search(rf"'{re.escape(key)}'|(?<![\w-]){re.escape(key)} must ", message)]
+    line = line_of(text, (*place, *named) if len(named) == 1 else place)
+    return message if line is None else f"{message} (line {line})"
 
 
 def reached(path: list[str], place: tuple[int | str, ...], counts: dict[tuple[str, ...], int]) -> int:

@@ -18,13 +18,16 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
-from invsolve.errors import CapabilityError
+from invsolve.errors import CapabilityError, InputError
+from invsolve.gain import noise_level
 from invsolve.noise import Ability, NoiseModel
 from invsolve.operator.measurement import Measurement, flat, mapped, parts
+from invsolve.problem import Problem
 from invsolve.rng import Rng
+from invsolve.solver import asked_noise
 from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
 from invsolve.testing.objects import check_buffers
-from invsolve.testing.settings import frozen_state, same, truth
+from invsolve.testing.settings import Kept, fitting_priors, frozen_state, registered, same, truth
 from invsolve.testing.world import kept, unmoved, worlds
 
 SHAPE, DRAWS, ERRORS = (1, 3, 4), 40_000, 5.0
@@ -76,6 +79,47 @@ def check_sample(noise: NoiseModel) -> None:
                 need(torch.isfinite(part).all(), "NaN or Inf in y")
             noise.check(y)
     need(math.isfinite(noise.spread()) and noise.spread() >= 0, f"spread() is {noise.spread()}")
+
+
+def check_level(noise: NoiseModel) -> None:
+    """A solver can know how strong the noise is: `noise_level` at a mid-grey is the standard deviation of y there, found by other draws.
+
+    Whatever gives it, sigma, variance, spread or draws. Its square may be 5 standard errors of two such numbers off. Of a noise without a
+    variance (a Cauchy's) the standard error is of the order of the number itself however much is drawn: a tenth of it is too much.
+    """
+    clean, model = torch.full((1, DRAWS), 0.5, dtype=torch.float64), one_item(noise, 1)
+    squares = (flat(drawn(model, clean, 1)) - flat(drawn(model, clean, 2))).square()[0] / 2
+    wanted, error = float(squares.mean()), float(squares.std()) / math.sqrt(DRAWS)
+    need(error <= 0.1 * wanted, f"it has no level: the variance of y at clean = 0.5 is {wanted:.3g}, its standard error {error:.2g}")
+    try:
+        level = noise_level(model, clean)
+    except InputError as found:
+        raise AssertionError(f"its level cannot be had: {found}") from found
+    need(tuple(level.shape) == (1,), f"the level has shape {tuple(level.shape)}, expected (1,)")
+    gap, allowed = abs(float(level) ** 2 - wanted), ERRORS * math.sqrt(2) * error + 1e-9 * wanted
+    need(gap <= allowed, f"its level is {float(level):.4g}; the standard deviation of y at clean = 0.5 is {math.sqrt(wanted):.4g}")
+
+
+def check_solved(noise: NoiseModel) -> None:
+    """Every solver of the core that takes the noise by what it has solves a small problem under it; the answer is finite, of y's type."""
+    asked = 0
+    for cls in registered("solver", {"invsolve"}):
+        solver = cls.examples()[0]
+        if not solver.requires.measurement or asked_noise(solver.requires, noise):
+            continue
+        for prior in fitting_priors(solver)[:1]:
+            x = truth(SHAPE, noise.batch or 3, torch.float64)
+            problem = Problem.simulate(Kept(SHAPE), x, noise, generator=0, context=prior.example_context(len(x)))
+            if solver.mismatches(problem, prior):
+                continue
+            try:
+                found = solver.solve(problem, prior, generator=0).x
+            except Exception as error:
+                raise AssertionError(f"{solver} accepts it and fails: {type(error).__name__}: {error}") from error
+            need(found.dtype == x.dtype and bool(torch.isfinite(found).all()), f"{solver} gives NaN, Inf or {found.dtype}")
+            asked += 1
+    if not asked:
+        raise SkipTest("no solver of the core takes it")
 
 
 def check_streams(noise: NoiseModel) -> None:
@@ -145,7 +189,7 @@ def check_variance(noise: NoiseModel) -> None:
 
 def check_sigma(noise: NoiseModel) -> None:
     """sigma is a scalar or (B,), and the standard deviation of the draws."""
-    sigma = torch.as_tensor(noise.sigma)
+    sigma = torch.as_tensor(noise.sigma, dtype=torch.float64)
     need(
         sigma.ndim == 0 or tuple(sigma.shape) == (noise.batch,), f"sigma has shape {tuple(sigma.shape)}, the model a batch of {noise.batch}"
     )
@@ -206,7 +250,16 @@ def check_unmoved(noise: NoiseModel) -> None:
         same(old, new, 0, "clean, y or a buffer was changed")
 
 
-ALWAYS: tuple[Check, ...] = (check_sample, check_streams, check_unmoved, check_scaled, check_buffers, check_copies)
+ALWAYS: tuple[Check, ...] = (
+    check_sample,
+    check_level,
+    check_solved,
+    check_streams,
+    check_unmoved,
+    check_scaled,
+    check_buffers,
+    check_copies,
+)
 BY_ABILITY: dict[Ability, tuple[Check, ...]] = {
     Ability.NLL: (check_nll, check_likelihood),
     Ability.VARIANCE: (check_variance,),

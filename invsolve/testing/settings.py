@@ -191,6 +191,14 @@ def settings(
     return found
 
 
+def under_every_noise(solver: Solver) -> list[Setting]:
+    """The usual settings, and on each operator one under every noise model that the solver takes, with the first prior."""
+    usual = settings(solver)
+    met = {(one.problem.operator.label, type(one.problem.noise)) for one in usual}
+    others = {(one.problem.operator.label, type(one.problem.noise)): one for one in reversed(settings(solver, every=True))}
+    return [*usual, *(one for key, one in others.items() if key not in met)]
+
+
 def on_operator(
     solver: Solver,
     index: int,

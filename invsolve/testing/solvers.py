@@ -47,6 +47,7 @@ from invsolve.testing.settings import (
     truth,
     watched,
 )
+from invsolve.testing.shifts import check_moved, check_positive
 from invsolve.testing.units import check_converged, check_perturbed_operator, check_unit_invariance
 from invsolve.testing.world import kept, unmoved, worlds
 
@@ -335,6 +336,8 @@ CHECKS: tuple[Check, ...] = (
     check_unit_invariance,
     check_perturbed_operator,
     check_converged,
+    check_moved,
+    check_positive,
 )
 
 

@@ -23,6 +23,7 @@ def folders() -> list[Path]:
 
 def file_of(name: str) -> Path:
     """NAME.safetensors in the first folder that has its card; where none has, what would be its place in the package."""
+    check_path(name)
     found = (folder / f"{name}.safetensors" for folder in folders() if (folder / f"{name}.json").is_file())
     return next(found, FOLDER / f"{name}.safetensors")
 

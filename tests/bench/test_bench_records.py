@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ import invsolve
 from invsolve.bench import Suite, run, write_report
 from invsolve.bench.cells import Store
 from invsolve.bench.export import read_rows, read_run
-from invsolve.bench.fingerprint import data_hash
+from invsolve.bench.fingerprint import code_hash, data_hash
 from invsolve.bench.lock import locked
 from invsolve.bench.measurements import alike
 from invsolve.bench.table import format_plain
@@ -139,6 +140,27 @@ def test_a_plug_ins_files_are_part_of_its_key(tmp_path, monkeypatch):
     (tmp_path / "not_named.npy").write_bytes(b"2")
     assert hashes() == second
     assert [one != other for one, other in zip(first, second, strict=True)] == [True, True, False]
+
+
+def test_what_is_typed_into_a_notebook_is_known_by_its_code(monkeypatch):
+    typed = (
+        "from invsolve.bench import Metric\nclass Off(Metric):\n    label = 'off'\n    def compute(self, x_hat, x):\n        return {}\n"
+    )
+    hashes = []
+    for body in (
+        "x.mean((1, 2, 3))",
+        "(x_hat - x).mean((1, 2, 3))",
+        "x.mean((1, 2))",
+        "[a for a in x]",
+        "[b + 1 for b in x]",
+        "x.mean((1, 2, 3))",
+    ):
+        cell = types.ModuleType("typed_cell")
+        exec(typed.format(body), cell.__dict__)
+        monkeypatch.setitem(sys.modules, "typed_cell", cell)
+        hashes.append(code_hash(cell.Off))
+    assert hashes[0] == hashes[-1]
+    assert len(set(hashes)) == 5
 
 
 # --- damage ------------------------------------------------------------------------------------------------------------------

@@ -11,17 +11,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from invsolve import GaussianNoise, InvsolveError, Problem
-from invsolve.bench import Suite, run
+from invsolve import GaussianNoise, InvsolveError, Problem, load_prior
+from invsolve.bench import Suite, run, write_report
 from invsolve.bench.plan import Workshop, check
 from invsolve.bench.suite import EXAMPLE as SUITE
 from invsolve.cli import main
 from invsolve.cli.setup import set_up
-from invsolve.errors import InputError
+from invsolve.data import tensor_sha256
+from invsolve.errors import ArgumentError, InputError
 from invsolve.io.images import write_image
 from invsolve.plugins import registry
 from invsolve.recipe.config import EXAMPLE, Config, load_config, make_config
 from invsolve.recipe.tables import MAX_DEPTH, Part, keys_at, line_of, read_toml, to_toml
+from invsolve.solvers import HQS
 from invsolve.training.config import TrainConfig
 
 BLUR, MEAN, HOLES = {"name": "gaussian-blur", "sigma": 1.0}, {"name": "block-mean", "factor": 2}, {"name": "mask", "keep": 0.5}
@@ -155,6 +157,53 @@ def test_a_saved_problem_is_an_entry(tmp_path):
         Workshop(larger, CPU).operator(larger.operator[0], Workshop(larger, CPU).pictures()[0])
 
 
+def saved_measurement(folder, items):
+    x = torch.rand(items, 3, 12, 16, generator=torch.Generator().manual_seed(1))
+    operator = registry().build("operator", "mask", in_shape=(3, 12, 16), keep=0.5)
+    problem = Problem.simulate(operator, x, GaussianNoise(0.1), generator=5)
+    problem.save(folder / "scanner")
+    write_image(folder / "truth.npy", x if items > 1 else x[0])
+    return problem, x
+
+
+@pytest.mark.parametrize("items", [1, 2])
+def test_with_its_truth_a_saved_problem_is_solved_as_it_was_measured(items, tmp_path):
+    """The rows are what Python gives for the saved y, one a picture; no data set is needed, and one beside it does not take part."""
+    problem, x = saved_measurement(tmp_path, items)
+    entry = {"problem": "scanner", "truth": "truth.npy", "label": "scanner"}
+    solver = {"name": "hqs", "steps": 2, "prior": {"name": "tv", "weight": 3.0}}
+    alone = suite([entry], noise=None, data=None, solver=[solver])
+    beside = suite([entry, HOLES], solver=[solver])
+    expected = HQS(steps=2).solve(problem, load_prior("tv", weight=3.0)).x
+    for name, chosen in (("alone", alone), ("beside", beside)):
+        chosen._folder = tmp_path
+        check(chosen)
+        rows = run(chosen, out=tmp_path / name, progress=False, batch=2)
+        mine = [row for row in rows if row["operator"] == "scanner"]
+        assert [row["status"] for row in mine] == ["finished"] * items
+        assert [row["image"] for row in mine] == (["truth"] if items == 1 else ["truth-0", "truth-1"])
+        assert [row["x_sha256"] for row in mine] == [tensor_sha256(one) for one in expected]
+        psnr = [-10 * float((one.clamp(0, 1) - two).square().mean().log10()) for one, two in zip(expected, x, strict=True)]
+        assert [row["metrics"]["psnr"] for row in mine] == pytest.approx(psnr, abs=1e-4)  # float32 means of 576 squares
+        assert len(rows) == len(mine) + (name == "beside")
+        assert "scanner" in write_report(tmp_path / name).read_text()
+
+
+def test_saved_measurements_that_do_not_fit_are_refused(tmp_path):
+    saved_measurement(tmp_path, 2)
+    write_image(tmp_path / "small.npy", torch.zeros(3, 8, 8))
+    small = suite([{"problem": "scanner", "truth": "small.npy"}], noise=None, data=None)
+    double = suite([{"problem": "scanner", "truth": "truth.npy"}], noise=None, data=None, dtype="float64")
+    for chosen, message in ((small, r"truth has shape \(1, 3, 8, 8\), the saved"), (double, 'give the suite dtype = "float32"')):
+        chosen._folder = tmp_path
+        with pytest.raises(InputError, match=message):
+            run(chosen, out=tmp_path / "out", progress=False)
+    with pytest.raises(InputError, match="truth goes with problem"):
+        suite([{**HOLES, "truth": "a.png"}])
+    with pytest.raises(InputError, match="data is missing"):
+        suite([{"problem": "scanner"}], noise=None, data=None)
+
+
 # --- files that are printed and saved ----------------------------------------------------------------------------------------
 
 
@@ -277,6 +326,25 @@ def test_the_line_stands_in_the_error(tmp_path):
     (tmp_path / "s.toml").write_text(TEXT)
     with pytest.raises(InputError, match=r"solver\.1\.label: .*given 3.*\(line 14\)"):
         Suite.load(tmp_path / "s.toml")
+
+
+def test_the_line_of_an_argument_stands_in_the_error(tmp_path):
+    (tmp_path / "s.toml").write_text(TEXT.replace("label = 3", 'steps = "3"').replace("steps = 3", "stps = 3"))
+    with pytest.raises(InputError) as caught:
+        check(Suite.load(tmp_path / "s.toml"))
+    for line in (r"steps must be int; given '3' \(line 14\)", r"for 'mask': .*'stps'.*\(line 17\)"):
+        assert re.search(line, str(caught.value))
+    (tmp_path / "p.toml").write_text(EXAMPLE.replace("steps = 60", "steps = 6.5"))
+    number = EXAMPLE.splitlines().index("steps = 60") + 1
+    with pytest.raises(ArgumentError, match=rf"solver 'adam-tv': steps must be int; given 6\.5 \(line {number}\)"):
+        set_up(load_config(tmp_path / "p.toml"))
+    with pytest.raises(ArgumentError, match=r"given 6\.5$"):  # an override is in no line
+        set_up(load_config(tmp_path / "p.toml", ["solver.steps=6.5"]))
+
+
+def test_settings_for_an_operator_keep_the_solver():
+    with pytest.raises(InputError, match="name stays hqs; another solver is a table of its own"):
+        suite([BLUR], solver=[{"name": "hqs", "prior": "tv", "for": {"gaussian-blur": {"name": "dps"}}}])
 
 
 # --- hostile files -----------------------------------------------------------------------------------------------------------

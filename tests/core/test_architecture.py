@@ -61,6 +61,7 @@ OWN_LIBRARIES = {
     "callbacks.py": {"tqdm"},
     "io": {"PIL", "safetensors", "pydantic", "tifffile"},
     "recipe": {"pydantic"},
+    "plugins": {"pydantic"},
     "testing": set(),
 }
 

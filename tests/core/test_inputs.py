@@ -250,7 +250,7 @@ class TestSolve:
             DPS(steps=2).solve(self.problem, GaussianPrior(), **options)
 
     @pytest.mark.parametrize("cls", SAMPLERS, ids=lambda cls: cls.__name__)
-    @pytest.mark.parametrize("steps", [0, -3, 2.5])
+    @pytest.mark.parametrize("steps", [0, -3])
     def test_steps(self, cls, steps):
         problem = self.problem if cls.requires.measurement else Problem.unconditional(SHAPE)
         with pytest.raises(CompatibilityError, match=f"steps must be a whole number, at least 1; given {steps}"):
@@ -269,7 +269,7 @@ class TestSolve:
             Heun(churn=float("nan"))
 
     @pytest.mark.parametrize("cls", SAMPLERS, ids=lambda cls: cls.__name__)
-    @pytest.mark.parametrize("sigma_max", [-1, 0, 1e-4, float("nan"), float("inf"), "1"])
+    @pytest.mark.parametrize("sigma_max", [-1, 0, 1e-4, float("nan"), float("inf")])
     @pytest.mark.parametrize("schedule", [False, True])
     def test_a_first_level_that_is_none(self, cls, sigma_max, schedule):
         """A level below the prior's range gave a rising grid, a negative one a complex number, NaN a run that diverged."""
@@ -277,6 +277,14 @@ class TestSolve:
         prior = DiffusionPrior(GaussianPrior(), DiscreteVP()) if schedule else GaussianPrior()
         with pytest.raises(CompatibilityError, match="sigma_max must be a finite number, at least the prior's lowest level"):
             cls(steps=3, sigma_max=sigma_max).solve(problem, prior)
+
+    @pytest.mark.parametrize("cls", SAMPLERS, ids=lambda cls: cls.__name__)
+    @pytest.mark.parametrize("wrong", ["1", [1.0], {"a": 1}, print, torch.ones(2), True])
+    def test_an_argument_of_another_type_is_named(self, cls, wrong):
+        with pytest.raises(ArgumentError, match=f"{cls.__name__}: sigma_max must be float; given"):
+            cls(sigma_max=wrong)
+        with pytest.raises(InputError, match="steps must be at most 1000000"):
+            cls(steps=10**20)
 
     def test_other_channels_name_the_argument_that_helps(self):
         grey = Problem(Kept((1, 8, 8)), torch.full((1, 1, 8, 8), 0.5), NOISE)

@@ -163,7 +163,9 @@ class TestPriorWithDataPerItem:
 
 def test_context_must_have_a_row_per_item():
     assert problem(context={"label": torch.arange(3)})[1].context["label"].tolist() == [1]
-    for bad in ({"label": torch.arange(2)}, {"label": [0, 1, 2]}, {3: torch.arange(3)}, {"label": torch.tensor(1)}):
+    with pytest.raises(InputError, match=r"names in context must be text, such as .*; given 3 \(int\)"):
+        problem(context={3: torch.arange(3)})
+    for bad in ({"label": torch.arange(2)}, {"label": [0, 1, 2]}, {"label": torch.tensor(1)}):
         with pytest.raises(InputError, match="row for each of 3 items"):
             problem(context=bad)
     with pytest.raises(InputError, match="must be a dict of tensors"):

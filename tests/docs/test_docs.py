@@ -1,11 +1,15 @@
 """The documentation is true: its Python runs, page by page, its shell lines name commands that exist, the catalogue is whole."""
 
 import importlib.util
+import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from places import ROOT
 
 from invsolve.cli import main
@@ -14,15 +18,31 @@ from invsolve.plugins import KINDS, registry
 DOCS = ROOT / "docs"
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the source tree is not here")
 NUMBER = re.compile(r"[0-9.]+(e-[0-9]+)?")
-PAGES = sorted(DOCS.glob("*.md"))
-WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
+PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+SESSIONS = [page for page in PAGES if "\n% run\n" in page.read_text(encoding="utf-8")]
+CHAPTERS = {"dataset": "data"}  # file of the chapter, where it is not called as its kind
 
 
-def blocks(page, language):
-    """(first line's number, text) of every block of a language."""
+def blocks(page, language, mark=""):
+    """(first line's number, text) of every block of a language: after a line that begins with a mark, or of those that are no files."""
     text = page.read_text(encoding="utf-8")
-    found = re.finditer(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return [(text.count("\n", 0, match.start(1)) + 1, match[1]) for match in found]
+    found = re.finditer(rf"^(% [^\n]*\n)?```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [
+        (text.count("\n", 0, match.start(2)) + 1, match[2])
+        for match in found
+        if ((match[1] or "").startswith(mark) if mark else not (match[1] or "").startswith("% file: "))
+    ]
+
+
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
+
+
+def write_files(page, folder):
+    """The files that a page shows, each a block after `% file: NAME`."""
+    text = page.read_text(encoding="utf-8")
+    for name, content in re.findall(r"^% file: (\S+)\n```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +58,18 @@ def test_the_pages_that_must_be_there():
     assert {"index.md", "compose.md", "guide-your-own.md", "from-elsewhere.md"} <= {page.name for page in PAGES}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_chapter(kind):
+    """The overview names it, and its Python runs (below)."""
+    chapter = DOCS / "guide" / f"{CHAPTERS.get(kind, kind)}.md"
+    assert f"](guide/{chapter.name})" in (DOCS / "guide-your-own.md").read_text(encoding="utf-8")
+    assert chapter in WITH_PYTHON
+
+
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs_in_order(page, tmp_path):
-    """One namespace a page, in a fresh process; errors name the page's line. Quoted output is printed, but for its numbers."""
+    """One namespace a page, in a fresh process, beside its files; errors name the line. Quoted output is printed, but for its numbers."""
+    write_files(page, tmp_path)
     program = "import torch\ntorch.set_num_threads(1)\n"
     for first, text in blocks(page, "python"):
         padded = "\n" * (first - 1) + text
@@ -48,7 +77,7 @@ def test_the_python_of_a_page_runs_in_order(page, tmp_path):
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     quotations = re.findall(r"^% printed.*\n```text\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert quotations or page.stem != "guide-your-own"
+    assert quotations or page.stem != "operator"
     for quoted in quotations:
         assert NUMBER.sub("#", quoted.strip()) in NUMBER.sub("#", done.stdout)
 
@@ -59,6 +88,30 @@ def test_a_page_that_is_wrong_is_found(tmp_path):
     assert blocks(page, "python") == [(4, "x = 1\n"), (10, "assert x == 2\n")]
     with pytest.raises(AssertionError, match="line 10"):
         test_the_python_of_a_page_runs_in_order(page, tmp_path)
+
+
+def test_there_is_a_session():
+    assert [page.stem for page in SESSIONS] == ["plugin"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="pip is not installed")
+@pytest.mark.parametrize("page", SESSIONS, ids=lambda page: page.stem)
+def test_the_session_of_a_page_runs(page, tmp_path):
+    """The files of a page, and its shell lines after `% run`, line by line; pip installs without network, into a folder of its own."""
+    write_files(page, tmp_path)
+    Image.new("RGB", (24, 20), (90, 120, 150)).save(tmp_path / "photo.png")
+    path = os.pathsep.join([str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    install = ["pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--target", "site", "."]
+    for _, text in blocks(page, "bash", "% run"):
+        for command in text.strip().splitlines():
+            words = install if command.startswith("pip install") else shlex.split(command)
+            run = [sys.executable, "-m", *words]
+            done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    rows = (tmp_path / "runs" / "my-lab" / "rows.jsonl").read_text().splitlines()
+    assert {json.loads(row)["status"] for row in rows} <= {"finished", "converged"}
+    assert (tmp_path / "restored.png").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -78,7 +131,7 @@ def test_shell_lines_name_commands_that_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_and_pictures_are_there(page):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        assert target.startswith("http") or (DOCS / target).exists(), target
+        assert target.startswith("http") or (page.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,9 +168,10 @@ def test_docstrings_become_restructured_text(text, wanted, pages):
     assert pages.restructured(text).strip() == wanted.strip()
 
 
-def test_the_index_takes_up_new_pages():
-    """A page put into docs/ is found by the table of contents, without a line there."""
-    assert re.search(r":glob:.*^\*$", (DOCS / "index.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+@pytest.mark.parametrize(("page", "glob"), [("index.md", "*"), ("guide-your-own.md", "guide/*")])
+def test_tables_of_contents_take_up_new_pages(page, glob):
+    """A page put into docs/, or a chapter into docs/guide/, is found without a line there."""
+    assert re.search(rf":glob:.*^{re.escape(glob)}$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def test_ci_builds_the_documentation():

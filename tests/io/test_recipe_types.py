@@ -14,9 +14,9 @@ from invsolve import InvsolveError, registry
 from invsolve.data import Here
 from invsolve.errors import ArgumentError, InputError
 from invsolve.plugins.arguments import signature_of
+from invsolve.plugins.typed import fitted
 from invsolve.recipe import build, check
 from invsolve.recipe.tables import Part, part_of
-from invsolve.recipe.typed import fitted
 
 # Text, lists, tables, negative, zero, not finite, nothing, huge, truth values, ragged lists, files that are none.
 WRONG = ["three", [], [1, "a"], {"a": 1}, {"name": "tv"}, -1, -2.5, 0, float("nan"), float("inf"), None]

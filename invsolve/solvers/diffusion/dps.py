@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.gain import noise_level
 from invsolve.noise import Ability
 from invsolve.operator import Capability
 from invsolve.operator.measurement import Measurement, column, flat, mapped, minus
@@ -152,7 +151,7 @@ class DPS(Restorer):
 def variances(problem: Problem, clean: Measurement) -> Tensor:
     """Var[y | clean] entry by entry, (B, m), at least that of one count; (B, 1) for noise that is even or does not say."""
     if Ability.VARIANCE not in problem.noise.abilities or Ability.SIGMA in problem.noise.abilities:
-        return noise_level(problem.noise, problem.y)[:, None].square()
+        return problem.level[:, None].square()
     return flat(problem.noise.variance(clean)).real.clamp_min(problem.noise.quantum**2)
 
 

@@ -95,6 +95,10 @@ class ADMM(Solver):
         if not self.tol >= 0 or not 0 < self.relaxation < 2:
             raise InputError(f"need tol >= 0 and 0 < relaxation < 2; given tol={self.tol}, relaxation={self.relaxation}")
 
+    def stated_bias(self) -> Mapping[str, Any]:
+        """That of the defaults for every penalty and every level of the denoiser, on which the limit does not depend."""
+        return self.declared_bias if self.strength == 1 and 0 < self.tol <= type(self).tol and not self.positive else {}
+
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """An objective that is none, or a level outside the denoiser's range."""
         if isinstance(prior, Regulariser):

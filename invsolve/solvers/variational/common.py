@@ -20,8 +20,8 @@ def objective_gaps(problem: Problem, prior: Regulariser) -> list[str]:
     noise = problem.noise
     if isinstance(noise, NoNoise):
         gaps.append("without noise nll is 0 or infinite, so there is no objective; give GaussianNoise(sigma) with sigma > 0")
-    elif Ability.SIGMA in noise.abilities and not bool((noise.sigma > 0).all()):
-        gaps.append(f"sigma must be positive for every item, or nll is infinite; its smallest value is {float(noise.sigma.min()):g}")
+    elif Ability.SIGMA in noise.abilities and not bool((problem.sigma > 0).all()):
+        gaps.append(f"sigma must be positive for every item, or nll is infinite; its smallest value is {float(problem.sigma.min()):g}")
     if not (math.isfinite(prior.weight) and prior.weight >= 0):
         gaps.append(f"the weight of prior {type(prior).__name__} must be finite and not negative; given {prior.weight}")
     return gaps

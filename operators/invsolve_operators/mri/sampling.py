@@ -25,6 +25,9 @@ def points(mask: object, sides: Sequence[int]) -> Tensor:
         return value.expand(tuple(sides))
     if value.numel() == sides[1] != sides[0] * sides[1]:
         raise InputError(f"a mask of columns is (W,) = ({sides[1]},): mask.reshape(-1); given {tuple(value.shape)}")
+    if value.ndim < 2:
+        allowed = f"(H, W) = {tuple(sides)}, (1, H, W), (B, 1, H, W), or (W,) = ({sides[1]},) of whole columns"
+        raise InputError(f"a mask of k-space must be {allowed}; given {tuple(value.shape)}")
     return value
 
 

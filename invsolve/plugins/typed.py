@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, 
 from torch import Tensor
 
 from invsolve.errors import ArgumentError
-from invsolve.recipe.tables import Part, plain
+from invsolve.plugins.part import Part, plain
 
 WHOLE, MAX_TEXT = 2**63, 100_000
 LISTS = (list, Sequence, Iterable, set, frozenset)
