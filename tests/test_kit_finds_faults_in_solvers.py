@@ -38,7 +38,12 @@ FAULTS = {
     ),
     "dps: a floor of counts in no unit": (DPS, ".clamp_min(problem.noise.quantum**2)", ".clamp_min(1e-4)", check_unit_invariance),
     "ddrm: starts about 1/2": (DDRM, "problem.image + prior.centre", "problem.image + 0.5", check_moved),
-    "diffpir: starts about 1/2": (DiffPIR, "first, x = initial(problem, prior,", "first, x = initial(problem, about_half(prior),", check_moved),
+    "diffpir: starts about 1/2": (
+        DiffPIR,
+        "first, x = initial(problem, prior,",
+        "first, x = initial(problem, about_half(prior),",
+        check_moved,
+    ),
     "dps: starts about 1/2": (DPS, "first, x = initial(problem, prior,", "first, x = initial(problem, about_half(prior),", check_moved),
     "score-ald: starts about 1/2": (
         ScoreALD,
