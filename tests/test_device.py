@@ -1,4 +1,4 @@
-"""Every operator, denoiser and solver on a device that is only pretended: nothing mixes devices, the values are the CPU's, the host seldom waits."""
+"""Every operator, denoiser and solver on a pretended device: nothing mixes devices, values are the CPU's, the host seldom waits."""
 
 import copy
 from dataclasses import dataclass, replace
