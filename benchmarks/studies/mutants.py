@@ -258,7 +258,8 @@ class Copy:
 
     def tests(self, tests: str, stems: str = "test_*") -> list[str]:
         """pytest's arguments for the tests of a module, but those that fail without a fault."""
-        files = sorted(str(one.relative_to(self.work)) for one in (self.work / "tests").rglob(f"{stems}.py") if one.stem in tests)
+        found = [one for one in (self.work / "tests").rglob(f"{stems}.py") if one.stem in tests]
+        files = [str(one.relative_to(self.work)) for one in sorted(found, key=lambda one: ("conformance" in one.stem, one))]
         return ["-k", tests, *files, *(part for name in sorted(self.broken) for part in ("--deselect", name))]
 
     def run(self, chosen: list[str], limit: float = 900.0) -> tuple[str, list[str]]:
