@@ -34,7 +34,7 @@ from invsolve.images import GREY, read_image
 from invsolve.plugins import registry
 from invsolve.problem import check_tensor
 from invsolve.recipe import Paths, build
-from invsolve.tables import MAX_NUMBERS, Part
+from invsolve.tables import MAX_NUMBERS, Part, located
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -234,12 +234,15 @@ def keys(names: list[str], source: Path) -> list[str]:
 # --- any data set ------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class Here:
-    """Paths from the current folder."""
+    """Where relative paths start: a folder, the current one unless said."""
+
+    folder: Path = Path()
 
     def path(self, name: str) -> Path:
-        """The path."""
-        return Path(name).expanduser()
+        """A path from there."""
+        return located(self.folder, name)
 
 
 def load_pictures(name: str, parameters: dict[str, Any]) -> list[Picture]:
