@@ -96,7 +96,8 @@ class Solver(metaclass=Remembering):
         requires: what it asks for.
         declared_bias: how far its law may be from the posterior where that is known (Gaussian priors on small problems, its default
             settings): {"mean": posterior standard deviations, "cov": relative error of the covariance, "trace": (lowest, highest) ratio of
-            the total variance}. What is not said must only be nearer than the prior. What other settings say is `stated_bias`.
+            the total variance, "white": the same of white priors alone, where more can be said}. What is not said must only be nearer than
+            the prior. What other settings say is `stated_bias`.
         unreached: lines of `iterate` and of the methods it calls that no example reaches, by a piece of their text, with the reason.
         expected_failures: conformance checks that are known to fail, with the reason; strict.
     """
