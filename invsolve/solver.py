@@ -96,13 +96,17 @@ class Solver(metaclass=Remembering):
         requires: what it asks for.
         declared_bias: how far its law may be from the posterior where that is known (Gaussian priors on small problems, its default
             settings): {"mean": posterior standard deviations, "cov": relative error of the covariance, "trace": (lowest, highest) ratio of
-            the total variance}. What is not said must only be nearer than the prior. What other settings say is `stated_bias`.
+            the total variance, "white": the same of white priors alone, where more can be said}. What is not said must only be nearer than
+            the prior. What other settings say is `stated_bias`.
+        moves: whether a problem that is moved by a grey, y and prior, has the answer moved by it, to rounding: what starts about the
+            prior's centre and cuts only where the prior has a `clip` does.
         unreached: lines of `iterate` and of the methods it calls that no example reaches, by a piece of their text, with the reason.
         expected_failures: conformance checks that are known to fail, with the reason; strict.
     """
 
     requires: ClassVar[Requires]
     declared_bias: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    moves: ClassVar[bool] = False
     unreached: ClassVar[Mapping[str, str]] = MappingProxyType({})
     arguments: dict[str, Any]
 

@@ -9,6 +9,7 @@ from typing import Any
 from invsolve.errors import InputError, InvsolveError
 from invsolve.operator import Capability, Operator
 from invsolve.plugins.arguments import checked, signature_of
+from invsolve.plugins.interrupts import attempted
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
 
@@ -106,13 +107,15 @@ def fit(name: str, load: Callable[[], Any], problem: Problem, prior: Prior | Non
     """One solver with its default hyperparameters; a plug-in that cannot be loaded is a reason too."""
     from invsolve.solver import noise_gaps, operator_gaps
 
-    try:
+    def asked() -> tuple[Any, list[str]]:
         solver = load()()
         gaps = [*operator_gaps(solver, problem), *noise_gaps(solver, problem)] if prior is None else solver.mismatches(problem, prior)
-    except InvsolveError as error:
-        return Fit(name, (str(error),))
-    except Exception as error:  # a stranger's solver must not hide the others
-        return Fit(name, (f"it cannot be asked: {type(error).__name__}: {error}",))
+        return solver, gaps
+
+    found = attempted(asked)  # a stranger's solver must not hide the others
+    if isinstance(found, BaseException):
+        return Fit(name, (str(found) if isinstance(found, InvsolveError) else f"it cannot be asked: {type(found).__name__}: {found}",))
+    solver, gaps = found
     return Fit(name, tuple(gaps), doors(solver.requires.operator, problem, prior) if gaps else ())
 
 

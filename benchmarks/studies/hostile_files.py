@@ -39,7 +39,7 @@ from invsolve.priors import Regulariser
 
 SECONDS, BYTES = 5.0, 2 * 10**9
 # Where a case is stopped: beyond what is allowed, so that it can be seen to be, and before the machine suffers.
-WALL, ADDRESS = 60.0, 6 * 10**9
+WALL, MORE = 60.0, 4 * 10**9
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,8 @@ def guarded(call: Callable[[], Any], pipe: Any) -> None:
     """In the forked process: one call, and how it ended."""
     import signal
 
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS, ADDRESS))
+    most = addressed() + MORE
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(int(WALL))
     torch.set_num_threads(1)
@@ -188,6 +189,11 @@ def guarded(call: Callable[[], Any], pipe: Any) -> None:
     except BaseException as error:  # what this campaign looks for
         ended = f"foreign: {type(error).__name__}: {error!s:.200}"
     pipe.send((ended, time.process_time() - began, peak() - before))
+
+
+def addressed() -> int:
+    """Bytes of address space that the process has: libraries map gigabytes that they never touch."""
+    return resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[0])
 
 
 def peak() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from inspect import isfunction
 from typing import Any
 
 import torch
@@ -13,10 +14,11 @@ from invsolve.bench.cells import canonical
 from invsolve.bench.fingerprint import described
 from invsolve.bench.suite import Labelled, OperatorEntry, SolverEntry, Suite
 from invsolve.data import Picture, fitting, folder_sha256, keys, load_set
-from invsolve.errors import InputError, InvsolveError, PluginError
+from invsolve.errors import ArgumentError, InputError, InvsolveError, PluginError
 from invsolve.io.images import TENSOR_FILES, load_image, read_tensor
 from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
+from invsolve.plugins import registry
 from invsolve.plugins.interrupts import attempted
 from invsolve.priors.base import Prior
 from invsolve.priors.convert import precision_of
@@ -59,7 +61,13 @@ def _parts(suite: Suite) -> Iterator[tuple[str, str, Part, tuple[int | str, ...]
 
 def _fault(suite: Suite, where: str, kind: str, part: Part, place: tuple[int | str, ...]) -> str:
     def made() -> None:
-        recipe.check(kind, part, suite, **({"in_shape": None} if kind == "operator" else {}))
+        try:
+            recipe.check(kind, part, suite, **({"in_shape": None} if kind == "operator" else {}))
+        except ArgumentError as error:
+            if kind != "metric" or not isfunction(registry().load(kind, part.name)):
+                raise
+            wanted = "a metric is a class derived from invsolve.bench.Metric that writes compute(x_hat, x), or a function that returns one"
+            raise ArgumentError(f"{error}; {wanted}") from None
         if kind in ("solver", "noise", "metric"):
             recipe.build(kind, part, suite)
 

@@ -34,6 +34,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, StringConstraints, mod
 
 from invsolve.errors import UnknownNameError, did_you_mean
 from invsolve.plugins import NAME, registry
+from invsolve.plugins.interrupts import attempted
 from invsolve.recipe.config import set_part
 from invsolve.recipe.tables import Part, Table, lined, located, modelled, plain, read_toml
 
@@ -286,9 +287,8 @@ def list_suites() -> list[SuiteListing]:
 
 
 def _listing(entry: Any) -> SuiteListing:
-    try:
-        suite = Suite.parse(Path(entry.load()), entry.name)
-    except Exception as error:
-        return SuiteListing(entry.name, entry.summary, entry.plugin, error=str(error))
+    suite = attempted(lambda: Suite.parse(Path(entry.load()), entry.name))
+    if isinstance(suite, BaseException):
+        return SuiteListing(entry.name, entry.summary, entry.plugin, error=str(suite))
     operators, solvers = (tuple(one.label for one in group) for group in (suite.operator, suite.solver))
     return SuiteListing(entry.name, entry.summary, entry.plugin, suite.title, operators, solvers)

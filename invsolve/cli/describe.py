@@ -8,6 +8,7 @@ from typing import Any
 
 from invsolve.plugins import Entry
 from invsolve.plugins.arguments import signature_of
+from invsolve.plugins.interrupts import attempted
 
 SECTIONS = ("Args:", "Raises:", "References:", "Attributes:", "Returns:", "Yields:")
 
@@ -111,10 +112,9 @@ def abilities(kind: str, target: Any) -> tuple[dict[str, str], dict[str, str]]:
         return requirements(target), {}
     if kind not in ("operator", "prior"):
         return {}, {}
-    try:
-        example = target.examples()[0]
-    except Exception as error:  # a missing weight file must not hide the rest
-        return {}, {"example": f"cannot be made: {error}"}
+    example = attempted(lambda: target.examples()[0])
+    if isinstance(example, BaseException):  # a missing weight file must not hide the rest
+        return {}, {"example": f"cannot be made: {example}"}
     return {}, operator_facts(example) if kind == "operator" else prior_facts(example)
 
 

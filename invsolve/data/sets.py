@@ -34,7 +34,7 @@ from invsolve.plugins import registry
 from invsolve.plugins.arguments import signature_of
 from invsolve.problem import check_tensor
 from invsolve.recipe.parts import Paths, build
-from invsolve.recipe.tables import MAX_NUMBERS, Part
+from invsolve.recipe.tables import MAX_NUMBERS, Part, located
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -234,12 +234,15 @@ def keys(names: list[str], source: Path) -> list[str]:
 # --- any data set ------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class Here:
-    """Paths from the current folder."""
+    """Where relative paths start: a folder, the current one unless said."""
+
+    folder: Path = Path()
 
     def path(self, name: str) -> Path:
-        """The path."""
-        return Path(name).expanduser()
+        """A path from there."""
+        return located(self.folder, name)
 
 
 def load_pictures(name: str, parameters: dict[str, Any]) -> list[Picture]:
@@ -267,7 +270,7 @@ def load_set(part: Part, paths: Paths) -> list[Picture]:
     pictures: list[Picture] = []
     try:
         for item in islice(found, common.get("first")):
-            picture = item if isinstance(item, Picture) else Picture(*item)
+            picture = as_picture(part.name, item)
             pictures.append(fitting(part.name, picture, common.get("crop"), common.get("channels")))
             if sum(one.image.numel() for one in pictures) > MAX_NUMBERS:
                 raise InputError(f"data set '{part.name}' has more than {MAX_NUMBERS} numbers: give crop = 256, or first = 10")
@@ -281,6 +284,22 @@ def load_set(part: Part, paths: Paths) -> list[Picture]:
     if len(set(ids)) < len(ids):
         raise InputError(f"data set '{part.name}' has an id twice: {', '.join(sorted({key for key in ids if ids.count(key) > 1}))}")
     return pictures
+
+
+def as_picture(name: str, item: Any) -> Picture:
+    """What a data set gives as a Picture.
+
+    Raises:
+        InputError: neither a Picture nor a pair of an id and a tensor.
+    """
+    if isinstance(item, Picture):
+        return item
+    if isinstance(item, tuple | list) and len(item) > 1 and isinstance(item[0], str):
+        return Picture(*item)
+    given = f"a tensor {tuple(item.shape)}" if isinstance(item, Tensor) else f"{type(item).__name__} {item!r:.60}"
+    raise InputError(
+        f"data set '{name}' must give Pictures, or pairs of an id and a tensor; it gave {given}: yield Picture(\"one\", image)"
+    )
 
 
 def fitting(name: str, picture: Picture, crop: Any = None, channels: int | None = None) -> Picture:

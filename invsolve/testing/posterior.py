@@ -36,6 +36,7 @@ CASES = {
     "I": "correlated prior, mask",
     "N": "white prior, dense operator, strong noise",
 }
+WHITE = ("S", "N")
 SIGMAS = {"S": 0.05, "G": 0.05, "I": 0.05, "N": 0.5}
 
 
@@ -52,6 +53,7 @@ class Row:
             nothing is drawn.
         slope: by how much the mean followed the posterior's from one y to the other: 1 wholly, 0 not at all.
         draws: whether the solver draws random numbers.
+        errors: one standard error of the found figures, by name; 0 where nothing is drawn.
     """
 
     case: str
@@ -61,6 +63,7 @@ class Row:
     distance: float
     slope: float
     draws: bool
+    errors: Mapping[str, float]
 
     def __str__(self) -> str:
         spread = f"{self.found.cov:10.2f} {self.found.trace:8.2f}" if self.draws else f"{'-':>10} {'-':>8}"
@@ -132,7 +135,12 @@ def rows(solver: Solver, chains: int = CHAINS) -> Iterator[Row]:
 
 
 def row(name: str, kind: str, law: Gaussian, matrix: Tensor | None, y: Tensor, x: Tensor, random: bool) -> Row:
-    """The figures of one case, x being (2, chains, n)."""
+    """The figures of one case, x being (2, chains, n).
+
+    Their standard errors, of N chains of covariance C from a posterior of covariance P, the worse y's: sqrt(tr C / (N tr P)) of the mean's
+    distance in standard deviations; sqrt(((tr C)^2 + |C|^2) / N) / |P| of the covariance's, since E|C_N - C|^2 is that of Gaussian chains;
+    sqrt(2 |C|^2 / N) / tr P of the trace's ratio.
+    """
     exact = [law if matrix is None else law.posterior(matrix, one, SIGMAS[name]) for one in y]
     means = x.mean(1)
     found = [empirical(one) if random else Gaussian(one[0], torch.zeros_like(law.cov)) for one in x]
@@ -144,7 +152,14 @@ def row(name: str, kind: str, law: Gaussian, matrix: Tensor | None, y: Tensor, x
     moved = exact[0].mean - exact[1].mean
     slope = float((means[0] - means[1]) @ moved / (moved @ moved)) if matrix is not None else math.nan
     both = [mean_bias([Bias.of(one, two) for one, two in zip(these, exact, strict=True)]) for these in (found, [law] * 2)]
-    return Row(name, kind, both[0], both[1], near / far, slope, random)
+    count = x.shape[1]
+    errors = {"mean": 0.0, "cov": 0.0, "trace": 0.0}
+    for law_of, true in zip(found, exact, strict=True):
+        size, square = float(law_of.cov.trace()), float(law_of.cov.square().sum())
+        errors["mean"] = max(errors["mean"], math.sqrt(size / count / float(true.cov.trace())))
+        errors["cov"] = max(errors["cov"], math.sqrt((size**2 + square) / count) / float(true.cov.norm()))
+        errors["trace"] = max(errors["trace"], math.sqrt(2 * square / count) / float(true.cov.trace()))
+    return Row(name, kind, both[0], both[1], near / far, slope, random, errors)
 
 
 def mean_bias(several: list[Bias]) -> Bias:
@@ -184,30 +199,23 @@ def check_posterior(solver: Solver) -> None:
 
 
 def declared(says: Mapping[str, Any], row: Row, where: str) -> None:
-    """AssertionError where a figure is beyond what is stated.
-
-    Sampling adds sqrt(t / N) to the mean's error (t the trace ratio, the highest declared), t sqrt((n + 1) / N) to the covariance's, since
-    E|C_N - C|^2 = ((tr C)^2 + |C|^2) / (N - 1) and (tr C)^2 <= n |C|^2, and t sqrt(2 / N) to the trace ratio's.
-    """
-    found = row.found
-    t, count = (says.get("trace", (0, found.trace))[1], CHAINS) if row.draws else (0.0, 1)
-    unknown = set(says) - {"mean", "cov", "trace"}
-    need(not unknown, f"declared_bias knows mean, cov and trace; it has {sorted(unknown)}")
-    if "mean" in says:
-        most = says["mean"] + 3 * math.sqrt(t / count)
-        need(found.mean <= most, f"{where}: the mean is {found.mean:.2f} s.d. off; declared is {says['mean']:g}, with sampling {most:.2f}")
-    if "cov" in says and row.draws:
-        most = says["cov"] + 3 * t * math.sqrt((SIZE + 1) / count)
-        need(
-            found.cov <= most, f"{where}: the covariance is off by {found.cov:.2f}; declared are {says['cov']:g}, with sampling {most:.2f}"
-        )
+    """AssertionError where a figure is beyond what is stated by more than three of its standard errors."""
+    unknown = set(says) - {"mean", "cov", "trace", "white"}
+    need(not unknown, f"a declared bias knows mean, cov, trace and white; it has {sorted(unknown)}")
+    found, slack = row.found, {name: 3 * error for name, error in row.errors.items()}
+    for name, words in (("mean", "the mean is {} s.d. off"), ("cov", "the covariance is off by {}")):
+        if name in says and (row.draws or name == "mean"):
+            most, what = says[name] + slack[name], words.format(f"{getattr(found, name):.2f}")
+            need(getattr(found, name) <= most, f"{where}: {what}; declared is {says[name]:g}, with sampling {most:.2f}")
     if "trace" in says and row.draws:
         low, high = says["trace"]
-        slack = 3 * t * math.sqrt(2 / count)
         need(
-            low - slack <= found.trace <= high + slack,
-            f"{where}: {found.trace:.2f} of the posterior's variance; declared are {low:g} to {high:g}, with sampling {slack:.2f} more",
+            low - slack["trace"] <= found.trace <= high + slack["trace"],
+            f"{where}: {found.trace:.2f} of the posterior's variance; declared are {low:g} to {high:g}, "
+            f"with sampling {slack['trace']:.2f} more",
         )
+    if "white" in says and row.case in WHITE:
+        declared(says["white"], row, f"{where}, white")
 
 
 def check_fits(solver: Solver) -> None:

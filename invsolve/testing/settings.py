@@ -8,6 +8,7 @@ operator: a solver is checked on y = mask * x and on a y of which every entry de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -15,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError, InvsolveError
+from invsolve.errors import InputError, InvsolveError, PluginError
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
 from invsolve.operator import Operator, Shape
 from invsolve.operator.measurement import mapped, parts
 from invsolve.plugins import registry
+from invsolve.plugins.interrupts import attempted
 from invsolve.priors.base import DiffusionPrior, Prior
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.latent import LatentPrior
@@ -109,9 +111,8 @@ class Setting:
 @cache
 def examples(cls: Any, kind: type) -> tuple[Any, ...]:
     """What a class gives as examples, of the kind and small; () of one that cannot be made: its own checks say so."""
-    try:
-        made = [one for one in cls.examples() if isinstance(one, kind)]
-    except Exception:
+    made = attempted(lambda: [one for one in cls.examples() if isinstance(one, kind)])
+    if isinstance(made, BaseException):
         return ()
     return tuple(one for one in made if sum(part.numel() for part in one.parameters()) < SMALL)
 
@@ -120,11 +121,9 @@ def registered(kind: str, packages: set[str] | None = None) -> list[Any]:
     """The classes registered as a kind, from everywhere or some packages; one that cannot be imported is left out."""
     found = []
     for entry in registry().of(kind):
-        try:
-            if packages is None or entry.target.partition(":")[0].partition(".")[0] in packages:
+        if packages is None or entry.target.partition(":")[0].partition(".")[0] in packages:
+            with suppress(PluginError):  # a stranger's broken entry is his own check's affair
                 found.append(entry.load())
-        except Exception:  # a stranger's broken entry is his own check's affair
-            continue
     return found
 
 

@@ -21,13 +21,12 @@ Unknown keys and impossible values are refused before anything is read.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from invsolve.data import Picture, load_set
+from invsolve.data import Here, Picture, load_set
 from invsolve.recipe.config import set_part
 from invsolve.recipe.tables import Part, Table, located, modelled, read_toml
 from invsolve.training.loop import Recipe
@@ -70,17 +69,6 @@ class Network(Table):
         return arguments
 
 
-@dataclass(frozen=True)
-class Root:
-    """The folder that relative paths of data start from."""
-
-    folder: Path
-
-    def path(self, name: str) -> Path:
-        """A path below it."""
-        return located(self.folder, name)
-
-
 class Pictures(Table):
     """Where pictures are: one of folder, zip, npz and set, as in suites; `path` is any of the first three, by its name."""
 
@@ -115,7 +103,7 @@ class Pictures(Table):
             InputError: see `load_set`; a folder, zip or npz file that is none, or is not there.
         """
         if self.set is not None:
-            return load_set(self.set, Root(root))
+            return load_set(self.set, Here(root))
         return located(root, self.label)
 
 

@@ -46,18 +46,8 @@ def photos(tmp_path):
     return tmp_path
 
 
-class In:
-    """Paths from a folder."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def path(self, name):
-        return self.folder / name
-
-
 def taken(photos, **values):
-    return load_set(Part.model_validate(values), In(photos))
+    return load_set(Part.model_validate(values), Here(photos))
 
 
 def test_pictures_come_in_the_order_of_their_names_with_their_values(photos):

@@ -385,6 +385,43 @@ def test_files_that_are_no_text(name, tmp_path):
             load(tmp_path / "f.toml")
 
 
+DATA = {
+    "a number": ({"shape": 2}, "shape must be list of int; given 2"),
+    "text inside": ({"shape": ["a"]}, r"shape must be list of int; given \['a'\]"),
+    "text": ({"shape": [3, 8, 8], "images": "x"}, "images must be int; given 'x'"),
+    "too large": ({"shape": [3, 100_000, 100_000]}, "536870912 numbers together"),
+    "too many": ({"shape": [3, 8, 8], "images": 10**9}, "536870912 numbers together"),
+    "no shape": ({"shape": [3, 8]}, "channels, height, width"),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_drawings_that_cannot_be_made(name):
+    data, message = DATA[name]
+    chosen = suite([BLUR], data=data)
+    with pytest.raises(InvsolveError, match=message):
+        _ = check(chosen), Workshop(chosen, CPU).pictures()
+
+
+PATHS = {"nobody": "~nouser/x.png", "long": "x" * 5000, "long part": "a/" + "x" * 300, "nul": "a\0b"}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_what_is_no_path_is_refused_wherever_it_stands(name, folder):
+    for data in ({"image": PATHS[name]}, {"problem": PATHS[name]}, {"set": {"folder": PATHS[name]}}):
+        with pytest.raises(InvsolveError, match=r"is no path|nouser"):
+            set_up(_bare(data, folder) if "problem" in data else config(BLUR, folder, data=data))
+    with pytest.raises(InvsolveError, match=r"is no path|nouser"):
+        set_up(config({"name": "mask", "mask": {"file": PATHS[name]}}, folder))
+    chosen = suite([{"problem": PATHS[name], "label": "x"}], noise=None)
+    with pytest.raises(InvsolveError, match=r"is no path|nouser"):
+        run(chosen, out=folder / "out", progress=False)
+
+
+def _bare(data, folder):
+    return make_config({"data": data, "prior": {"name": "tv"}, "solver": {"name": "hqs"}}, folder=folder)
+
+
 VALUES = ["3", "-1", "2.5", "nan", '"a"', "[]", '["a"]', "{}", '{ name = "tv" }', "true", "9223372036854775807", "1e308"]
 VALUES += ['"~nouser/x"', f'"{"x" * 5000}"']
 

@@ -1,4 +1,4 @@
-"""Every operator and solver on a device that is only pretended: nothing mixes devices, the values are the CPU's, the host seldom waits."""
+"""Every operator, denoiser and solver on a pretended device: nothing mixes devices, values are the CPU's, the host seldom waits."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -11,8 +11,11 @@ from pretended_device import NAME, Away, MixedError, elsewhere, moved
 
 from invsolve import registry
 from invsolve.operator.measurement import mapped, parts
+from invsolve.priors.base import Denoiser
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.tv import TotalVariation
+from invsolve.testing.conditions import for_one_problem
+from invsolve.testing.denoisers import middle, noisy
 from invsolve.testing.probes import calls, image, measurement
 from invsolve.testing.settings import Setting, settings
 from invsolve.testing.subjects import NegativeLog
@@ -108,6 +111,28 @@ def test_a_prox_that_iterates_stays_on_the_device_too(name):
     assert tv
     for setting in tv:
         assert waits_per_step(solver, setting)
+
+
+THEIRS = {"deepinv-denoiser": "deepinv's own denoiser, in whose loop a stopping rule is asked"}
+DENOISERS = [name for name in registry().names("prior") if hasattr(registry().load("prior", name), "examples")]
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_denoisers_stay_on_the_device_and_do_not_wait(name):
+    def check(denoiser):
+        sigma = middle(denoiser)
+        x = noisy(denoiser, sigma, torch.float32)[1]
+        with torch.no_grad(), elsewhere() as device:
+            wanted, twin, there = denoiser(x, sigma), moved(copy.deepcopy(denoiser)), x.to(NAME)
+            device.counts.clear()
+            found = twin(there, sigma)
+        assert isinstance(found, Away)
+        assert torch.equal(found.held, wanted)
+        assert name in THEIRS or device.waits == 0, device.counts
+
+    for prior in registry().load("prior", name).examples():
+        if isinstance(prior, Denoiser):
+            for_one_problem(check)(prior)
 
 
 class HeldOnCpu(LinearOnly):

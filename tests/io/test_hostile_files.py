@@ -52,12 +52,13 @@ def test_nothing_ends_in_a_foreign_exception_or_takes_too_much(name, study, monk
     assert sum(found.values()) == COUNTS[name]
 
 
-def test_the_campaign_sees_what_it_looks_for(study):
+def test_the_campaign_sees_what_it_looks_for(study, monkeypatch):
+    monkeypatch.setattr(study, "BYTES", 10**8)
     assert study.outcome(lambda: 1)[0] == "read"
     assert study.outcome(lambda: read_kernels("nowhere.npy"))[0] == "refused"
     assert study.outcome(lambda: [][1])[0] == "foreign"
     assert study.outcome(lambda: sys.exit("no"))[0] == "foreign"
-    assert study.outcome(lambda: np.ones(300_000_000))[0] == "large"
+    assert study.outcome(lambda: np.ones(30_000_000))[0] == "large"
 
 
 def test_the_campaign_sees_what_takes_long(study, monkeypatch):

@@ -11,6 +11,7 @@ from invsolve.bench import Case, Suite
 from invsolve.bench.metrics import Metric, SetMetric
 from invsolve.bench.plan import check
 from invsolve.data import load_pictures
+from invsolve.errors import InvsolveError
 from invsolve.priors import GaussianPrior
 from invsolve.solvers import DDRM
 from invsolve.testing.settings import Kept, truth
@@ -109,3 +110,53 @@ def test_a_suite_that_names_what_there_is_not_is_found():
     values = {"data": "synthetic", "noise": {"sigma": 0.1}, "operator": entry, "solver": {"name": "ddim", "prior": {"name": "tv"}}}
     with pytest.raises(InputError, match="sigma"):
         check(Suite.make(values))
+
+
+def mae(x, truth):
+    """A metric as a newcomer writes it: no class."""
+    return (x - truth).abs().flatten(1).mean(1)
+
+
+def made():
+    """A function that returns a metric is one."""
+    return registry().build("metric", "psnr")
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """Entries of this module, taken out again."""
+    monkeypatch.setattr(registry(), "entries", dict(registry().entries))
+    monkeypatch.setattr(registry(), "plugins", list(registry().plugins))
+    return lambda kind, name, target: registry().add(kind, name, f"{__name__}:{target}")
+
+
+def test_a_metric_that_is_a_function_is_told_what_a_metric_is(own):
+    own("metric", "mae", "mae")
+    own("metric", "made", "made")
+    values = {
+        "data": "synthetic",
+        "noise": {"sigma": 0.1},
+        "operator": {"name": "identity"},
+        "solver": {"name": "ddim", "prior": "gaussian"},
+    }
+    check(Suite.make({**values, "metrics": ["made"]}))
+    with pytest.raises(InvsolveError, match=r"class derived from invsolve\.bench\.Metric that writes compute"):
+        check(Suite.make({**values, "metrics": ["mae"]}))
+
+
+def tensors():
+    """A data set as a newcomer writes it: no ids."""
+    return [torch.zeros(3, 8, 8)]
+
+
+def pairs():
+    """Ids and tensors."""
+    return [("one", torch.zeros(3, 8, 8)), ["two", torch.zeros(3, 8, 8)]]
+
+
+def test_a_data_set_of_bare_tensors_is_told_what_a_data_set_gives(own):
+    own("dataset", "tensors", "tensors")
+    own("dataset", "pairs", "pairs")
+    assert [one.id for one in load_pictures("pairs", {})] == ["one", "two"]
+    with pytest.raises(InputError, match=r"must give Pictures, or pairs.* it gave a tensor \(3, 8, 8\): yield Picture"):
+        load_pictures("tensors", {})

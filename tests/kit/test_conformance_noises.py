@@ -134,7 +134,35 @@ class NoPickle(Laplace):
         self.hook = lambda x: x
 
 
+class NoLevel(Laplace):
+    """A spread that is 0, and nothing else that says how strong it is."""
+
+    variance = NoiseModel.variance
+
+    def spread(self):
+        return 0.0
+
+
+class WordSigma(GaussianNoise):
+    """A sigma that no solver can compute with."""
+
+    def __init__(self, sigma):
+        super().__init__(sigma)
+        del self.sigma
+        self.sigma = Word()
+
+    def sample(self, clean, rng):
+        return mapped(lambda part: part + 0.1 * rng.normal_like(part), clean)
+
+
+class Word:
+    def __float__(self):
+        return 0.1
+
+
 FAULTS = {
+    NoLevel: "check_level",
+    WordSigma: "check_solved",
     ForgetsTwo: "check_variance",
     NarrowDensity: "check_likelihood",
     ShiftedDensity: "check_likelihood",

@@ -36,6 +36,20 @@ FAULTS = {
         "small = torch.ones_like(sigma)",
         check_converged,
     ),
+    "diffpir: tau three times": (
+        DiffPIR,
+        "return spread / (self.weight * noise_of(problem) ** 2)",
+        "return 3 * spread / (self.weight * noise_of(problem) ** 2)",
+        check_posterior,
+    ),
+    "diffpir: a root forgotten": (DiffPIR, "math.sqrt(1 - self.zeta) *", "(1 - self.zeta) *", check_posterior),
+    "ddrm: a level not squared": (DDRM, "- (pull * measured.level).square()", "- (pull * measured.level)", check_posterior),
+    "ddrm: eta lost where nothing is measured": (
+        DDRM,
+        "(1 - trust.square()).sqrt() * kept",
+        "(1 - trust.square()).sqrt()",
+        check_posterior,
+    ),
     "dps: a floor of counts in no unit": (DPS, ".clamp_min(problem.noise.quantum**2)", ".clamp_min(1e-4)", check_unit_invariance),
     "ddrm: starts about 1/2": (DDRM, "problem.image + prior.centre", "problem.image + 0.5", check_moved),
     "diffpir: starts about 1/2": (

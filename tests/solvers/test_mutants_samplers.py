@@ -1,6 +1,7 @@
 """Numbers inside the samplers in closed form, and the ends of every range: what single-line faults asked for (studies/mutants.py)."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -185,3 +186,102 @@ def test_diffpir_by_hand():
             x = estimate + following / sigma * math.sqrt(0.7) * (x - estimate) + noise
         found = solver.solve(problem, prior, generator=Rng(0, [0])).x
         assert torch.allclose(found, x, rtol=0, atol=1e-12), variance
+
+
+def shrunk(x, sigma):
+    """The estimate of GaussianPrior(0.5, 0.25)."""
+    return 0.5 + (1 / 16) / (1 / 16 + sigma**2) * (x - 0.5)
+
+
+def factor(sigma):
+    """Its derivative in x."""
+    return (1 / 16) / (1 / 16 + sigma**2)
+
+
+@pytest.mark.parametrize("noise", ["langevin", "consistent"])
+def test_score_ald_in_one_step_by_hand(noise):
+    """H = 2: h = step / (1 / sigma^2 + 4 / width), width = sigma_y^2 + gamma^2 4 sigma^2; two levels of two steps, a denoising."""
+    prior = GaussianPrior(0.5, 0.25)
+    problem = Problem(Scaled(Identity(SHAPE), 2.0), torch.full((1, *SHAPE), 1.4, dtype=DOUBLE), GaussianNoise(0.1), check_range=False)
+    solver = ScoreALD(steps=2, inner=2, step=0.6, gamma=0.7, noise=noise, precondition=False, sigma_max=2.0)
+    first, second = solver.sigmas(prior)[:-1]
+    rng = Rng(0, [0])
+    warm = (0.5 / prior.s0**2 + 2 * 1.4 / 0.01) / (1 / prior.s0**2 + 4 / 0.01)
+    x = warm + first * rng.normal_like(problem.image)
+    for sigma, following in ((first, first), (first, second), (second, second), (second, second)):
+        width = 0.01 + (0.7 * sigma) ** 2 * 4
+        h = 0.6 / (1 / sigma**2 + 4 / width)
+        drift = (shrunk(x, sigma) - x) / sigma**2 + 2 * (1.4 - 2 * x) / width
+        added = 2 * h if noise == "langevin" else max(0.0, following**2 - (1 - h / sigma**2) ** 2 * sigma**2)
+        x = x + h * drift + math.sqrt(added) * rng.normal_like(x)
+    found = solver.solve(problem, prior, generator=Rng(0, [0])).x
+    assert torch.allclose(found, shrunk(x, second), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("eta", [1.0, 0.6])
+def test_ddrm_by_hand(eta):
+    """H = diag(2, 0, 0.02): well measured, not at all, weakly; p, q, w and a as the class states them, from a to the last estimate."""
+    from invsolve.operator.matrix import MatrixOperator
+
+    s = torch.tensor([2.0, 0.0, 0.02], dtype=DOUBLE)
+    prior, eta_b = GaussianPrior(0.5, 0.25), 0.8
+    y = torch.tensor([1.2, 0.0, 0.3], dtype=DOUBLE)
+    problem = Problem(MatrixOperator(torch.diag(s), (1, 1, 3), (1, 1, 3)), y.reshape(1, 1, 1, 3), GaussianNoise(0.1))
+    svd = problem.operator.svd()
+    solver = DDRM(steps=6, eta=eta, eta_b=eta_b, sigma_max=8.0)
+    sigmas = solver.sigmas(prior)
+    rng = Rng(0, [0])
+    level = [0.05, math.inf, 5.0]
+    value = [0.6, 0.0, 15.0]
+    a = [1 / (1 + (one / 2.5) ** 2) for one in level]
+    # The basis is the pixels', up to their order and sign: draws are taken through it.
+    drawn = svd.V(svd.Vt(rng.normal_like(problem.image))).flatten()
+    state = [
+        0.5 + a[i] * (value[i] - 0.5) + math.sqrt(max(0.0, sigmas[0] ** 2 - (a[i] * level[i] if a[i] else 0.0) ** 2)) * float(drawn[i])
+        for i in range(3)
+    ]
+    kept = math.sqrt(1 - eta**2)
+    for sigma, following in pairwise(sigmas):
+        x0 = [float(shrunk(torch.tensor(one, dtype=DOUBLE), sigma)) for one in state]
+        fresh = rng.normal_like(problem.image).flatten().tolist() if following > 0 else [0.0] * 3
+        for i in range(3):
+            if following > 0:
+                w = min(1.0, max(0.0, math.log(sigma / level[i]) / math.log(sigma / following))) if level[i] < math.inf else 0.0
+                p = a[i] * (w * eta_b + (1 - w) * kept) * min(1.0, following / level[i])
+                q = math.sqrt(1 - a[i] ** 2) * kept
+                left = following**2 - (p * level[i] if p else 0.0) ** 2 - (q * following) ** 2
+                state[i] = (
+                    x0[i] + p * (value[i] - x0[i]) + q * following * (state[i] - x0[i]) / sigma + math.sqrt(max(0.0, left)) * fresh[i]
+                )
+            else:
+                state[i] = x0[i]
+    found = solver.solve(problem, prior, generator=Rng(0, [0])).x.flatten()
+    assert torch.allclose(found, torch.tensor(state, dtype=DOUBLE), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("zeta", [1.0, 0.3, None])
+def test_dps_by_hand(zeta):
+    """H = 2, three levels: x0~ = x0 + scale sigma^2 c(sigma) 2 (y - 2 x0) / (v + 4 sigma^2), then a share zeta fresh."""
+    prior = GaussianPrior(0.5, 0.25)
+    problem = Problem(Scaled(Identity(SHAPE), 2.0), torch.full((1, *SHAPE), 1.4, dtype=DOUBLE), GaussianNoise(0.1), check_range=False)
+    solver = DPS(steps=3, scale=0.8, zeta=zeta, sigma_max=2.0)
+    sigmas = solver.sigmas(prior)
+    rng = Rng(0, [0])
+    x = 0.5 + sigmas[0] * rng.normal_like(problem.image)
+    residuals, steps = [], []
+    for sigma, following in pairwise(sigmas):
+        x0 = shrunk(x, sigma)
+        residuals.append(float((1.4 - 2 * x0).square().sum().sqrt()))
+        guided = x0 + 0.8 * sigma**2 * factor(sigma) * 2 * (1.4 - 2 * x0) / (0.01 + 4 * sigma**2)
+        share = zeta if zeta is not None else 1 - (following / sigma) ** 2
+        x = guided + following * math.sqrt(1 - share) * (x - guided) / sigma
+        if following > 0:
+            x = x + following * math.sqrt(share) * rng.normal_like(x)
+    found = solver.solve(problem, prior, generator=Rng(0, [0]), callback=steps.append)
+    assert torch.allclose(found.x, x, rtol=0, atol=1e-11)
+    assert [float(step.stats["residual"]) for step in steps] == pytest.approx(residuals, rel=1e-9)
+    assert (
+        DPS(steps=3, zeta=zeta, sigma_max=2.0)
+        .solve(problem, prior, generator=0)
+        .x.equal(DPS(steps=3, scale=1.5, zeta=zeta, sigma_max=2.0).solve(problem, prior, generator=0).x)
+    )

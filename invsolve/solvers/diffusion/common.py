@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -100,6 +101,7 @@ def grid_gaps(prior: Denoiser, steps: int, grid: str, sigma_max: float | None) -
 class Sampler(Solver):
     """Base of the solvers that walk down a grid of sigmas: a subclass has the fields steps, grid and sigma_max."""
 
+    moves: ClassVar[bool] = True
     steps: int
     grid: str
     sigma_max: float | None

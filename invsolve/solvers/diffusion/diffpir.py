@@ -69,6 +69,12 @@ class DiffPIR(Restorer):
         if self.variance not in ("posterior", "noise"):
             raise InputError(f"variance must be 'posterior' or 'noise'; given {self.variance!r}")
 
+    def stated_bias(self) -> Mapping[str, Any]:
+        """With variance="posterior" and weight 1 each step's estimate is E[x0 | x_t, y] of a white prior: no zeta biases the mean."""
+        if self.variance != "posterior" or self.weight != 1 or self.authors:
+            return super().stated_bias()
+        return {"white": {"mean": 0.1, **({"trace": (0.8, 0.9)} if self.zeta == 0.3 else {})}}
+
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the answer."""
