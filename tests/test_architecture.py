@@ -66,6 +66,8 @@ OWN_LIBRARIES = {
     "cli.py": {"click", "rich"},
     "callbacks.py": {"tqdm"},
     "images.py": {"PIL", "safetensors"},
+    "tiff.py": {"tifffile"},
+    "writing.py": {"PIL", "safetensors"},
     "output.py": {"click", "rich"},
     "storage.py": {"safetensors", "pydantic"},
     "encoding.py": {"safetensors"},
