@@ -44,6 +44,17 @@ def law(name: str) -> str:
     return f"(test_truth_samplers and {name}) or test_units_samplers or test_mutants_samplers or ({conformance(name.replace('_', ''))})"
 
 
+QUICK, QUICK_FILES = (
+    "test_mutants or recursion or authors or test_conformance_noises",
+    (
+        "test_units_samplers",
+        "test_dps",
+        "test_variational",
+        "test_plug_and_play",
+        "test_conformance_noises",
+    ),
+)
+
 # Module (beginning of its path in invsolve/) -> which tests, in pytest's -k language over the names of files and cases.
 TESTS = {
     "solvers/diffusion/common": f"test_schedule or {law('ddim')} or {law('diffpir')}",
@@ -256,9 +267,12 @@ class Copy:
         self.sound: set[str] = set()
         self.broken: set[str] = set()
 
-    def tests(self, tests: str, stems: str = "test_*") -> list[str]:
+    def tests(self, tests: str, quick: bool) -> list[str]:
         """pytest's arguments for the tests of a module, but those that fail without a fault."""
-        found = [one for one in (self.work / "tests").rglob(f"{stems}.py") if one.stem in tests]
+        found = [one for one in (self.work / "tests").rglob("test_*.py") if one.stem in tests]
+        if quick:
+            found = [one for one in found if one.stem.startswith("test_mutants") or one.stem in QUICK_FILES]
+            tests = f"({tests}) and ({QUICK})"
         files = [str(one.relative_to(self.work)) for one in sorted(found, key=lambda one: ("conformance" in one.stem, one))]
         return ["-k", tests, *files, *(part for name in sorted(self.broken) for part in ("--deselect", name))]
 
@@ -299,17 +313,14 @@ class Copy:
             sys.stdout.flush()
             os._exit(code)
 
-    def try_one(self, fault: Fault) -> tuple[str, list[str]]:
+    def try_one(self, fault: Fault, quick: bool) -> tuple[str, list[str]]:
         """The verdict on one fault; the copy is clean again afterwards. A failure counts if its test passes without the fault."""
         path = self.work / fault.path
         source = path.read_text()
         while True:
             path.write_text(fault.apply(source))
             try:
-                tests = tests_of(fault.path.removeprefix("invsolve/"))
-                verdict, failed = self.run(self.tests(tests, "test_mutants_*"))  # the quick ones first
-                if verdict == "lives":
-                    verdict, failed = self.run(self.tests(tests))
+                verdict, failed = self.run(self.tests(tests_of(fault.path.removeprefix("invsolve/")), quick))
             finally:
                 path.write_text(source)
             if not failed or failed[0] in self.sound:
@@ -332,24 +343,20 @@ def main() -> None:
     chosen = parser.parse_args()
     for name in ("numpy", "scipy.sparse", "torch", "hypothesis", "pydantic", "click", "matplotlib"):  # what every run needs, once
         importlib.import_module(name)
-    copy, verdicts = Copy(chosen.work), []
+    copy = Copy(chosen.work)
     several = drawn(copy.work, chosen.count, chosen.seed, chosen.only)[chosen.skip :]
+    verdicts = dict.fromkeys(several, "lives")
     with chosen.log.open("a") as log:
-        for index, fault in enumerate(several):
-            began = time.monotonic()
-            source = (copy.work / fault.path).read_text()
-            verdict, failed = copy.try_one(fault)
-            verdicts.append(verdict)
-            by = failed[0] if failed else ""
-            seconds = time.monotonic() - began
-            print(
-                f"| {verdict} | {fault.path}:{fault.line} | {fault.kind} | {fault.shown(source)} | {by} | {seconds:.0f} s |",
-                file=log,
-                flush=True,
-            )
-            print(f"{index + 1}/{len(several)} {verdict} {fault.path}:{fault.line} {fault.kind}", flush=True)
-    lived = verdicts.count("lives")
-    print(f"{len(verdicts)} faults, {len(verdicts) - lived} noticed ({100 * (1 - lived / max(1, len(verdicts))):.0f} %), {lived} lived")
+        for quick in (True, False):  # the quick tests on all, then the others on what they leave
+            for fault in [one for one, verdict in verdicts.items() if verdict == "lives"]:
+                began = time.monotonic()
+                verdicts[fault], failed = copy.try_one(fault, quick)
+                by, seconds = failed[0] if failed else "", time.monotonic() - began
+                text = fault.shown((copy.work / fault.path).read_text())
+                row = f"| {verdicts[fault]} | {fault.path}:{fault.line} | {fault.kind} | {text} | {by} | {seconds:.0f} s |"
+                print(f"{'quick' if quick else 'all'} {row}", file=log, flush=True)
+            lived = sum(verdict == "lives" for verdict in verdicts.values())
+            print(f"{len(several)} faults, {lived} left by the {'quick' if quick else 'other'} tests", flush=True)
 
 
 if __name__ == "__main__":
