@@ -285,3 +285,33 @@ def test_dps_by_hand(zeta):
         .solve(problem, prior, generator=0)
         .x.equal(DPS(steps=3, scale=1.5, zeta=zeta, sigma_max=2.0).solve(problem, prior, generator=0).x)
     )
+
+
+@pytest.mark.parametrize("noise", ["langevin", "consistent"])
+def test_score_ald_by_component_by_hand(noise):
+    """H = 2: P = 4 rho^2 / (sigma_y^2 + 4 rho^2); the noise as the class states it, in the order in which it is drawn."""
+    prior = GaussianPrior(0.5, 0.25)
+    problem = Problem(Scaled(Identity(SHAPE), 2.0), torch.full((1, *SHAPE), 1.4, dtype=DOUBLE), GaussianNoise(0.1), check_range=False)
+    solver = ScoreALD(steps=2, inner=2, step=0.6, gamma=0.7, noise=noise, sigma_max=0.2)
+    first, second = solver.sigmas(prior)[:-1]
+    rng = Rng(0, [0])
+    warm = (0.5 / prior.s0**2 + 2 * 1.4 / 0.01) / (1 / prior.s0**2 + 4 / 0.01)
+    x = warm + first * rng.normal_like(problem.image)
+    share = 1 / (1 + 0.7**2)
+    k = 0.6 * share
+    for sigma, following in ((first, first), (first, second), (second, second), (second, second)):
+        rho = sigma / math.sqrt(share)
+        gain = 2 * rho**2 / (0.01 + 4 * rho**2)  # from a residual of y to the image
+        seen = 2 * gain
+        estimate = shrunk(x, sigma)
+        moved = x + 0.6 * (estimate - x) + k * gain * (1.4 - 2 * estimate)
+        if noise == "langevin":
+            width = math.sqrt(2 * 0.6 * share) * sigma
+            of_y = gain * width / rho * 0.1 * rng.normal_like(x)
+            x = moved + of_y + width * (1 - seen) * rng.normal_like(x) + math.sqrt(2 * 0.6 * (1 - share)) * sigma * rng.normal_like(x)
+        else:
+            c = max(0.0, following**2 - (0.4 * sigma) ** 2)
+            q = min(k * rho / 2, math.sqrt(c))
+            x = moved + q * (2 * seen - 1) * rng.normal_like(x) + math.sqrt(c - q**2) * rng.normal_like(x)
+    found = solver.solve(problem, prior, generator=Rng(0, [0])).x
+    assert torch.allclose(found, shrunk(x, second), rtol=0, atol=1e-11)
