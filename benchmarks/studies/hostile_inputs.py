@@ -62,7 +62,7 @@ def stored(array: np.ndarray) -> bytes:
 def bundled(**arrays: np.ndarray) -> bytes:
     """Arrays as a compressed .npz."""
     stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
+    np.savez_compressed(stream, **arrays)  # pyright: ignore[reportArgumentType]
     return stream.getvalue()
 
 

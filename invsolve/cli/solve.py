@@ -116,7 +116,7 @@ def restore(
 
     \b
       invsolve restore photo.png --operator iterative-prox/padded-file-blur \\
-          --set operator.operator.path=kernel.png \\
+          --set operator.operator.path=kernel.png --set operator.tol=1e-4 \\
           --noise auto --solver hqs --prior dncnn
     """
     from invsolve.io.files import write_text

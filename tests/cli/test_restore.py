@@ -131,7 +131,7 @@ def test_a_result_that_cannot_be_written_after_all_is_saved_somewhere(here, tmp_
     def full(*given, **named):
         raise InputError("cannot write r.png: No space left on device")
 
-    monkeypatch.setattr("invsolve.cli.kinds.results.put", full)
+    monkeypatch.setattr("invsolve.cli.results.put", full)
     done = restore("separable-gaussian-blur", "--out", "r.png", steps=2)
     assert done.exit_code != 0
     assert "No space left" in done.output
