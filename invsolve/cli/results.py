@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invsolve.errors import InputError, InvsolveError
+from invsolve.errors import InputError, InvsolveError, Note
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +32,8 @@ def destination(config: Config, setup: Setup, bits: int | None, name: str) -> Pa
     shape = setup.problem.operator.in_shape
     count = setup.problem.batch
     if config.run.out is None:
-        suffix = ".png" if len(shape) == 3 and shape[0] in (1, 3) else ".npy"
+        picture = ".png" if bits in (None, 8) else ".tif"
+        suffix = picture if len(shape) == 3 and shape[0] in (1, 3) else ".npy"
         path = free(config.folder / f"{name}_restored{suffix}")
     else:
         path = config.path(config.run.out)
@@ -44,7 +46,19 @@ def destination(config: Config, setup: Setup, bits: int | None, name: str) -> Pa
     elif path.is_file():
         raise InputError(f"{path} is a file; give the name of a folder, or a name that ends in .png, .tif, .npy or .safetensors")
     check_place(path, 8 * numbers)
+    if path.suffix.lower() == ".png" and bits is None and config.data.image is not None:
+        tell_depth(config.path(config.data.image), path)
     return path
+
+
+def tell_depth(image: Path, out: Path) -> None:
+    """A note where the picture has more bits than the result will have."""
+    from invsolve.io.images import deep_bits
+
+    given = deep_bits(image) if image.is_file() else 8
+    if given > 8:
+        how = f"--out {out.stem}.tif keeps floats, with --bits 16 as many as most programs read"
+        warnings.warn(f"{image} has {given} bits, the result in {out.name} 8; {how}", Note, stacklevel=3)
 
 
 def free(path: Path) -> Path:

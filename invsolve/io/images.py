@@ -229,6 +229,15 @@ def _png_depth(file: Path) -> int:
     return head[24] if len(head) == 26 and head.startswith(b"\x89PNG") else 8
 
 
+def deep_bits(path: str | Path) -> int:
+    """Bits per channel that a PNG or TIFF says it has, by its header alone; 8 for whatever else."""
+    file = Path(path)
+    try:
+        return tiff.bits_of(file) if tiff.is_tiff(file) else _png_depth(file)
+    except Exception:  # what it really is, reading it says
+        return 8
+
+
 def channels_first(value: Tensor, what: str) -> tuple[Tensor, tuple[str, ...]]:
     """Three axes (H, W, 1 or 3), as numpy pictures have them, as (1 or 3, H, W), and a note; whatever else as it is.
 

@@ -51,6 +51,15 @@ def is_tiff(file: Path) -> bool:
         return stream.read(4) in MAGIC
 
 
+def bits_of(file: Path) -> int:
+    """Bits per channel of the first page."""
+    import tifffile
+
+    with tifffile.TiffFile(file) as stack:
+        page: Any = stack.pages[0]
+        return int(np.max(page.bitspersample))
+
+
 def read_page(file: Path, max_pixels: int) -> Page | None:
     """The first page, where Pillow would lose bits of it or refuse it; None where Pillow reads it as it is.
 

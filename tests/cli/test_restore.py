@@ -157,6 +157,14 @@ def test_bits(here):
         assert read_image(name)[1].bits == bits
 
 
+def test_bits_that_the_result_has_not_are_said(here):
+    facts = json.loads(restore("separable-gaussian-blur", "--out", "a.png", steps=2).output)
+    assert facts["notes"][0].startswith("photo.tif has 32 bits, the result in a.png 8; --out a.tif")
+    for more in (("--out", "b.tif"), ("--bits", 16), ("--out", "c.png", "--bits", 8)):
+        assert not any("bits" in note for note in json.loads(restore("separable-gaussian-blur", *more, steps=2).output)["notes"])
+    assert read_image("photo_restored.tif")[1].bits == 16
+
+
 def test_notes_are_on_stderr_and_in_json(here):
     np.save("hwc.npy", (255 * np.moveaxis(photograph()[1].numpy(), 0, -1)).clip(0, 255).astype(np.uint8))
     words = ("restore", "hwc.npy", "--operator", "separable-gaussian-blur", "--solver", "hqs", "--prior", "tv", "--set", "solver.steps=2")
