@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 R = TypeVar("R")
-PLACE = "_kept"  # the attribute of the module; left out of pickles and copies
+PLACE = "_from_buffers"  # the attribute of the module, which no class may have as a method; left out of pickles and copies
 
 
 def kept(module: nn.Module, source: Tensor, key: Hashable, make: Callable[[], R]) -> R:

@@ -14,6 +14,7 @@ from torch import Tensor
 from invsolve.errors import CapabilityError
 from invsolve.noise import NoiseModel
 from invsolve.operator import Capability, Operator
+from invsolve.operator.cache import PLACE
 from invsolve.operator.measurement import mapped, parts
 from invsolve.plugins.arguments import signature_of
 from invsolve.priors.base import Prior
@@ -22,7 +23,7 @@ from invsolve.testing.probes import calls, close, equal, frobenius, image, measu
 
 # What a module holds beside its attributes: torch's own tables, the constructor's arguments, converted copies of buffers.
 Made = TypeVar("Made", bound=Operator | Prior | NoiseModel)
-TABLES = {"_parameters", "_buffers", "_modules", "arguments", "_kept"}
+TABLES = {"_parameters", "_buffers", "_modules", "arguments", PLACE}
 
 
 def strays(value: Any, where: str, depth: int = 3) -> Iterator[str]:

@@ -16,6 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from invsolve.operator.cache import PLACE
+
 NAME = "lazy"
 READS = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "is_nonzero", "_linalg_check_errors", "allclose", "bincount"}
 READS |= {"_unique2", "unique_dim", "unique_consecutive", "linalg_lstsq", "repeat_interleave"}
@@ -137,7 +139,7 @@ def elsewhere():
 def moved(module):
     """A module whose buffers and parameters lie on the device; what it has derived from them before is forgotten."""
     for part in module.modules():
-        vars(part).pop("_converted", None)
+        vars(part).pop(PLACE, None)
         for key, value in part._buffers.items():
             part._buffers[key] = None if value is None else value.to(NAME)
         for key, value in part._parameters.items():
