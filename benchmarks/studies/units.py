@@ -32,29 +32,30 @@ FACTORS, ALLOWED, SIGMA = (1e-4, 1e4), 1e-6, 0.05
 EXACT = (2.0**-13, 2.0**13)  # products with these do not round
 PIXELS = 320  # more make matrices, whose posteriors are computed densely, slow
 PRIORS = ("gaussian", "tv", "dncnn", "natural")
+# By a word of the module's path: the folder of the family, or what the core makes of other operators.
 FAMILIES = {
-    "masks": ("mask", "masks", "drawn_masks", "film", "presets_masks"),
-    "blurs": ("blur", "blurs", "presets_blurs", "padded", "separable"),
-    "fewer pixels": ("downsample", "decimate", "slices"),
-    "colour": ("colour", "mosaic"),
-    "transforms": ("hadamard", "blocks", "mri", "sense", "radon", "identity"),
-    "matrices, compositions": ("matrix", "algebra", "chain", "linalg", "krylov", "physics"),
+    "masks": ("masks",),
+    "blurs": ("blurs",),
+    "fewer pixels": ("fewer",),
+    "colour": ("colour",),
+    "transforms": ("transforms", "mri", "radon", "identity"),
+    "matrices, compositions": ("matrix", "algebra", "chain", "iterative", "krylov", "physics"),
 }
 
 
 def family(operator: Operator, module: str) -> str:
-    """The family of an operator: nonlinear, or that of its module; fewer pixels where a blur leaves some out."""
+    """The family of an operator: nonlinear, or that of its module; a preset's by whether it leaves pixels out."""
     if not operator.has(Capability.LINEAR):
         return "nonlinear"
-    name = module.rpartition(".")[2]
-    if name == "presets_blurs" and operator.out_shape != operator.in_shape:
-        return "fewer pixels"
-    return next((key for key, modules in FAMILIES.items() if name in modules), "others")
+    words = module.split(".")
+    if words[-2:] == ["fewer", "presets"] and operator.out_shape == operator.in_shape:
+        return "blurs"
+    return next((key for key, known in FAMILIES.items() if set(words) & set(known)), "others")
 
 
 def presets() -> set[str]:
     """Operators that are another with numbers from a paper."""
-    return {entry.name for entry in registry().of("operator") if "presets_" in entry.target}
+    return {entry.name for entry in registry().of("operator") if ".presets:" in entry.target}
 
 
 def operators() -> Iterator[tuple[str, str, Operator]]:
