@@ -3,14 +3,11 @@
 That such a project installs, is found, conforms and enters a benchmark is shown in test_stranger.py.
 """
 
-from pathlib import Path
-
-import pytest
+from places import ROOT
 
 from invsolve.cli.new import new_plugin
 
-TEMPLATE = Path(__file__).parents[1] / "plugins" / "template"
-pytestmark = pytest.mark.skipif(not TEMPLATE.is_dir(), reason="the source tree is not here")
+TEMPLATE = ROOT / "plugins" / "template"
 LEFT_BY_TOOLS = ("build", "dist", "__pycache__", ".pytest_cache", ".ruff_cache")
 
 
