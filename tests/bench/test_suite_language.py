@@ -374,6 +374,27 @@ def test_hostile_files_are_refused_at_once(load, name, tmp_path):
     assert time.monotonic() - began < 2
 
 
+def test_limits_are_said(tmp_path):
+    (tmp_path / "f.toml").write_text("# " + "x" * 1_000_000)
+    for load, what in ((load_config, "problem file"), (Suite.load, "suite")):
+        with pytest.raises(InputError, match=f"more than 1000000 bytes; no {what} is that large"):
+            load(tmp_path / "f.toml")
+    with pytest.raises(InputError, match="more than 100000 bytes; no training config"):
+        TrainConfig.load(tmp_path / "f.toml")
+    (tmp_path / "f.toml").write_text(f"a = {'[' * (MAX_DEPTH + 1)}{']' * (MAX_DEPTH + 1)}")
+    with pytest.raises(InputError, match=f"nested deeper than {MAX_DEPTH}"):
+        read_toml(tmp_path / "f.toml", "file")
+    (tmp_path / "f.toml").write_text(f"a = {'[' * MAX_DEPTH}{']' * MAX_DEPTH}")
+    assert read_toml(tmp_path / "f.toml", "file")[0]
+    for number, fits in ((2**63 - 1, True), (2**63, False), (-(2**63), True), (-(2**63) - 1, False)):
+        (tmp_path / "f.toml").write_text(f"a = {number}")
+        if fits:
+            assert read_toml(tmp_path / "f.toml", "file")[0] == {"a": number}
+            continue
+        with pytest.raises(InputError, match="whole numbers go from"):
+            read_toml(tmp_path / "f.toml", "file")
+
+
 BYTES = {"not utf-8": b"\xff\xfe", "nul": b'a = "\x00"'}
 
 
