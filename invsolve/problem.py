@@ -240,6 +240,18 @@ def supported(operator: Operator, y: Measurement) -> Measurement:
     return mapped(kept, y, operator.supports)
 
 
+def refuse_unmeasured(problem: Problem) -> None:
+    """Raise InputError where no entry of y is a measurement, in any item: whatever came out would be the prior's own.
+
+    Raises:
+        InputError: says so.
+    """
+    supports = problem.operator.supports
+    if not isinstance(problem.operator, NoMeasurement) and all(one is not None and not bool(one.any()) for one in supports):
+        how = "take another mask; for pictures of the prior alone: Problem.unconditional, in a file data.shape and no operator"
+        raise InputError(f"nothing is measured: {problem.operator.label} keeps no entry of y; {how}")
+
+
 def check_operator(operator: Operator) -> None:
     """Raise InputError for what is no operator: often the arguments are the other way round."""
     if not isinstance(operator, Operator):

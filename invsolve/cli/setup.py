@@ -18,7 +18,7 @@ from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.plugins.arguments import signature_of
 from invsolve.priors.base import Prior
-from invsolve.problem import NoMeasurement, Problem
+from invsolve.problem import Problem, refuse_unmeasured
 from invsolve.recipe.config import Config
 from invsolve.recipe.device import usable_device
 from invsolve.recipe.parts import Paths, build, check, converted, inside, stated_shape
@@ -67,18 +67,6 @@ def set_up(config: Config) -> Setup:
     refuse_unmeasured(problem)
     prior = make_prior(config.prior, config, problem.operator.in_shape[0])
     return Setup(problem.to(device), prior.to(device), solver, truth)
-
-
-def refuse_unmeasured(problem: Problem) -> None:
-    """Raise InputError where no entry of y is a measurement, in any item: whatever came out would be the prior's own.
-
-    Raises:
-        InputError: says so.
-    """
-    supports = problem.operator.supports
-    if not isinstance(problem.operator, NoMeasurement) and all(one is not None and not bool(one.any()) for one in supports):
-        how = "take another mask; for pictures of the prior alone: data.shape = [C, H, W], and no operator"
-        raise InputError(f"nothing is measured: {problem.operator.label} keeps no entry of y; {how}")
 
 
 def _check(config: Config, guess: bool) -> None:
