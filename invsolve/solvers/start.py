@@ -1,6 +1,8 @@
 """Where solvers begin when nobody says where: one rule for every linear operator, and y itself where H is not linear but y an image.
 
-    argmin_x  |Hx - y|^2 / (2 sigma^2) + |grad x|^2 / (2 g^2) + |x - 1/2|^2 / (2 s^2),      sigma / |H| = max(sigma_x, 0.01)
+    argmin_x  |Hx - y|^2 / (2 sigma^2) + |grad x|^2 / (2 g^2) + |x - 1/2|^2 / (2 s^2) + |mean x - 1/2|^2 / (2 m^2)
+
+with sigma / |H| = max(sigma_x, 0.01), and the mean of each channel.
 
 The posterior mean of a smooth Gaussian field. It fills what a mask hides, filters where a blur leaves little, never divides by a small
 singular value, and lies where the operator's own geometry puts it (decimation, lost borders, mosaics, transforms), since it knows H by
@@ -24,6 +26,7 @@ from invsolve.rng import Rng
 from invsolve.solution import Step
 
 SLOPE = 0.1  # g: about the rms step between neighbouring pixels of a photograph
+MEAN = 0.5  # m: no mean of numbers in [0, 1] is further from grey; without it one that H does not see moves with any change of H
 WIDTH = 10.0  # s: grey is hardly pulled at, since s / g = 100 pixels is as far as one is felt
 LEVELS = (0.1, 0.01)  # sigma_x at least: the first fills large holes soon, the last is the one that counts, also without noise
 PRODUCTS = 30  # with H^T H at each level
@@ -45,9 +48,9 @@ def first_image(problem: Problem, start: Step | None) -> Tensor:
 def smooth_guess(problem: Problem) -> Tensor:
     """The minimiser above, (B, *in_shape); images that are not (C, H, W) have no neighbours: no |grad x|^2.
 
-    By Chebyshev's iteration, preconditioned by c + sigma^2 (|grad|^2 / g^2 + 1 / s^2), c the mean diagonal of H^T H. Its coefficients do
-    not depend on y: so x is affine in y, and rounding is not blown up as it is in the directions of conjugate gradients, which would
-    make an item's image depend on its batch and on the unit of y.
+    By Chebyshev's iteration, preconditioned by c + sigma^2 (|grad|^2 / g^2 + 1 / s^2 + 1 / m^2 of the mean), c the mean diagonal of
+    H^T H. Its coefficients do not depend on y: so x is affine in y, and rounding is not blown up as it is in the directions of
+    conjugate gradients, which would make an item's image depend on its batch and on the unit of y.
 
     Args:
         problem: with a linear operator.
@@ -59,6 +62,9 @@ def smooth_guess(problem: Problem) -> Tensor:
     size = column(problem.gain, grey) ** 2
     pictures = grey.ndim == 4
     bent = laplace_spectrum(grey) if pictures else 0.0
+    level_pull = (SLOPE / MEAN) ** 2 / math.prod(grey.shape[-2:]) if pictures else 0.0
+    if isinstance(bent, Tensor):
+        bent[0, 0] += level_pull  # the constant image
 
     def seen(x: Tensor) -> Tensor:
         return operator.adjoint(operator(x)) / size
@@ -70,7 +76,7 @@ def smooth_guess(problem: Problem) -> Tensor:
         near, pull = (noise / SLOPE) ** 2, (noise / WIDTH) ** 2
 
         def apply(x: Tensor, near: Tensor = near, pull: Tensor = pull) -> Tensor:
-            return seen(x) + pull * x + (near * rough(x) if pictures else 0.0)
+            return seen(x) + pull * x + (near * (rough(x) + level_pull * x.mean((-2, -1), keepdim=True)) if pictures else 0.0)
 
         def divided(r: Tensor, near: Tensor = near, pull: Tensor = pull) -> Tensor:
             return divide("symmetric", mean + near * bent, pull, r) if pictures else r / (mean + pull)

@@ -1,5 +1,7 @@
 """Where solvers begin: one smooth regularised image for every linear operator, in its right place and continuous in H."""
 
+import math
+
 import pytest
 import torch
 from invsolve_benchmarks.datasets import quick_photos
@@ -21,7 +23,7 @@ from invsolve import GaussianNoise, NoNoise, Operator, Problem, Stack, load_prio
 from invsolve.operator.iterative import matrix
 from invsolve.priors import TotalVariation
 from invsolve.solvers import ADMM, HQS, AdamTV
-from invsolve.solvers.start import LEVELS, SLOPE, WIDTH, first_image, rough
+from invsolve.solvers.start import LEVELS, MEAN, SLOPE, WIDTH, first_image, rough
 from invsolve.solvers.variational.common import objective
 from invsolve.testing.oracle import DenseOperator
 
@@ -52,8 +54,12 @@ def wanted(problem, sigma_x):
     size = H.shape[1]
     basis = torch.eye(size, dtype=torch.float64).reshape(size, *problem.operator.in_shape)
     bent = rough(basis).flatten(1)
-    A = H.T @ H + sigma_x**2 * (bent / SLOPE**2 + torch.eye(size, dtype=torch.float64) / WIDTH**2)
-    right = (problem.y.flatten(1) / problem.gain[0]) @ H + sigma_x**2 * 0.5 / WIDTH**2
+    means = torch.zeros(basis.shape[1], *basis.shape[1:], dtype=torch.float64)
+    means[range(len(means)), range(len(means))] = 1 / math.prod(basis.shape[2:])
+    means = means.flatten(1)  # x -> the mean of each channel
+    A = H.T @ H + sigma_x**2 * (bent / SLOPE**2 + torch.eye(size, dtype=torch.float64) / WIDTH**2 + means.T @ means / MEAN**2)
+    grey = torch.full((size,), 0.5, dtype=torch.float64)
+    right = (problem.y.flatten(1) / problem.gain[0]) @ H + sigma_x**2 * (grey / WIDTH**2 + means.T @ (means @ grey) / MEAN**2)
     return torch.linalg.solve(A, right.T).T
 
 
