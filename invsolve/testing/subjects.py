@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from invsolve.operator import Capability, Operator, Shape
 from invsolve.operator.measurement import Measurement, column
 from invsolve.operator.svd import SVD
-from invsolve.priors.base import Denoiser, Prior, Regulariser
+from invsolve.priors.base import Denoiser, Prior, Regulariser, a_denoiser
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.problem import Problem
 
@@ -132,7 +132,11 @@ class Watched(Denoiser):
     def __init__(self, inner: Denoiser, poison: int | None = None) -> None:
         super().__init__()
         self.inner, self.poison, self.calls = inner, poison, 0
-        self.sigma_range, self.clip, self.s0 = inner.sigma_range, inner.clip, inner.s0
+        self.take_after(inner)
+
+    def select(self, items: Sequence[int]) -> Prior:
+        """The same of some items' denoiser."""
+        return Watched(a_denoiser(self.inner.select(items), self.inner), self.poison)
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """The inner estimate, or NaN."""
@@ -158,7 +162,13 @@ class NegativeLog(Regulariser):
 
     def __init__(self, prior: GaussianPrior) -> None:
         super().__init__()
-        self.prior = prior
+        self.prior, self.batch = prior, prior.batch
+
+    def select(self, items: Sequence[int]) -> Prior:
+        """The same of some items' Gaussian."""
+        chosen = self.prior.select(items)
+        assert isinstance(chosen, GaussianPrior)
+        return NegativeLog(chosen)
 
     def value(self, x: Tensor) -> Tensor:
         """-log p(x) per item, up to a constant."""
