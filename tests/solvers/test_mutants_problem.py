@@ -13,6 +13,7 @@ from invsolve.operator.algebra import Scaled
 from invsolve.operator.measurement import mapped
 from invsolve.priors.base import Denoiser
 from invsolve.priors.gaussian import GaussianPrior
+from invsolve.problem import check_tensor
 from invsolve.rng import Rng
 from invsolve.run import pieces
 from invsolve.solution import Status
@@ -272,3 +273,22 @@ def test_counts_of_joined_parts_are_per_item():
     many = DDIM(steps=4).solve(problem, GaussianPrior(0.5, 0.25), generator=0, samples=2, chunk=2)
     assert many.nfe == 8
     assert torch.equal(many.x[0], cut.x)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "allowed", "fits"), [(torch.complex64, True, True), (torch.complex64, False, False), (DOUBLE, False, True)]
+)
+def test_what_kinds_of_numbers_a_tensor_may_have(dtype, allowed, fits):
+    x = torch.ones(1, 2, dtype=dtype)
+    if fits:
+        check_tensor("y", x, allow_complex=allowed)
+    else:
+        with pytest.raises(InputError, match="y "):
+            check_tensor("y", x, allow_complex=allowed)
+
+
+def test_the_first_value_that_is_none_is_named():
+    x = torch.zeros(2, 3, dtype=DOUBLE)
+    x[1, 2] = x[1, 0] = math.nan
+    with pytest.raises(InputError, match=r"2 NaN or infinite values, the first at index \(1, 0\)"):
+        check_tensor("y", x)

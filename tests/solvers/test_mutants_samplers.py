@@ -1,6 +1,7 @@
 """Numbers inside the samplers in closed form, and the ends of every range: what single-line faults asked for (studies/mutants.py)."""
 
 import math
+from dataclasses import fields
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from invsolve.operator.algebra import Scaled
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solvers import DDIM, DDRM, DPS, DiffPIR, Heun, ScoreALD
+from invsolve.solvers import DDIM, DDPM, DDRM, DPS, DiffPIR, Heun, ScoreALD
 from invsolve.solvers.diffusion.common import generic_step, grid_gaps, initial, noise_of
 
 DOUBLE, SHAPE = torch.float64, (1, 3, 4)
@@ -315,3 +316,61 @@ def test_score_ald_by_component_by_hand(noise):
             x = moved + q * (2 * seen - 1) * rng.normal_like(x) + math.sqrt(c - q**2) * rng.normal_like(x)
     found = solver.solve(problem, prior, generator=Rng(0, [0])).x
     assert torch.allclose(found, shrunk(x, second), rtol=0, atol=1e-11)
+
+
+# benchmarks/results (quick.md, defaults.md, dps.md, oracle.md) were measured with these: whoever changes one measures anew.
+DEFAULTS = {
+    DDIM: {"steps": 50, "eta": 0.0, "grid": "karras", "sigma_max": None},
+    DDPM: {"steps": 200, "eta": 1.0, "grid": "karras", "sigma_max": None},
+    DDRM: {"steps": 50, "eta": 0.9, "eta_b": 1.0, "grid": "karras", "sigma_max": None, "authors": False},
+    DiffPIR: {"steps": 30, "zeta": 1.0, "weight": 1.0, "variance": "noise", "grid": "karras", "sigma_max": None, "authors": False},
+    DPS: {"steps": 100, "scale": None, "zeta": 1.0, "grid": "karras", "sigma_max": None, "authors": False},
+    Heun: {"steps": 18, "churn": 0.0, "s_min": 0.0, "s_max": math.inf, "s_noise": 1.0, "grid": "karras", "sigma_max": None},
+    ScoreALD: {
+        "steps": 100,
+        "inner": 1,
+        "step": 0.8,
+        "gamma": 1.0,
+        "noise": "consistent",
+        "precondition": True,
+        "grid": "karras",
+        "sigma_max": None,
+        "authors": False,
+    },
+}
+
+
+@pytest.mark.parametrize("cls", DEFAULTS, ids=lambda cls: cls.__name__)
+def test_defaults_are_those_that_the_tables_were_measured_with(cls):
+    assert {field.name: getattr(cls(), field.name) for field in fields(cls)} == DEFAULTS[cls]
+
+
+def test_the_first_level_of_what_starts_from_y():
+    """20 s0 on the grid karras, inside the prior's range; the whole schedule on the authors' grids and with authors=True."""
+    prior = GaussianPrior(0.5, 0.25)
+    assert DDRM().top(prior) == pytest.approx(5.0)
+    assert DDRM(sigma_max=3.0).top(prior) == 3.0
+    assert DDRM(grid="vp-uniform").top(prior) is None
+    assert DDRM(authors=True).top(prior) is None
+    narrow = GaussianPrior(0.5, 0.25)
+    narrow.sigma_range = (0.01, 2.0)
+    assert DDRM().top(narrow) == 2.0
+    narrow.sigma_range = (7.0, 20.0)
+    assert DDRM().top(narrow) == 7.0
+
+
+@pytest.mark.parametrize("dtype", [DOUBLE, torch.float32])
+def test_a_component_that_y_does_not_resolve_counts_with_its_rounding(dtype):
+    """s = (1, 1e-15 or 1e-7) without noise: four roundings of y's root mean square, divided by s, where that exceeds the finest level."""
+    from invsolve.operator.matrix import MatrixOperator
+    from invsolve.solvers.diffusion.spectrum import Measured
+
+    small = 1e-13 if dtype == DOUBLE else 1e-5
+    s = torch.tensor([1.0, small], dtype=DOUBLE)
+    y = torch.tensor([0.6, 0.8], dtype=dtype).reshape(1, 1, 1, 2)
+    problem = Problem(MatrixOperator(torch.diag(s), (1, 1, 2), (1, 1, 2)), y, NoNoise())
+    svd = problem.operator.svd()
+    rounding = 4 * torch.finfo(dtype).eps * math.sqrt((0.6**2 + 0.8**2) / 2) / small
+    for finest, wanted in ((rounding * 1.1, 0.0), (rounding * 0.9, rounding)):
+        found = Measured.of(svd, problem, finest).level.flatten().tolist()
+        assert sorted(found) == pytest.approx([0.0, wanted], rel=1e-5)

@@ -1,6 +1,7 @@
 """Numbers inside the solvers of an objective in closed form, and the ends of every range: what single-line faults asked for."""
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -343,3 +344,32 @@ def test_the_weighted_denoising_is_the_optimum(isotropic):
     size = dual.square().sum(1).sqrt() if isotropic else dual.abs()
     assert float(size.max()) <= 1 + 1e-12
     assert torch.equal(smoothed(TotalVariation(weight=0.0), x, spread, dual, 5)[0], x.clamp_min(0))
+
+
+# benchmarks/results (quick.md, defaults_splitting.md, units.md) were measured with these: whoever changes one measures anew.
+DEFAULTS = {
+    HQS: {
+        **dict.fromkeys(("steps", "growth", "sigma_start", "sigma_end", "fidelity", "noise", "relaxation")),
+        "ensemble": False,
+        "positive": False,
+    },
+    ADMM: {"steps": None, "tol": 4e-3, "rho": None, "relaxation": 1.6, "denoiser_sigma": None, "strength": 1.0, "positive": False},
+    AdamTV: {"steps": 400, "lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-4, "positive": False},
+    RLTV: {"steps": 1000, "inner": 3},
+}
+
+
+@pytest.mark.parametrize("cls", DEFAULTS, ids=lambda cls: cls.__name__)
+def test_defaults_are_those_that_the_tables_were_measured_with(cls):
+    assert {field.name: getattr(cls(), field.name) for field in fields(cls)} == DEFAULTS[cls]
+
+
+def test_a_richardson_lucy_step_without_total_variation_by_hand():
+    """H = 2, weight 0: x <- x H^T(y / Hx) / H^T 1 = y / 2 after one step, whatever x was; then x stays."""
+    y = torch.linspace(0.5, 3.0, 12, dtype=DOUBLE).reshape(1, *SHAPE)
+    problem = Problem(Scaled(Identity(SHAPE), 2.0), y, PoissonNoise(0.01), check_range=False)
+    steps = []
+    RLTV(steps=2).solve(problem, TotalVariation(weight=0.0), generator=0, callback=steps.append, x_init=torch.full_like(y, 0.7))
+    for step in steps:
+        assert torch.allclose(step.x, y / 2, rtol=1e-12, atol=0)
+        assert torch.allclose(step.stats["objective"], problem.noise.nll(y, y), rtol=1e-12)
