@@ -73,7 +73,7 @@ def campaign(root: Path, kills: int, seed: int) -> dict[str, int]:
     began = time.monotonic()
     whole = run(Suite.make(SUITE), out=root / "whole", progress=False)
     length = time.monotonic() - began
-    seen = dict.fromkeys(("kills", "starts", "folders", "lost", "again", "differ", "temporary"), 0)
+    seen: dict[str, int] = dict.fromkeys(("kills", "starts", "folders", "lost", "again", "differ", "temporary"), 0)
     while seen["kills"] < kills:
         out = root / f"run{seen['folders']}"
         seen["folders"] += 1
