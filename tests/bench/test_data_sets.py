@@ -1,5 +1,6 @@
 """Pictures of people's own by one line, in suites, problem files, training and reports: order, crops, refusals, hashes."""
 
+import importlib
 import io
 import zipfile
 
@@ -129,6 +130,15 @@ def test_a_zip_that_claims_more_than_is_read_is_refused_before_memory_is_taken(p
     (photos / "bomb.zip").write_bytes(data)
     with pytest.raises(InputError, match=r"a\.png claims 2147483648 bytes"):
         taken(photos, name="zip", path="bomb.zip")
+
+
+def test_a_set_beyond_memory_names_the_ways_out(photos, monkeypatch):
+    """Three pictures of 1197, 1440 and 972 numbers: the limit is on their sum, and a crop or a count gets below it."""
+    monkeypatch.setattr(importlib.import_module(load_set.__module__), "MAX_NUMBERS", 3000)
+    with pytest.raises(InputError, match="more than 3000 numbers: give crop = 256, or first = 10"):
+        taken(photos, name="folder", path="photos")
+    assert len(taken(photos, name="folder", path="photos", first=2)) == 2
+    assert len(taken(photos, name="folder", path="photos", crop=16)) == 3
 
 
 def test_ids_do_not_depend_on_the_other_files(tmp_path):

@@ -198,6 +198,10 @@ def test_saved_measurements_that_do_not_fit_are_refused(tmp_path):
         chosen._folder = tmp_path
         with pytest.raises(InputError, match=message):
             run(chosen, out=tmp_path / "out", progress=False)
+    with pytest.raises(InputError, match="brings its own operator"):
+        suite([{"problem": "scanner", "name": "mask"}])
+    with pytest.raises(InputError, match="its own noise: leave out noise"):
+        suite([{"problem": "scanner", "truth": "truth.npy", "noise": {"sigma": 0.1}}])
     with pytest.raises(InputError, match="truth goes with problem"):
         suite([{**HOLES, "truth": "a.png"}])
     with pytest.raises(InputError, match="data is missing"):
