@@ -33,6 +33,8 @@ def skeleton(build: Callable[[], nn.Module], tensors: int) -> nn.Module:
         if count > limit:
             raise InputError(f"it has more layers than the {tensors} tensors of its file can fill")
 
+    import deepinv.physics  # noqa: F401 (its modules make tensors when they are imported, which must not happen on the meta device)
+
     hook = register_module_parameter_registration_hook(counted)
     try:
         with torch.device("meta"):

@@ -1,5 +1,8 @@
 """Computed tomography: lines of a known picture, and a reconstruction."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from invsolve_deepinv import Radon, filtered_back_projection
@@ -64,3 +67,11 @@ def test_angles():
         Radon((1, 8, 9))
     with pytest.raises(InputError, match="must be"):
         filtered_back_projection(Radon((1, 8, 8)), torch.zeros(1, 1, 3, 3))
+
+
+def test_it_works_after_a_shipped_prior_was_loaded():
+    """deepinv makes tensors when it is imported; a prior whose network is first built without memory must not leave them so."""
+    code = "from invsolve import load_prior; load_prior('natural'); from invsolve_deepinv import Radon; print(Radon((1, 7, 7), 5).out_shape)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(1, 7, 5)"
