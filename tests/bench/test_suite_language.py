@@ -189,6 +189,18 @@ def test_with_its_truth_a_saved_problem_is_solved_as_it_was_measured(items, tmp_
         assert "scanner" in write_report(tmp_path / name).read_text()
 
 
+def test_a_saved_measurement_with_an_operator_for_each_item_is_refused(tmp_path):
+    x = torch.rand(2, 3, 12, 16, generator=torch.Generator().manual_seed(1))
+    masks = (torch.rand(2, 1, 12, 16, generator=torch.Generator().manual_seed(2)) < 0.5).float()
+    operator = registry().build("operator", "mask", in_shape=(3, 12, 16), mask=masks)
+    Problem.simulate(operator, x, GaussianNoise(0.1), generator=5).save(tmp_path / "scanner")
+    write_image(tmp_path / "truth.npy", x)
+    chosen = suite([{"problem": "scanner", "truth": "truth.npy"}], noise=None, data=None)
+    chosen._folder = tmp_path
+    with pytest.raises(InputError, match="an operator or a noise for each item; save each item on its own"):
+        run(chosen, out=tmp_path / "out", progress=False)
+
+
 def test_saved_measurements_that_do_not_fit_are_refused(tmp_path):
     saved_measurement(tmp_path, 2)
     write_image(tmp_path / "small.npy", torch.zeros(3, 8, 8))
