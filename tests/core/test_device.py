@@ -224,3 +224,20 @@ def test_planted_faults_in_a_solver_are_caught():
     assert waits_per_step(LooksEveryStep(), setting) == [2] * 7
     with pytest.raises(MixedError):
         waits_per_step(DrawsOnCpu(), setting)
+
+
+def test_a_problem_moves_with_all_that_belongs_to_it():
+    from invsolve import GaussianNoise, Problem
+    from invsolve.testing.subjects import Kept
+
+    problem = Problem(Kept((1, 3, 4)), torch.rand(2, 1, 3, 4), GaussianNoise(0.1), context={"label": torch.tensor([1, 2])})
+    with elsewhere():
+        twin = copy.deepcopy(problem)
+        # nn.Module.to swaps data in place, which a pretended tensor cannot: `moved` does it.
+        asked = []
+        for part in (twin.operator, twin.noise):
+            part.to = lambda device, part=part: (asked.append((part, device)), moved(part))[1]
+        there = twin.to(NAME)
+    assert isinstance(there.y, Away)
+    assert isinstance(there.context["label"], Away)
+    assert asked == [(twin.operator, NAME), (twin.noise, NAME)]

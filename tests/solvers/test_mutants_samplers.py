@@ -374,3 +374,32 @@ def test_a_component_that_y_does_not_resolve_counts_with_its_rounding(dtype):
     for finest, wanted in ((rounding * 1.1, 0.0), (rounding * 0.9, rounding)):
         found = Measured.of(svd, problem, finest).level.flatten().tolist()
         assert sorted(found) == pytest.approx([0.0, wanted], rel=1e-5)
+
+
+@pytest.mark.parametrize("solver", [DDIM(steps=4), DDPM(steps=4), Heun(steps=4), DDRM(steps=4), DiffPIR(steps=4), DPS(steps=4)], ids=repr)
+def test_a_step_names_the_level_that_its_state_has(solver):
+    prior = GaussianPrior(0.5, 0.25)
+    problem = Problem.unconditional(SHAPE, 1, dtype=DOUBLE)
+    if solver.requires.measurement:
+        problem = Problem(Identity(SHAPE), torch.full((1, *SHAPE), 0.5, dtype=DOUBLE), GaussianNoise(0.1))
+    steps = []
+    solver.solve(problem, prior, generator=0, callback=steps.append)
+    assert [step.sigma for step in steps] == solver.sigmas(prior)[1:]
+    assert [step.index for step in steps] == [0, 1, 2, 3]
+    assert {step.total for step in steps} == {4}
+
+
+def test_ddrm_takes_the_last_level_but_0_for_the_finest():
+    """A component whose rounding lies between the last two levels is not held to y: with eta_b = 1 it would end at y / s exactly."""
+    from invsolve.operator.matrix import MatrixOperator
+
+    prior, solver = GaussianPrior(0.5, 0.25), DDRM(steps=3, sigma_max=2.0)
+    *_, coarse, fine, _ = solver.sigmas(prior)
+    level = math.sqrt(coarse * fine)
+    small = 4 * torch.finfo(torch.float32).eps * math.sqrt(0.5) / level
+    y = torch.tensor([1.0, 0.0], dtype=torch.float32).reshape(1, 1, 1, 2)
+    y[..., 1] = 0.9 * small
+    problem = Problem(MatrixOperator(torch.diag(torch.tensor([1.0, small], dtype=DOUBLE)), (1, 1, 2), (1, 1, 2)), y, NoNoise())
+    found = solver.solve(problem, prior, generator=0).x.flatten()
+    assert float(found[0]) == pytest.approx(1.0, abs=1e-6)
+    assert abs(float(found[1]) - 0.9) > 1e-5
