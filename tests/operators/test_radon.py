@@ -71,7 +71,9 @@ def test_angles():
 
 def test_it_works_after_a_shipped_prior_was_loaded():
     """deepinv makes tensors when it is imported; a prior whose network is first built without memory must not leave them so."""
-    code = "from invsolve import load_prior\nload_prior('natural')\nfrom invsolve_deepinv import Radon\nprint(Radon((1, 7, 7), 5).out_shape)"
+    lines = ["from invsolve import load_prior", "load_prior('natural')", "from invsolve_deepinv import Radon"]
+    lines.append("print(Radon((1, 7, 7), 5).out_shape)")
+    code = "; ".join(lines)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "(1, 10, 5)"  # the diagonal of 7 pixels: 9.9
