@@ -131,17 +131,17 @@ def own(monkeypatch):
 
 
 def test_a_metric_that_is_a_function_is_told_what_a_metric_is(own):
-    own("metric", "mae", "mae")
-    own("metric", "made", "made")
+    own("metric", "test-mae", "mae")
+    own("metric", "test-made", "made")
     values = {
         "data": "synthetic",
         "noise": {"sigma": 0.1},
         "operator": {"name": "identity"},
         "solver": {"name": "ddim", "prior": "gaussian"},
     }
-    check(Suite.make({**values, "metrics": ["made"]}))
+    check(Suite.make({**values, "metrics": ["test-made"]}))
     with pytest.raises(InvsolveError, match=r"class derived from invsolve\.bench\.Metric that writes compute"):
-        check(Suite.make({**values, "metrics": ["mae"]}))
+        check(Suite.make({**values, "metrics": ["test-mae"]}))
 
 
 def tensors():
@@ -155,8 +155,8 @@ def pairs():
 
 
 def test_a_data_set_of_bare_tensors_is_told_what_a_data_set_gives(own):
-    own("dataset", "tensors", "tensors")
-    own("dataset", "pairs", "pairs")
-    assert [one.id for one in load_pictures("pairs", {})] == ["one", "two"]
+    own("dataset", "test-tensors", "tensors")
+    own("dataset", "test-pairs", "pairs")
+    assert [one.id for one in load_pictures("test-pairs", {})] == ["one", "two"]
     with pytest.raises(InputError, match=r"must give Pictures, or pairs.* it gave a tensor \(3, 8, 8\): yield Picture"):
-        load_pictures("tensors", {})
+        load_pictures("test-tensors", {})
