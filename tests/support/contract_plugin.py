@@ -245,16 +245,16 @@ class Twice(Solver):
 
 
 ENTRIES = [
-    ("noise", "laplace", "LaplaceNoise"),
-    ("noise", "sensor", "SensorNoise"),
-    ("prior", "by-label", "ByLabel"),
-    ("prior", "guided", "Guided"),
-    ("prior", "sees-y", "SeesY"),
-    ("prior", "codes", "Codes"),
-    ("solver", "ascent", "Ascent"),
-    ("solver", "sensor-ascent", "SensorAscent"),
-    ("solver", "code-mean", "CodeMean"),
-    ("solver", "twice", "Twice"),
+    ("noise", "lab-laplace", "LaplaceNoise"),
+    ("noise", "lab-sensor", "SensorNoise"),
+    ("prior", "lab-by-label", "ByLabel"),
+    ("prior", "lab-guided", "Guided"),
+    ("prior", "lab-sees-y", "SeesY"),
+    ("prior", "lab-codes", "Codes"),
+    ("solver", "lab-ascent", "Ascent"),
+    ("solver", "lab-sensor-ascent", "SensorAscent"),
+    ("solver", "lab-code-mean", "CodeMean"),
+    ("solver", "lab-twice", "Twice"),
 ]
 
 
