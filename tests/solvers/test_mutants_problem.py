@@ -292,3 +292,8 @@ def test_the_first_value_that_is_none_is_named():
     x[1, 2] = x[1, 0] = math.nan
     with pytest.raises(InputError, match=r"2 NaN or infinite values, the first at index \(1, 0\)"):
         check_tensor("y", x)
+
+
+def test_the_spread_of_a_model_that_says_nothing_is_that_of_its_draws():
+    # 256 pairs of 1024 entries are more than the 4096 that are drawn; 6 standard errors as above
+    assert Uniform().spread() == pytest.approx(0.3 / math.sqrt(3), rel=6 * math.sqrt(1.4 / DRAWN) / 2)
