@@ -98,7 +98,7 @@ class NoiseModel(nn.Module, metaclass=Remembering):
         return [cls()]
 
     def spread(self) -> float:
-        """About one standard deviation of the noise on [0, 1] data, the largest item's: what the model says of a mid-grey, or draws there."""
+        """About one standard deviation of the noise on [0, 1] data, the largest item's: as the model says of a mid-grey, or draws there."""
         grey = torch.full((self.batch or 1, 1, 32, 32), 0.5, dtype=torch.float64)
         level = level_at(self, grey)
         return float(level.max()) if level.numel() else 0.0
@@ -144,7 +144,7 @@ def drawn_level(noise: NoiseModel, clean: Measurement, seen: Measurement | None 
 
     The mean of y, whatever it is, is in no difference. The draws come from streams of their own, the same for every item, so that an item's
     level does not depend on its batch. Of complex data it is the level of each part. With n differences it is sqrt((k - 1) / n) / 2 off
-    (relative, one standard error), k the kurtosis of a difference: 1.1 % for a Gaussian at the 4096 that are drawn, 1.5 % for Laplace noise.
+    (relative, one standard error), k the kurtosis of a difference: 1.1 % for a Gaussian at the 4096 that are drawn, 1.5 % for Laplace's.
 
     Args:
         noise: the model.

@@ -122,8 +122,8 @@ def fit(name: str, load: Callable[[], Any], problem: Problem, prior: Prior | Non
 def doors(required: frozenset[Capability], problem: Problem | Operator, prior: Prior | None = None) -> tuple[str, ...]:
     """The approximations of H that add what is missing, in code; none where something else is missing too.
 
-    What is missing is asked of the problem that the solver sees: with a prior of codes that of H @ decoder, which has what W(H) adds where W
-    is carried through a composition.
+    What is missing is asked of the problem that the solver sees: with a prior of codes that of H @ decoder, which has what W(H) adds
+    where W is carried through a composition.
 
     Args:
         required: what a solver asks for.

@@ -1,10 +1,16 @@
 """One thread for torch: the tests' tensors are small, and two threads spend their time waiting for each other. And which tests are slow."""
 
+import signal
+
 import pytest
 import torch
 from bench_cases import copy, finished, strangers  # noqa: F401 (fixtures of the benchmark tests)
 
 torch.set_num_threads(1)
+
+# Some tests press Ctrl-C; a shell that starts the run in the background has it ignored.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The files that nine tenths of the time of the 60 slowest tests went to, with the seconds of their tests among those 60 when they were
 # measured (all tests in one process: 1149 s). `pytest -m "not slow"` leaves them out; marks on single tests add to them.

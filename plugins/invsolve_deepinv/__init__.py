@@ -14,6 +14,7 @@ from invsolve.plugins import hookimpl
 from invsolve.plugins.former import moved
 
 _attached, _names, __all__ = attach_stub(__name__, __file__)
+__all__ += ["DnCNNPrior", "Natural"]
 
 NEEDS = 'pip install "deepinv>=0.5.0"'
 MOVED = {

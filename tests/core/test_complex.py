@@ -334,7 +334,7 @@ def test_masks_of_columns():
         for other in (columns[None, None, :, None], columns[None], columns[:, None]):
             with pytest.raises(InputError, match=r"a mask of columns is \(W,\) = \(5,\): mask.reshape\(-1\)"):
                 kind(PAIRS, mask=other)
-        with pytest.raises(InputError, match="mask must be"):
+        with pytest.raises(InputError, match="a mask of k-space must be"):
             kind(PAIRS, mask=torch.ones(6))
 
 

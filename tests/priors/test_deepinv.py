@@ -320,5 +320,5 @@ def test_the_names_of_the_readme_can_be_imported_from_the_package():
         "DnCNNPrior": DnCNNPrior,
         "Natural": Natural,
     }.items()
-    with pytest.raises(AttributeError, match="no attribute 'DeepinvPhysic'"):
+    with pytest.raises(AttributeError, match="DeepinvPhysic"):
         _ = invsolve_deepinv.DeepinvPhysic
