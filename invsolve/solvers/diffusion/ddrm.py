@@ -24,6 +24,8 @@ from invsolve.solvers.diffusion.spectrum import Measured
 # Of s0, the noise with which y's share of a component is half. With `natural` and 20 steps, 1 costs 5 dB on 4 x 4 means at sigma_y .2 and
 # .5 on blurs, 4 costs up to .3, 10 and 20 nothing; the more, the smaller the s that y's noise leads.
 TRUST = 10.0
+# Of the first level, the same: a network told less than 10 s0 at most (those of plug and play) has no use for more.
+REACH = 4.0
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,12 @@ class DDRM(Restorer):
 
         x-0 + p (y- - x-0) + q sigma e- + sqrt(sigma^2 - (p l)^2 - (q sigma)^2) z
         p = a (w eta_b + (1 - w) sqrt(1 - eta^2)) min(1, sigma / l),   q = sqrt(1 - a^2) sqrt(1 - eta^2)
-        w = log(sigma_t / l) / log(sigma_t / sigma), inside [0, 1];   a = 1 / (1 + (l / (10 s0))^2), 0 where s = 0
+        w = log(sigma_t / l) / log(sigma_t / sigma), inside [0, 1];   a = 1 / (1 + (l / r)^2), 0 where s = 0
 
-    which are the paper's three cases, s = 0 (a = 0), sigma >= l (a = w = 1) and sigma < l (a = 1, w = 0), joined to one continuous function
-    of s. w turns from one to the other over one step of the grid. a leaves out what y tells with much more noise than the prior has: such
-    components would be led by y's noise, the same at all levels, and a thousandth of H would make a null space into them.
+    with r = min(10 s0, 4 sigma_max): the paper's three cases, s = 0 (a = 0), sigma >= l (a = w = 1) and sigma < l (a = 1, w = 0), joined
+    to one continuous function of s. w turns from one to the other over one step of the grid. a leaves out what y tells with much more
+    noise than the prior has, or than its network knows: such components would be led by y's noise, the same at all levels, and a
+    thousandth of H would make a null space into them.
 
     With noise the last step (sigma = 0) returns x0_hat; without noise and eta_b = 1 the answer satisfies H x = y, but for components
     that y does not resolve in its precision: those where a rounding of y, divided by s, exceeds the last noise level of the grid.
@@ -88,7 +91,7 @@ class DDRM(Restorer):
             sigma, following = sigmas[index], sigmas[index + 1]
             x0_hat = estimate(prior, x, sigma)
             x0 = svd.Vt(x0_hat)
-            of_y, of_x = self._shares(measured, prior.s0, sigma, following)
+            of_y, of_x = self._shares(measured, reach(prior, sigmas[0]), sigma, following)
             pull = torch.where(measured.level <= following, of_y, of_y * following * measured.precision)
             state = x0 + pull * (measured.value - x0) + of_x * (following / sigma) * (state - x0)
             if following > 0:
@@ -112,23 +115,23 @@ class DDRM(Restorer):
         if self.authors:
             informed = (measured.seen & (measured.level < sigma)).to(middle.dtype)
         else:
-            informed = self._trust(measured, prior.s0)
+            informed = self._trust(measured, reach(prior, sigma))
         std = (sigma**2 - (informed * measured.level).square()).clamp_min(0).sqrt()
         state = middle + informed * (measured.value - middle) + std * svd.Vt(rng.normal_like(problem.image))
         return state * math.sqrt(1 + 1 / prior.unit.sigma(sigma) ** 2) if self.authors else state
 
-    def _trust(self, measured: Measured, s0: float) -> Tensor:
+    def _trust(self, measured: Measured, reach: float) -> Tensor:
         """a: how much of a component's noise is taken from y."""
-        return torch.where(measured.seen, 1 / (1 + (measured.level / (TRUST * s0)).square()), 0.0)
+        return torch.where(measured.seen, 1 / (1 + (measured.level / reach).square()), 0.0)
 
-    def _shares(self, measured: Measured, s0: float, sigma: float, following: float) -> tuple[Tensor, Tensor]:
+    def _shares(self, measured: Measured, reach: float, sigma: float, following: float) -> tuple[Tensor, Tensor]:
         """(p max(1, l / sigma), q): the parts of the next level's noise that are y's and that are x_t's."""
         kept = math.sqrt(1 - self.eta**2)
         if self.authors:
             strong = (measured.seen & (measured.level < following)).to(measured.level.dtype)
             weak = (measured.seen & (measured.level > following)).to(measured.level.dtype)
             return strong * self.eta_b + weak * kept, (1 - strong - weak) * kept
-        trust = self._trust(measured, s0)
+        trust = self._trust(measured, reach)
         strong = (measured.level <= following).to(trust.dtype)
         if following > 0:
             strong = ((sigma / measured.level).log() / math.log(sigma / following)).clamp(0, 1)
@@ -139,3 +142,8 @@ class DDRM(Restorer):
     def examples(cls) -> list[Solver]:
         """Eight steps, by rule and from a level of one's own, and as the authors have it."""
         return [cls(steps=8), cls(steps=8, eta=0.5, eta_b=0.7, sigma_max=3.0), cls(steps=8, authors=True)]
+
+
+def reach(prior: Denoiser, first: float) -> float:
+    """r: the noise of a component with which y's share is half, from the prior's spread and the first level of the grid."""
+    return min(TRUST * prior.s0, REACH * first)
