@@ -70,8 +70,8 @@ def proximal(problem: Problem) -> Prox:
     if operator.has(Capability.PROX):
         return operator.prox
 
-    def prox(z: Tensor, y: Measurement, tau: Tensor) -> Tensor:
-        weight = column(tau, z)
+    def prox(z: Tensor, y: Measurement, tau: float | Tensor) -> Tensor:
+        weight = column(torch.as_tensor(tau, dtype=z.dtype, device=z.device), z)
         largest = 1 + SLACK * weight * column(problem.gain, z) ** 2
         right = weight * operator.adjoint(minus(y, operator(z)))
 
