@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from invsolve.solution import Step
@@ -39,53 +37,14 @@ class Progress:
             self.bar = None
 
 
-class Trace:
-    """Keeps every `every`-th Step on the CPU in `steps`."""
-
-    def __init__(self, every: int = 1) -> None:
-        self.every = every
-        self.steps: list[Step] = []
-
-    def __call__(self, step: Step) -> None:
-        """Keep the step if it is its turn."""
-        if step.index % self.every == 0:
-            self.steps.append(step.to("cpu"))
+GONE = {
+    "Trace": "solve(..., keep=1) keeps the steps in solution.trace",
+    "StopWhen": "a callback that returns False stops: callback=lambda step: step.index < 9",
+    "SaveImages": "a callback that calls invsolve.io.images.write_image",
+    "Callbacks": "a function that calls one after the other",
+}
 
 
-class StopWhen:
-    """Stops as soon as rule(step) is true, e.g. StopWhen(lambda step: step.index >= 9)."""
-
-    def __init__(self, rule: Callable[[Step], bool]) -> None:
-        self.rule = rule
-
-    def __call__(self, step: Step) -> bool:
-        """False when the run is to stop."""
-        return not self.rule(step)
-
-
-class SaveImages:
-    """Writes x0_hat of every `every`-th step as PNG files, one per item: folder/step0010_item0.png."""
-
-    def __init__(self, folder: str | Path, every: int = 10) -> None:
-        self.folder, self.every = Path(folder), every
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, step: Step) -> None:
-        """Write the pictures if it is the step's turn."""
-        from invsolve.io.images import write_image
-
-        if step.index % self.every == 0:
-            for item, image in enumerate(step.x0_hat):
-                write_image(self.folder / f"step{step.index:04d}_item{item}.png", image)
-
-
-class Callbacks:
-    """Several callbacks in turn; the run stops if any says so."""
-
-    def __init__(self, *callbacks: Callable[[Step], bool | None]) -> None:
-        self.callbacks = callbacks
-
-    def __call__(self, step: Step) -> bool:
-        """False when any callback returned False; all are called."""
-        answers = [callback(step) for callback in self.callbacks]
-        return all(answer is not False for answer in answers)
+def __getattr__(name: str) -> Any:
+    """What stood here, in a line."""
+    raise AttributeError(f"module 'invsolve.callbacks' has no {name!r}" + (f" any more; write {GONE[name]}" if name in GONE else ""))

@@ -126,12 +126,6 @@ def descend(
     return x, count, largest
 
 
-def cg(apply: Callable[[Tensor], Tensor], right: Tensor, x: Tensor, *, tol: float = 1e-6, max_iter: int = 500) -> tuple[Tensor, Tensor]:
-    """`conjugate_gradients` without a preconditioner: x and the relative residuals (B,)."""
-    solved = conjugate_gradients(apply, right, x, tol=tol, max_iter=max_iter)
-    return solved.x, solved.residual
-
-
 def norm(operator: Operator, like: Tensor, *, iterations: int = 100, seed: int = 0) -> Tensor:
     """The largest singular value of a linear operator, (B,), by the power method on H^T H (a lower bound that converges from below).
 

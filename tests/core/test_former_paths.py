@@ -86,3 +86,11 @@ def test_a_former_path_comes_first_in_a_fresh_process():
 def test_a_name_that_never_was_is_not_found():
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("invsolve.no_such_module")
+
+
+def test_what_is_gone_says_what_to_write():
+    import invsolve.callbacks
+
+    for name, word in (("Trace", "keep=1"), ("StopWhen", "returns False"), ("SaveImages", "write_image"), ("Callbacks", "one after")):
+        with pytest.raises(AttributeError, match=f"{name}.*{word}"):
+            getattr(invsolve.callbacks, name)
