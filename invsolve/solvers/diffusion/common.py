@@ -21,7 +21,7 @@ from invsolve.rng import Rng
 from invsolve.schedule import GRIDS
 from invsolve.solution import Step
 from invsolve.solver import Solver
-from invsolve.solvers.start import SLACK, SPREAD, chebyshev
+from invsolve.solvers.lanczos import shifted_solve
 
 FLOOR = 0.001  # of sigma_x, DiffPIR's authors' own: a noiseless problem keeps a finite prox step
 # First level of a sampler that starts from y, in units of the prior's s0. On blurs and means 10 does as well, but a hole of n pixels has
@@ -59,26 +59,20 @@ def initial(problem: Problem, prior: Denoiser, rng: Rng, sigma: float, start: St
 
 
 def proximal(problem: Problem) -> Prox:
-    """prox of a linear operator: its own, or Chebyshev's iteration where it has only an adjoint.
+    """prox of a linear operator: its own, or by `shifted_solve` where it has only an adjoint.
 
         (1 + tau H^T H) (x - z) = tau H^T (y - H z)
 
-    The iteration is one polynomial of H^T H for all y and z, so that rounding stays rounding; conjugate gradients, stopped early, blow
-    it up. What lies below 1/200 of the largest eigenvalue, which is there at high noise levels only, comes in later, at lower ones.
+    What the products do not reach are small singular values at levels far above s0, where it matters least.
     """
     operator = problem.operator
     if operator.has(Capability.PROX):
         return operator.prox
 
     def prox(z: Tensor, y: Measurement, tau: float | Tensor) -> Tensor:
-        weight = column(torch.as_tensor(tau, dtype=z.dtype, device=z.device), z)
-        largest = 1 + SLACK * weight * column(problem.gain, z) ** 2
-        right = weight * operator.adjoint(minus(y, operator(z)))
-
-        def apply(x: Tensor) -> Tensor:
-            return x + weight * operator.adjoint(operator(x))
-
-        return z + chebyshev(apply, lambda r: r, right, torch.zeros_like(z), largest, largest.clamp(1.5, SPREAD))
+        weight = torch.as_tensor(tau, dtype=z.dtype, device=z.device).expand(len(z))
+        right = column(weight, z) * operator.adjoint(minus(y, operator(z)))
+        return z + shifted_solve(lambda x: operator.adjoint(operator(x)), right, weight)
 
     return prox
 

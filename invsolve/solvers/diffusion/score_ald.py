@@ -46,7 +46,7 @@ class ScoreALD(Restorer):
     and q = min(k rho_i / 2, sqrt(c)), of covariance c - 4 q^2 P (1 - P): z = D - 2 (q / k) z' in prox makes the first term. The noise that
     x keeps, 1 - step of it, that which y brings and that which is drawn are together white with the level that the network is told next
     (3 % above it at most: their correlation is left out). All is drawn in the image, and H enters by prox alone: one chain whether the
-    operator knows its SVD, a prox or only its adjoint (then prox is by Chebyshev's iteration).
+    operator knows its SVD, a prox or only its adjoint (then prox is by Krylov's space).
 
     It starts about argmin_x |y - Hx|^2 / sigma_y^2 + |x - centre|^2 / s0^2.
     Defaults are those of benchmarks/results/defaults.md, chosen on validation crops, three operators, sigma_y .01 to .2. The spread of
