@@ -1,6 +1,6 @@
 """Single-line faults planted in copies of the tree, and whether the tests notice: which of them do, and a table of those that live.
 
-    python benchmarks/studies/mutants.py [--count 60] [--seed 0] [--only solvers noise problem] [--out benchmarks/results/mutants.md]
+    python benchmarks/studies/mutants.py [--count 60] [--seed 0] [--only solvers noise problem] [--log FILE]
 
 A fault is one change at one place: a number changed, a comparison turned round, + and - or * and / exchanged, min and max, `and` and
 `or`, a keyword argument left out, a condition negated, a minus dropped, a statement left out, a return brought forward. Places are found
@@ -71,7 +71,12 @@ TESTS = {
     "solvers/variational/": f"{CLASSICAL} or ({conformance('AdamTV or RLTV')})",
     "noise": "test_conformance_noises or test_contracts or test_mutants_problem",
     "problem": f"{INPUTS} or test_storage or test_mutants_problem",
-    "bench/": f"{BENCH} or test_mutants_bench",
+    "bench/": f"{BENCH} or test_suite_language or test_data_sets",
+    "recipe/": "test_suite_language or test_config or test_recipe_types or test_wrappers",
+    "data/": "test_data_sets",
+    "plugins/typed": "test_recipe_types",
+    "solvers/lanczos": "test_lanczos",
+    "solvers/start": "test_starts",
 }
 
 SWAPS: dict[type, str] = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*"}
