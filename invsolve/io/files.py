@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from invsolve.errors import InputError
 TEMPORARY = ".tmp"
 SIBLING = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 # Twins that write the same folder at once come between the two renames; each try is one such meeting.
-TRIES = 100
+TRIES = 50  # of a rename that twins keep taking the place of; each waits longer, by a time of its own
 
 
 def _sibling(target: Path) -> Path:
@@ -115,6 +116,7 @@ def _put(temporary: Path, target: Path) -> None:
                 os.rename(old, target)
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or attempt == TRIES - 1:
                 raise
+            time.sleep(0.001 * attempt * (1 + os.getpid() % 5))  # or twins that are in step would be so for ever
             continue
         finally:
             if target.exists():
