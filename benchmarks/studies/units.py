@@ -192,7 +192,7 @@ def thousandth(quick: bool, names: list[str]) -> Found:
                 if (network and (quick or min(operator.in_shape[1:]) < 4)) or once in seen:
                     continue
                 if network and label in STEPS:
-                    solver = replace(solver, steps=STEPS[label])
+                    solver = replace(solver, steps=STEPS[label])  # pyright: ignore[reportArgumentType] (solvers are dataclasses)
                 prior = made.setdefault((column, channels), None) or prior_of(column, channels)
                 made[column, channels] = prior
                 value = None if prior is None else perturbation(solver, operator, prior)
