@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = "test_flow or test_inputs or test_wrong_measurements or test_contracts"
-CLASSICAL = "test_variational or test_poisson or test_certified or test_mutants_splitting"
+CLASSICAL = "test_variational or test_poisson or test_certified or test_mutants_splitting or test_ranges"
 SPLITTING = "test_variational or test_certified or test_plug_and_play or (test_units_splitting and (levels or sweep or default or ends))"
 BENCH = (
     "test_bench or test_bench_report or test_bench_records or test_bench_faults or test_metrics or test_bench_metrics or test_prior_report"
@@ -41,12 +41,13 @@ def conformance(names: str) -> str:
 
 def law(name: str) -> str:
     """The exact laws of a sampler, and its conformance."""
-    return f"(test_truth_samplers and {name}) or test_units_samplers or test_mutants_samplers or ({conformance(name.replace('_', ''))})"
+    return f"(test_truth_samplers and {name}) or test_units_samplers or test_mutants_samplers or test_ranges or ({conformance(name.replace('_', ''))})"
 
 
 QUICK, QUICK_FILES = (
-    "test_mutants or recursion or authors or test_conformance_noises",
+    "test_mutants or test_ranges or recursion or authors or test_conformance_noises",
     (
+        "test_ranges",
         "test_units_samplers",
         "test_dps",
         "test_variational",
@@ -66,8 +67,8 @@ TESTS = {
     "solvers/diffusion/heun": f"churn or {law('heun')}",
     "solvers/diffusion/score_ald": f"(test_truth_samplers and score-ald) or {law('score_ald')}",
     "solvers/diffusion/spectrum": f"test_rounding or {law('ddrm')}",
-    "solvers/splitting/hqs": f"{SPLITTING} or test_mutants_splitting or ({conformance('HQS')})",
-    "solvers/splitting/": f"{SPLITTING} or test_mutants_splitting or ({conformance('ADMM')})",
+    "solvers/splitting/hqs": f"{SPLITTING} or test_mutants_splitting or test_ranges or ({conformance('HQS')})",
+    "solvers/splitting/": f"{SPLITTING} or test_mutants_splitting or test_ranges or ({conformance('ADMM')})",
     "solvers/variational/": f"{CLASSICAL} or ({conformance('AdamTV or RLTV')})",
     "noise": "test_conformance_noises or test_contracts or test_mutants_problem",
     "problem": f"{INPUTS} or test_storage or test_mutants_problem",
