@@ -19,8 +19,7 @@ from invsolve.errors import InputError
 from invsolve.operator import Capability, Operator, Shape, image_shape
 from invsolve.operator.svd import SVD
 from invsolve_operators.common import damping, expect, over, select_arguments
-from invsolve_operators.masks.mask import checked_mask
-from invsolve_operators.mri.sampling import points, sampling_mask
+from invsolve_operators.mri.sampling import sampled_points
 from invsolve_operators.transforms.fourier import fft2, ifft2
 
 SIDES = (-2, -1)
@@ -63,13 +62,10 @@ class MRI(Operator):
         self.in_shape = image_shape(in_shape)
         if self.in_shape[0] not in (1, 2):
             raise InputError(f"MRI takes real images (1, H, W) or complex ones (2, H, W) as (real, imaginary); given {self.in_shape}")
-        if mask is not None and acceleration is not None:
-            raise InputError("give acceleration (a pattern) or mask (an array), not both")
         sides = self.in_shape[1:]
+        sampled = sampled_points(sides, mask, acceleration, pattern, centre, seed)
         self.out_shape = (2, *sides)
-        rate = 4.0 if acceleration is None else acceleration
-        drawn = sampling_mask(sides, pattern, rate, centre, seed) if mask is None else points(mask, sides)
-        self.register_buffer("sampled", checked_mask(drawn, (1, *sides)))
+        self.register_buffer("sampled", sampled)
         self.batch = len(self.sampled) if self.sampled.ndim == 4 else None
         self.real = self.in_shape[0] == 1
         both = self.sampled.double()

@@ -10,8 +10,22 @@ from torch import Tensor
 
 from invsolve.errors import InputError, did_you_mean
 from invsolve.rng import Rng
+from invsolve_operators.masks.mask import checked_mask
 
 PATTERNS = ("equispaced", "random-lines", "gaussian")
+
+
+def sampled_points(sides: Sequence[int], mask: object, acceleration: float | None, pattern: str, centre: float, seed: int) -> Tensor:
+    """The points of k-space that an operator measures, (1, H, W) or (B, 1, H, W): a mask as given, else a pattern (acceleration 4).
+
+    Raises:
+        InputError: both a mask and an acceleration, a mask of another form, a pattern that cannot be drawn.
+    """
+    if mask is not None and acceleration is not None:
+        raise InputError("give acceleration (a pattern) or mask (an array), not both")
+    rate = 4.0 if acceleration is None else acceleration
+    drawn = sampling_mask(sides, pattern, rate, centre, seed) if mask is None else points(mask, sides)
+    return checked_mask(drawn, (1, *sides))
 
 
 def points(mask: object, sides: Sequence[int]) -> Tensor:

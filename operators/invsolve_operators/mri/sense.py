@@ -12,9 +12,8 @@ from invsolve.errors import InputError
 from invsolve.operator import Capability, Operator, image_shape
 from invsolve.rng import Rng
 from invsolve_operators.common import expect, select_arguments
-from invsolve_operators.masks.mask import checked_mask
 from invsolve_operators.mri.cartesian import fourier, inverse_fourier, joined, paired
-from invsolve_operators.mri.sampling import points, sampling_mask
+from invsolve_operators.mri.sampling import sampled_points
 
 
 class SENSE(Operator):
@@ -56,14 +55,11 @@ class SENSE(Operator):
         self.in_shape = image_shape(in_shape)
         if self.in_shape[0] not in (1, 2):
             raise InputError(f"SENSE takes real images (1, H, W) or complex ones (2, H, W) as (real, imaginary); given {self.in_shape}")
-        if mask is not None and acceleration is not None:
-            raise InputError("give acceleration (a pattern) or mask (an array), not both")
         sides = self.in_shape[1:]
+        sampled = sampled_points(sides, mask, acceleration, pattern, centre, seed)
         self.register_buffer("maps", checked_maps(smooth_maps(8, sides) if maps is None else maps, sides))
         self.out_shape = (self.maps.shape[-4], 2, *sides)
-        rate = 4.0 if acceleration is None else acceleration
-        drawn = sampling_mask(sides, pattern, rate, centre, seed) if mask is None else points(mask, sides)
-        self.register_buffer("sampled", checked_mask(drawn, (1, *sides)))
+        self.register_buffer("sampled", sampled)
         sizes = {len(value) for value, rank in ((self.sampled, 4), (self.maps, 5)) if value.ndim == rank}
         if len(sizes) > 1:
             raise InputError(f"maps are for {len(self.maps)} images, masks for {len(self.sampled)}")
