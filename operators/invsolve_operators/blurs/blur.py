@@ -73,7 +73,9 @@ class KernelBlur(Operator):
 
     def select(self, items: range) -> Operator:
         """The items' kernels."""
-        return select_arguments(self, items, "kernel")
+        if type(self) is KernelBlur:
+            return select_arguments(self, items, "kernel")
+        return KernelBlur(self.in_shape, self.kernel[list(items)]).to(self.device)
 
     def compose(self, inner: Operator) -> Operator | None:
         """A blur of a blur is the blur by both kernels; None where its rank would be a matter of rounding."""

@@ -101,10 +101,6 @@ class CameraShakeBlur(KernelBlur):
     def __init__(self, in_shape: Sequence[int], size: int = 21, intensity: float = 0.5, seed: int = 0, items: int | None = None) -> None:
         super().__init__(in_shape, shaken(size, intensity, seed, items))
 
-    def select(self, items: range) -> Operator:
-        """The items' kernels."""
-        return KernelBlur(self.in_shape, self.kernel[list(items)]).to(self.device)
-
     @classmethod
     def examples(cls) -> list[Operator]:
         """One path, and one per image."""
