@@ -30,7 +30,7 @@ REACH = 20.0
 Prox = Callable[[Tensor, Measurement, float | Tensor], Tensor]  # z, y, tau -> argmin_x |Hx - y|^2 + |x - z|^2 / tau
 
 
-def estimate(prior: Denoiser, x: Tensor, sigma: float) -> Tensor:
+def estimate(prior: Denoiser, x: Tensor, sigma: float | Tensor) -> Tensor:
     """x0_hat = D(x, sigma), clipped to the prior's interval if it has one."""
     x0_hat = prior(x, sigma)
     return x0_hat if prior.clip is None else x0_hat.clamp(*prior.clip)
@@ -134,7 +134,7 @@ class Restorer(Sampler):
     authors', as is a run with authors=True: they keep the whole schedule.
     """
 
-    authors: bool
+    authors: bool = False
 
     def top(self, prior: Denoiser) -> float | None:
         """sigma_max, or the level by rule."""
