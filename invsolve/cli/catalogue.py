@@ -37,7 +37,7 @@ def list_entries(kind: str | None, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def info(kind: str, name: str, as_json: bool) -> None:
-    """What NAME is: its description, parameters, and what it needs or can do."""
+    """What NAME is: its description, parameters, what it needs or can do, and its sources."""
     from invsolve.cli.describe import describe_entry
     from invsolve.plugins import registry
 
@@ -60,6 +60,10 @@ def info(kind: str, name: str, as_json: bool) -> None:
             click.echo(f"\n{heading.capitalize()}")
             for key, value in facts[heading].items():
                 click.echo(f"  {key}: {line(value)}")
+    if facts["references"]:
+        click.echo("\nReferences")
+        for reference in facts["references"]:
+            click.echo(f"  {line(reference)}")
 
 
 @click.group()

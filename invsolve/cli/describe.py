@@ -33,6 +33,7 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
         "summary": entry.summary,
         "description": head(text) or entry.summary,
         "parameters": parameters(target, text) if documented else [],
+        "references": section(text, "References:"),
         "needs": needs,
         "can": can,
     }
@@ -54,6 +55,13 @@ def head(text: str) -> str:
             break
         kept.append(one)
     return "\n".join(kept).strip()
+
+
+def section(text: str, title: str) -> list[str]:
+    """The lines of a docstring's section, without their margin."""
+    lines = [one.strip() for one in text.splitlines()]
+    inside = lines[lines.index(title) + 1 :] if title in lines else []
+    return [one for one in inside[: next((at for at, one in enumerate(inside) if one in SECTIONS), None)] if one]
 
 
 def parameters(target: Any, text: str) -> list[dict[str, Any]]:
