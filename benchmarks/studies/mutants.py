@@ -1,369 +1,399 @@
-"""Single-line faults planted in copies of the tree, and whether the tests notice: which of them do, and a table of those that live.
+"""Single-line faults planted in a copy of the tree, and whether the tests notice: a table of all that were tried, the living ones first.
 
-    python benchmarks/studies/mutants.py [--count 60] [--seed 0] [--only solvers noise problem] [--log FILE]
+    python benchmarks/studies/mutants.py record tests/solvers tests/bench ...    # which test covers which line, and its seconds
+    python benchmarks/studies/mutants.py try --only solvers noise problem --count 140
+    python benchmarks/studies/mutants.py try --only bench --count 70
+    python benchmarks/studies/mutants.py again    # after `record` of new tests: those that live
+    python benchmarks/studies/mutants.py report > benchmarks/results/mutants.md
 
-A fault is one change at one place: a number changed, a comparison turned round, + and - or * and / exchanged, min and max, `and` and
-`or`, a keyword argument left out, a condition negated, a minus dropped, a statement left out, a return brought forward. Places are found
-in the syntax tree (texts of messages, annotations, docstrings and imports are left alone) and drawn with a seed. Each is run in a copy
-of the last commit in --work against the tests that concern its module, in one process, until the first failure. A failure counts if the
-test passes without the fault; a run of more than a quarter of an hour counts as noticed.
+Everything is kept in --work: the copy of a commit, `cover.json`, `verdicts.json`; a run that was cut off goes on where it stopped. For a
+fault the tests run that cover its line, the cheap ones first, in one process, until the first failure, up to --budget seconds by the
+times that `record` measured; a fault that no test covers lives. Tests that fail without a fault are no witnesses. Needs `coverage`.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib
+import json
+import math
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import pytest
+from mutant_faults import Fault, drawn, region
 
 ROOT = Path(__file__).resolve().parents[2]
-INPUTS = "test_flow or test_inputs or test_wrong_measurements or test_contracts"
-CLASSICAL = "test_variational or test_poisson or test_certified or test_mutants_splitting or test_ranges"
-SPLITTING = "test_variational or test_certified or test_plug_and_play or (test_units_splitting and (levels or sweep or default or ends))"
-BENCH = (
-    "test_bench or test_bench_report or test_bench_records or test_bench_faults or test_metrics or test_bench_metrics or test_prior_report"
-)
+PLAIN = ["-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow"]
+LOOKED_AT = ["invsolve/solvers/*", "invsolve/noise.py", "invsolve/problem.py", "invsolve/bench/*"]
+# What tests import, before processes are forked: everything but the project.
+SHARED = [
+    "torch",
+    "scipy.sparse.linalg",
+    "scipy.optimize",
+    "deepinv",
+    "torchmetrics",
+    "hypothesis",
+    "pydantic",
+    "rich",
+    "matplotlib.pyplot",
+]
+
+NOTICED = ("killed", "endless")
+REASONS = Path(__file__).with_name("mutants_reasons.toml")  # the line with the fault -> why it lives
+HEAD = """# Single-line faults
+
+`benchmarks/studies/mutants.py`, seed 1: {total} faults drawn from the files of commit {commit}, of `solvers`, `noise.py` and `problem.py`,
+and of `bench/`. For each the tests ran that cover its line, of `tests/solvers`, `tests/core`, `tests/bench`, `tests/cli`, `tests/io` and
+the kit's checks of noises and metrics, without those marked slow. "At first" is before tests were written for what lived (`test_mutants_*`
+in `tests/solvers` and `tests/bench`); "now" is with them, so that it is the rate of these faults: the rate that other faults would meet is
+nearer to "at first". killed: a test failed; endless: its tests did not end in five times their time; lives: all tests that cover the line
+passed; partly: those passed that fit in the budget. Every test named passes without a fault. Line numbers are those of the commit."""
 
 
-def conformance(names: str) -> str:
-    """The conformance checks of some classes."""
-    return f"test_conformance_solvers and test_conformance and ({names})"
-
-
-def law(name: str) -> str:
-    """The exact laws of a sampler, and its conformance."""
-    own = "test_units_samplers or test_mutants_samplers or test_ranges"
-    return f"(test_truth_samplers and {name}) or {own} or ({conformance(name.replace('_', ''))})"
-
-
-QUICK, QUICK_FILES = (
-    "test_mutants or test_ranges or recursion or authors or test_conformance_noises",
-    (
-        "test_ranges",
-        "test_units_samplers",
-        "test_dps",
-        "test_variational",
-        "test_plug_and_play",
-        "test_conformance_noises",
-    ),
-)
-
-# Module (beginning of its path in invsolve/) -> which tests, in pytest's -k language over the names of files and cases.
-TESTS = {
-    "solvers/diffusion/common": f"test_schedule or {law('ddim')} or {law('diffpir')}",
-    "solvers/diffusion/ddim": law("ddim"),
-    "solvers/diffusion/ddpm": law("ddpm"),
-    "solvers/diffusion/ddrm": law("ddrm"),
-    "solvers/diffusion/diffpir": law("diffpir"),
-    "solvers/diffusion/dps": f"test_dps or test_noise_levels or {law('dps')}",
-    "solvers/diffusion/heun": f"churn or {law('heun')}",
-    "solvers/diffusion/score_ald": f"(test_truth_samplers and score-ald) or {law('score_ald')}",
-    "solvers/diffusion/spectrum": f"test_rounding or {law('ddrm')}",
-    "solvers/splitting/hqs": f"{SPLITTING} or test_mutants_splitting or test_ranges or ({conformance('HQS')})",
-    "solvers/splitting/": f"{SPLITTING} or test_mutants_splitting or test_ranges or ({conformance('ADMM')})",
-    "solvers/variational/": f"{CLASSICAL} or ({conformance('AdamTV or RLTV')})",
-    "noise": "test_conformance_noises or test_contracts or test_mutants_problem",
-    "problem": f"{INPUTS} or test_storage or test_mutants_problem",
-    "bench/": f"{BENCH} or test_suite_language or test_hostile_language or test_data_sets",
-    "recipe/": "test_suite_language or test_hostile_language or test_config or test_recipe_types or test_wrappers",
-    "data/": "test_data_sets",
-    "plugins/typed": "test_recipe_types",
-    "solvers/lanczos": "test_lanczos",
-    "solvers/start": "test_starts",
-}
-
-SWAPS: dict[type, str] = {ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*"}
-TURNED: dict[type, str] = {
-    ast.Lt: ">=",
-    ast.LtE: ">",
-    ast.Gt: "<=",
-    ast.GtE: "<",
-    ast.Eq: "!=",
-    ast.NotEq: "==",
-    ast.Is: "is not",
-    ast.IsNot: "is",
-    ast.In: "not in",
-    ast.NotIn: "in",
-}
-NAMES = {
-    "min": "max",
-    "max": "min",
-    "maximum": "minimum",
-    "minimum": "maximum",
-    "clamp_min": "clamp_max",
-    "clamp_max": "clamp_min",
-    "any": "all",
-    "all": "any",
-    "amax": "amin",
-    "amin": "amax",
-    "mean": "sum",
-    "sqrt": "square",
-    "square": "sqrt",
-}
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One change.
+class Recorder:
+    """Records which lines each test covers, and its seconds, as a plug-in of pytest.
 
     Args:
-        path: of the file, from the root.
-        line: 1-based.
-        start, end: columns, in bytes of that line.
-        text: what stands there afterwards.
-        kind: of the change.
+        tree: the copy of the project.
+        out: the file that the record is merged into.
     """
 
-    path: str
-    line: int
-    start: int
-    end: int
-    text: str
-    kind: str
+    def __init__(self, tree: Path, out: Path) -> None:
+        coverage: Any = importlib.import_module("coverage")
+        self.tree, self.out = tree, out
+        store = out.with_suffix(".coverage")
+        store.unlink(missing_ok=True)
+        self.coverage = coverage.Coverage(data_file=str(store), include=[str(tree / one) for one in LOOKED_AT])
+        self.coverage.start()
+        self.seconds: dict[str, float] = {}
+        self.failed: set[str] = set()
 
-    def apply(self, source: str) -> str:
-        """The file with it."""
-        lines = source.splitlines(keepends=True)
-        raw = lines[self.line - 1].encode()
-        lines[self.line - 1] = (raw[: self.start] + self.text.encode() + raw[self.end :]).decode()
-        return "".join(lines)
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
+        """A fixture may serve several tests: its lines are covered by the file."""
+        self.coverage.switch_context(item.nodeid.partition("::")[0])
+        return (yield)
 
-    def shown(self, source: str) -> str:
-        """`before` -> `after`."""
-        before, after = (text.splitlines()[self.line - 1].strip() for text in (source, self.apply(source)))
-        return f"`{before}` -> `{after}`".replace("|", "\\|")
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        """From here the lines are the test's own."""
+        self.coverage.switch_context(item.nodeid)
+        return (yield)
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Its seconds."""
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        if not report.passed:
+            self.failed.add(report.nodeid)
 
-def skipped(tree: ast.AST) -> set[int]:
-    """Nodes that are no behaviour: messages of errors, annotations, texts, imports, decorators, declarations for readers."""
-    out: set[int] = set()
-    for node in ast.walk(tree):
-        hidden: list[ast.AST] = []
-        if isinstance(node, ast.Raise | ast.Import | ast.ImportFrom | ast.JoinedStr):
-            hidden = [node]
-        elif isinstance(node, ast.AnnAssign):  # what a class declares of its own bias and lines only bounds what checks find
-            hidden = [node] if ast.unparse(node.target) in ("declared_bias", "unreached") else [node.annotation]
-        elif isinstance(node, ast.FunctionDef):
-            extra = [node.returns] if node.returns else []
-            hidden = [*node.decorator_list, *extra, *(arg.annotation for arg in node.args.args + node.args.kwonlyargs if arg.annotation)]
-            if node.name in ("examples", "__repr__", "extra_repr"):
-                hidden = [node]
-        elif isinstance(node, ast.ClassDef):
-            hidden = [*node.decorator_list, *node.bases, *node.keywords]
-        out |= {id(part) for one in hidden for part in ast.walk(one)}
-    return out
-
-
-def faults(path: str, source: str) -> Iterator[Fault]:
-    """Every fault there can be in a file."""
-    tree = ast.parse(source)
-    out, lines = skipped(tree), source.splitlines()
-    for node in ast.walk(tree):
-        if id(node) not in out:
-            for line, start, end, text, kind in changes(node, lines):
-                yield Fault(path, line, start, end, text, kind)
+    def pytest_sessionfinish(self) -> None:
+        """Write {test: {seconds, lines of each file}}; what only fixtures ran stands under the name of the test's file."""
+        self.coverage.stop()
+        data = self.coverage.get_data()
+        record = json.loads(self.out.read_text()) if self.out.exists() else {}
+        record |= {name: {"seconds": round(took, 4), "lines": {}} for name, took in self.seconds.items()}
+        for path in data.measured_files():
+            for line, contexts in data.contexts_by_lineno(path).items():
+                for name in contexts:
+                    found = record.setdefault(name, {"seconds": 0.0, "lines": {}})
+                    found["lines"].setdefault(str(Path(path).relative_to(self.tree)), []).append(line)
+        for name in self.failed:
+            record.pop(name, None)
+        self.out.write_text(json.dumps(record))
 
 
-def between(left: ast.expr, right: ast.expr, lines: list[str]) -> tuple[int, int, str] | None:
-    """(start, end, text) of what stands between two operands on one line."""
-    if left.end_lineno != right.lineno or left.end_col_offset is None:
-        return None
-    return left.end_col_offset, right.col_offset, lines[right.lineno - 1].encode()[left.end_col_offset : right.col_offset].decode()
-
-
-def changes(node: ast.AST, lines: list[str]) -> Iterator[tuple[int, int, int, str, str]]:
-    """(line, start, end, text, kind) of each change at a node."""
-    yield from of_operators(node, lines)
-    if not hasattr(node, "end_lineno") or node.lineno != node.end_lineno:  # pyright: ignore[reportAttributeAccessIssue]
-        return
-    line, start, end = node.lineno, node.col_offset, node.end_col_offset  # pyright: ignore[reportAttributeAccessIssue]
-    own = lines[line - 1].encode()[start:end].decode()
-    if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
-        value = node.value
-        new = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else 2 * value or 1.0
-        yield line, start, end, repr(new), "number"
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not):
-        yield line, start, end, f"({ast.unparse(node.operand)})", "sign dropped" if isinstance(node.op, ast.USub) else "branch negated"
-    elif isinstance(node, ast.Attribute) and node.attr in NAMES and ast.unparse(node.value) != "math":
-        yield line, end - len(node.attr), end, NAMES[node.attr], "name exchanged"
-    elif isinstance(node, ast.Call):
-        if isinstance(node.func, ast.Name) and node.func.id in NAMES:
-            yield line, start, start + len(node.func.id), NAMES[node.func.id], "name exchanged"
-        for index in range(len(node.keywords)):
-            if node.keywords[index].arg:
-                fewer = ast.Call(node.func, node.args, [one for place, one in enumerate(node.keywords) if place != index])
-                yield line, start, end, ast.unparse(fewer), "argument dropped"
-    elif isinstance(node, ast.Return) and node.value is not None and own != "return None":
-        yield line, start, end, "return None", "nothing returned"
-    elif isinstance(node, ast.AugAssign) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
-        yield line, start, end, "pass", "statement dropped"
-
-
-def of_operators(node: ast.AST, lines: list[str]) -> Iterator[tuple[int, int, int, str, str]]:
-    """Changes of what stands between operands, and conditions turned round."""
-    if isinstance(node, ast.BinOp) and type(node.op) in SWAPS and not isinstance(node.left, ast.Constant | ast.JoinedStr):
-        if (gap := between(node.left, node.right, lines)) and gap[2].strip(" ()") in "+-*/":
-            sign = gap[2].strip(" ()")
-            yield node.right.lineno, gap[0], gap[1], gap[2].replace(sign, SWAPS[type(node.op)]), f"{sign} exchanged"
-    elif isinstance(node, ast.Compare) and len(node.ops) == 1:
-        gap = between(node.left, node.comparators[0], lines)
-        if gap and not set(gap[2]) & set("()"):
-            yield node.left.end_lineno or 0, gap[0], gap[1], f" {TURNED[type(node.ops[0])]} ", "comparison turned"
-    elif isinstance(node, ast.BoolOp):
-        word, other = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
-        gap = between(node.values[0], node.values[1], lines)
-        if gap and word in gap[2]:
-            yield node.values[1].lineno, gap[0], gap[1], gap[2].replace(word, other), "and, or exchanged"
-    elif isinstance(node, ast.If | ast.IfExp | ast.While) and node.test.lineno == node.test.end_lineno:
-        test = node.test
-        yield test.lineno, test.col_offset, test.end_col_offset or 0, f"not ({ast.unparse(test)})", "branch negated"
-
-
-def drawn(root: Path, count: int, seed: int, only: list[str]) -> list[Fault]:
-    """Seeded faults: modules by their size in places, no two on one line; each must still be Python."""
-    found: list[Fault] = []
-    for path in sorted((root / "invsolve").rglob("*.py")):
-        name = path.relative_to(root / "invsolve").as_posix()
-        if tests_of(name) and any(name.startswith(one) for one in only):
-            found += faults(path.relative_to(root).as_posix(), path.read_text())
-    rng = random.Random(seed)
-    rng.shuffle(found)
-    # Every method returns something: three in four of those go, since hardly any could live.
-    found = [fault for fault in found if fault.kind != "nothing returned" or rng.random() < 0.25]
-    lines: set[tuple[str, int]] = set()
-    chosen: list[Fault] = []
-    for fault in found:
-        if (fault.path, fault.line) in lines:
-            continue
-        try:
-            compile(fault.apply((root / fault.path).read_text()), fault.path, "exec")
-        except SyntaxError:
-            continue
-        lines.add((fault.path, fault.line))
-        chosen.append(fault)
-    return chosen[:count]
-
-
-def tests_of(name: str) -> str:
-    """The tests of a module, "" for one that is not of those looked at."""
-    return next((tests for start, tests in TESTS.items() if name.startswith(start)), "")
-
-
-class Copy:
-    """A copy of the last commit, to spoil.
+class Chosen:
+    """Runs some tests in the order of a list, as a plug-in of pytest, and keeps the first that fails.
 
     Args:
-        work: the folder; it is made anew.
+        order: the tests.
+        out: where the name of the first failed one is written.
     """
 
-    def __init__(self, work: Path) -> None:
-        self.work = work
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        packed = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
-        subprocess.run(["tar", "x"], cwd=work, input=packed, check=True)
-        self.sound: set[str] = set()
-        self.broken: set[str] = set()
+    def __init__(self, order: list[str], out: Path) -> None:
+        self.order, self.out = {name: place for place, name in enumerate(order)}, out
 
-    def tests(self, tests: str, quick: bool) -> list[str]:
-        """pytest's arguments for the tests of a module, but those that fail without a fault."""
-        found = [one for one in (self.work / "tests").rglob("test_*.py") if one.stem in tests]
-        if quick:
-            found = [one for one in found if one.stem.startswith("test_mutants") or one.stem in QUICK_FILES]
-            tests = f"({tests}) and ({QUICK})"
-        files = [str(one.relative_to(self.work)) for one in sorted(found, key=lambda one: ("conformance" in one.stem, one))]
-        return ["-k", tests, *files, *(part for name in sorted(self.broken) for part in ("--deselect", name))]
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Only these, in this order."""
+        items[:] = sorted((item for item in items if item.nodeid in self.order), key=lambda item: self.order[item.nodeid])
 
-    def run(self, chosen: list[str], limit: float = 900.0) -> tuple[str, list[str]]:
-        """(verdict, failed cases) of tests until the first failure, in a process forked from this one: torch is there, nothing of ours."""
-        command = ["-q", "-x", "--no-header", "--tb=no", "-p", "no:cacheprovider", *chosen]
-        output = self.work / "output.txt"
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """The first failure."""
+        if report.failed and not self.out.exists():
+            self.out.write_text(report.nodeid)
+
+
+@dataclass
+class Verdict:
+    """What became of one fault.
+
+    Args:
+        fault: which.
+        shown: the change.
+        first: killed, lives, endless or partly (all that ran in the budget passed, some did not run), before tests were written for it.
+        now: the same with all tests.
+        by: the test that noticed it.
+        tests: how many cover it.
+        seconds: that the last trial took.
+    """
+
+    fault: Fault
+    shown: str
+    first: str
+    now: str
+    by: str
+    tests: int
+    seconds: float
+
+    @property
+    def place(self) -> str:
+        """Path in the package and line."""
+        return f"{self.fault.path.removeprefix('invsolve/')}:{self.fault.line}"
+
+    @property
+    def after(self) -> str:
+        """The line with the fault."""
+        return self.shown.partition("` -> `")[2].rstrip("`")
+
+    @property
+    def noticed(self) -> bool:
+        """Whether some test fails with it now."""
+        return self.now in NOTICED
+
+
+@dataclass
+class Campaign:
+    """A copy of the tree, what its tests cover, and the verdicts so far.
+
+    Args:
+        work: the folder of all that.
+        budget: seconds of tests for one fault.
+    """
+
+    work: Path
+    budget: float
+
+    @cached_property
+    def cover(self) -> dict[str, Any]:
+        """What `record` found."""
+        return json.loads((self.work / "cover.json").read_text())
+
+    @property
+    def tree(self) -> Path:
+        """The copy."""
+        return self.work / "tree"
+
+    def prepare(self, commit: str) -> None:
+        """Copy a commit, unless there is a copy."""
+        if not self.tree.exists():
+            self.tree.mkdir(parents=True)
+            packed = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
+            subprocess.run(["tar", "x"], cwd=self.tree, input=packed, check=True)
+            (self.work / "commit").write_text(subprocess.check_output(["git", "rev-parse", "--short", commit], cwd=ROOT, text=True))
+
+    def record(self, tests: list[str]) -> None:
+        """Run tests on the copy, files as they are in the project now, and merge what they cover into the record."""
+        for one in tests:
+            if (ROOT / one).is_file():
+                shutil.copy(ROOT / one, self.tree / one)
+        log = self.work / "record.txt"
+        self._forked(lambda: [Recorder(self.tree, self.work / "cover.json")], [*PLAIN, *tests], log, 7200.0)
+        print(log.read_text()[-3000:])
+
+    def _forked(self, plugins: Callable[[], list[object]], arguments: list[str], log: Path, limit: float) -> int | None:
+        """pytest's exit code in a process forked from this one (torch is there, nothing of the project), None if it did not end."""
         child = os.fork()
         if child == 0:
-            self._inside(command, output)
+            code = 3
+            try:
+                os.chdir(self.tree)
+                sys.dont_write_bytecode = True
+                places = [str(self.tree / part) for part in ("", "operators", "plugins", "benchmarks")]
+                sys.path[:0] = places
+                os.environ |= {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1"}
+                handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+                os.dup2(handle, 1)
+                os.dup2(handle, 2)
+                os.setpgrp()
+                code = int(pytest.main(arguments, plugins=plugins()))
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
         end = time.monotonic() + limit
         while time.monotonic() < end:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.02)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return None
+
+    def tests_of(self, fault: Fault) -> list[str]:
+        """The tests that cover a fault, cheap ones first; the hundredth case of one test waits behind the first of another."""
+        order: dict[str, None] = {}
+        for lines in region((self.tree / fault.path).read_text(), fault.line):
+            covering = {name for name, found in self.cover.items() if not lines.isdisjoint(found["lines"].get(fault.path, []))}
+            files = {name for name in covering if name and "::" not in name}
+            own = self._cheap_first(name for name in covering if "::" in name)
+            order |= dict.fromkeys(own)
+            order |= dict.fromkeys(self._cheap_first(name for name in self.cover if "::" in name and name.partition("::")[0] in files))
+        return list(order)
+
+    def _cheap_first(self, names: Iterator[str]) -> list[str]:
+        cases: Counter[str] = Counter()
+        price: dict[str, float] = {}
+        for name in sorted(names, key=lambda name: (self.cover[name]["seconds"], name)):
+            test = name.partition("[")[0]
+            cases[test] += 1
+            price[name] = (0.01 + self.cover[name]["seconds"]) * cases[test]
+        return sorted(price, key=lambda name: (price[name], name))
+
+    def forget(self, test: str) -> None:
+        """Leave a test out from now on."""
+        self.cover.pop(test)
+        (self.work / "cover.json").write_text(json.dumps(self.cover))
+
+    def run(self, tests: list[str], budget: float | None = None) -> tuple[str, str]:
+        """(verdict, the test that failed first) of tests on the copy as it is, those that the budget allows."""
+        budget = self.budget if budget is None else budget
+        took, order = 0.0, []
+        for name in tests:
+            took += self.cover[name]["seconds"]
+            if took > budget and order:
                 break
-            time.sleep(0.05)
-        else:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return "endless", []
-        failed = [line.split(" ")[1] for line in output.read_text().splitlines() if line.startswith(("FAILED", "ERROR"))]
-        return ("lives" if os.waitstatus_to_exitcode(status) == 0 else "killed"), failed
+            order.append(name)
+        if not order:
+            return "lives", ""
+        first = self.work / "first.txt"
+        first.unlink(missing_ok=True)
+        files = list(dict.fromkeys(name.partition("::")[0] for name in order))
+        code = self._forked(lambda: [Chosen(order, first)], [*PLAIN, "-x", *files], self.work / "output.txt", 120 + 5 * min(took, budget))
+        if code is None:
+            return "endless", first.read_text() if first.exists() else ""
+        if code != 0:
+            return "killed", first.read_text() if first.exists() else "collection"
+        return ("lives" if len(order) == len(tests) else "partly"), ""
 
-    def _inside(self, command: list[str], output: Path) -> None:
-        """The forked process: run pytest on the copy and end."""
-        import pytest
-
-        code = 3
-        try:
-            os.chdir(self.work)
-            sys.dont_write_bytecode = True
-            sys.path[:0] = [str(self.work / part) for part in ("", "operators", "plugins", "benchmarks")]
-            handle = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-            os.dup2(handle, 1)
-            os.dup2(handle, 2)
-            code = int(pytest.main(command))
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-
-    def try_one(self, fault: Fault, quick: bool) -> tuple[str, list[str]]:
-        """The verdict on one fault; the copy is clean again afterwards. A failure counts if its test passes without the fault."""
-        path = self.work / fault.path
+    def attempt(self, fault: Fault) -> Verdict:
+        """One fault; the copy is clean again afterwards."""
+        path = self.tree / fault.path
         source = path.read_text()
-        while True:
+        tests, began = self.tests_of(fault), time.monotonic()
+        try:
             path.write_text(fault.apply(source))
-            try:
-                verdict, failed = self.run(self.tests(tests_of(fault.path.removeprefix("invsolve/")), quick))
-            finally:
-                path.write_text(source)
-            if not failed or failed[0] in self.sound:
-                return verdict, failed
-            if self.run(failed[:1])[0] == "lives":
-                self.sound.add(failed[0])
-                return verdict, failed
-            self.broken.add(failed[0])
+            verdict, by = self.run(tests)
+        finally:
+            path.write_text(source)
+        return Verdict(fault, fault.shown(source), verdict, verdict, by, len(tests), round(time.monotonic() - began, 1))
+
+    def load(self) -> dict[Fault, Verdict]:
+        """The verdicts so far."""
+        path = self.work / "verdicts.json"
+        rows = [Verdict(**{**row, "fault": Fault(**row["fault"])}) for row in (json.loads(path.read_text()) if path.exists() else [])]
+        return {row.fault: row for row in rows}
+
+    def save(self, rows: dict[Fault, Verdict]) -> None:
+        """Keep them."""
+        (self.work / "verdicts.json").write_text(json.dumps([asdict(row) for row in rows.values()], indent=0))
+
+
+def attempt_all(campaign: Campaign, faults: list[Fault]) -> None:
+    """Try faults that have no verdict yet."""
+    rows = campaign.load()
+    for fault in faults:
+        if fault not in rows:
+            row = rows[fault] = campaign.attempt(fault)
+            print(f"{len(rows)} {row.now} {row.place} {row.shown} {row.by} ({row.tests} tests, {row.seconds:.0f} s)", flush=True)
+            campaign.save(rows)
+
+
+def again(campaign: Campaign) -> None:
+    """Those that live, with the tests there are now."""
+    rows = campaign.load()
+    for fault, row in rows.items():
+        if not row.noticed:
+            rows[fault] = replace(campaign.attempt(fault), first=row.first)
+            print(f"{rows[fault].now} {row.place} {row.shown} {rows[fault].by} ({rows[fault].seconds:.0f} s)", flush=True)
+            campaign.save(rows)
+
+
+def audit(campaign: Campaign) -> None:
+    """Run all tests that noticed something on the clean copy: those that fail there are no witnesses, and their faults have no verdict."""
+    rows = campaign.load()
+    witnesses = list(dict.fromkeys(row.by for row in rows.values() if row.by in campaign.cover))
+    while (found := campaign.run(witnesses, math.inf))[0] == "killed":
+        print(f"no witness: {found[1]}", flush=True)
+        witnesses.remove(found[1])
+        campaign.forget(found[1])
+        campaign.save(rows := {fault: row for fault, row in rows.items() if row.by != found[1]})
+    print(f"{len(witnesses)} witnesses pass without a fault")
+
+
+def report(campaign: Campaign) -> str:
+    """The page of results."""
+    rows = sorted(campaign.load().values(), key=lambda row: (row.fault.path, row.fault.line))
+    reasons = tomllib.loads(REASONS.read_text()) if REASONS.exists() else {}
+    counts = ["| part | tried | noticed at first | noticed now | equivalent | rate now |", "|---|---|---|---|---|---|"]
+    for part in ("solvers/", "noise.py", "problem.py", "bench/", ""):
+        own = [row for row in rows if row.fault.path.removeprefix("invsolve/").startswith(part)]
+        first, now = sum(row.first in NOTICED for row in own), sum(row.noticed for row in own)
+        same = sum(reasons.get(row.after, "").startswith("equivalent") for row in own if not row.noticed)
+        counts.append(f"| {part or 'all'} | {len(own)} | {first} | {now} | {same} | {100 * now / max(1, len(own)):.0f} % |")
+    living = [
+        f"- `{row.place}` ({row.fault.kind}): {row.shown}. {reasons.get(row.after, 'no reason yet')}" for row in rows if not row.noticed
+    ]
+    table = [f"| {row.now} | {row.place} | {row.fault.kind} | {row.shown} | {row.by.rpartition('/')[2][:90]} |" for row in rows]
+    head = HEAD.format(commit=(campaign.work / "commit").read_text().strip(), total=len(rows))
+    parts = [
+        head,
+        "\n".join(counts),
+        "## What lives",
+        "\n".join(living),
+        "## All",
+        "| | place | kind | change | noticed by |\n|---|---|---|---|---|",
+    ]
+    return "\n\n".join(parts) + "\n" + "\n".join(table) + "\n"
 
 
 def main() -> None:
-    """Draw, run, report."""
+    """Record, try, try again or report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=60)
-    parser.add_argument("--skip", type=int, default=0, help="leave out the first so many, to go on from an earlier run")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", default=["solvers", "noise", "problem"], help="beginnings of paths in invsolve/")
+    parser.add_argument("what", choices=["record", "try", "again", "audit", "report"])
+    parser.add_argument("tests", nargs="*", help="for record: files and folders")
+    parser.add_argument("--only", nargs="*", default=["solvers", "noise", "problem", "bench"], help="beginnings of paths in invsolve/")
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--budget", type=float, default=60.0)
+    parser.add_argument("--commit", default="HEAD", help="what is copied when there is no copy yet")
     parser.add_argument("--work", type=Path, default=Path("/tmp/mutants"))
-    parser.add_argument("--log", type=Path, default=Path("/tmp/mutants.log"), help="a line a fault, as they are tried")
-    chosen = parser.parse_args()
-    for name in ("numpy", "scipy.sparse", "torch", "hypothesis", "pydantic", "click", "matplotlib"):  # what every run needs, once
-        importlib.import_module(name)
-    copy = Copy(chosen.work)
-    several = drawn(copy.work, chosen.count, chosen.seed, chosen.only)[chosen.skip :]
-    verdicts = dict.fromkeys(several, "lives")
-    with chosen.log.open("a") as log:
-        for quick in (True, False):  # the quick tests on all, then the others on what they leave
-            for fault in [one for one, verdict in verdicts.items() if verdict == "lives"]:
-                began = time.monotonic()
-                verdicts[fault], failed = copy.try_one(fault, quick)
-                by, seconds = failed[0] if failed else "", time.monotonic() - began
-                text = fault.shown((copy.work / fault.path).read_text())
-                row = f"| {verdicts[fault]} | {fault.path}:{fault.line} | {fault.kind} | {text} | {by} | {seconds:.0f} s |"
-                print(f"{'quick' if quick else 'all'} {row}", file=log, flush=True)
-            lived = sum(verdict == "lives" for verdict in verdicts.values())
-            print(f"{len(several)} faults, {lived} left by the {'quick' if quick else 'other'} tests", flush=True)
+    asked = parser.parse_intermixed_args()
+    campaign = Campaign(asked.work, asked.budget)
+    campaign.prepare(asked.commit)
+    if asked.what != "report":
+        for name in SHARED:
+            importlib.import_module(name)
+    if asked.what == "record":
+        campaign.record(asked.tests)
+    elif asked.what == "try":
+        attempt_all(campaign, drawn(campaign.tree, asked.only, asked.count, asked.seed))
+    elif asked.what == "report":
+        print(report(campaign), end="")
+    else:
+        (again if asked.what == "again" else audit)(campaign)
 
 
 if __name__ == "__main__":
