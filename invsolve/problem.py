@@ -240,16 +240,32 @@ def supported(operator: Operator, y: Measurement) -> Measurement:
     return mapped(kept, y, operator.supports)
 
 
+def unmeasured(problem: Problem) -> str:
+    """Why whatever came out would be the prior's own: no entry of y is a measurement, in any item; "" where one is.
+
+    Of a mask its support says so. Another linear operator is asked by a drawn image: what H does not send to exactly 0 is measured, and a
+    drawn image lies in the null space of no other H (probability 0).
+    """
+    operator = problem.operator
+    if isinstance(operator, NoMeasurement):
+        return ""
+    blank = all(one is not None and not bool(one.any()) for one in operator.supports)
+    if not blank and operator.has(Capability.LINEAR):
+        drawn = Rng(0, problem.items, purpose="unmeasured").uniform(operator.in_shape, problem.image)
+        with torch.no_grad():
+            blank = not any(bool(part.any()) for part in parts(operator(drawn)))
+    how = "take another operator; for pictures of the prior alone: Problem.unconditional, in a file data.shape and no operator"
+    return f"nothing is measured: {operator.label} keeps no entry of y; {how}" if blank else ""
+
+
 def refuse_unmeasured(problem: Problem) -> None:
-    """Raise InputError where no entry of y is a measurement, in any item: whatever came out would be the prior's own.
+    """Raise InputError where nothing is measured.
 
     Raises:
-        InputError: says so.
+        InputError: says so, see `unmeasured`.
     """
-    supports = problem.operator.supports
-    if not isinstance(problem.operator, NoMeasurement) and all(one is not None and not bool(one.any()) for one in supports):
-        how = "take another mask; for pictures of the prior alone: Problem.unconditional, in a file data.shape and no operator"
-        raise InputError(f"nothing is measured: {problem.operator.label} keeps no entry of y; {how}")
+    if reason := unmeasured(problem):
+        raise InputError(reason)
 
 
 def check_operator(operator: Operator) -> None:

@@ -36,7 +36,7 @@ from invsolve.operator import Operator
 from invsolve.operator.measurement import parts
 from invsolve.plugins.interrupts import OutOfTimeError, attempted
 from invsolve.priors.base import Prior
-from invsolve.problem import Problem
+from invsolve.problem import Problem, unmeasured
 from invsolve.rng import Rng, derive
 from invsolve.solution import Solution, Status
 from invsolve.solver import Solver
@@ -156,9 +156,9 @@ class Job:
         found = attempted(lambda: self.drawn(operator, picture, seed))
         if isinstance(found, InvsolveError):  # the suite is at fault, and says so before anything is computed
             raise found
-        if isinstance(found, BaseException):
+        if isinstance(found, BaseException | str):
             key = cell_key(inputs)
-            self.measured[key] = f"operator '{operator.label}': {fault(found)}"
+            self.measured[key] = f"operator '{operator.label}': {found if isinstance(found, str) else fault(found)}"
             return key
         drawn, truth, states = found
         key = cell_key({**inputs, **states})
@@ -175,8 +175,8 @@ class Job:
         self.measured[key] = Problem(drawn.operator, y if isinstance(drawn.y, tuple) else y[0], drawn.noise, drawn.items)
         return key
 
-    def drawn(self, operator: OperatorEntry, picture: Picture, seed: int) -> tuple[Problem, Tensor, dict[str, str]]:
-        """The measurement as it is drawn now, the truth, and the states of what it depends on."""
+    def drawn(self, operator: OperatorEntry, picture: Picture, seed: int) -> tuple[Problem, Tensor, dict[str, str]] | str:
+        """The measurement as it is drawn now, the truth, and the states of what it depends on; or why it is none."""
         rng = Rng(seed, [derive("picture", picture.id)], purpose="simulate")
         truth = picture.image[None].to(self.dtype)
         with kept():
@@ -185,7 +185,7 @@ class Job:
             noise = self.shop.noise(operator)
             states = {"operator_state": state, "noise_state": state_hash(noise)}
             found = self.shop.measured(operator, picture) or Problem.simulate(made, truth, noise, generator=rng)
-            return found, truth, states
+            return unmeasured(found) or (found, truth, states)
 
     def note(self, *, complete: bool) -> None:
         """Write run.json: the suite, the settings and the keys of all cells in order."""
