@@ -1,5 +1,6 @@
 from .errors import CapabilityError as CapabilityError
 from .errors import CompatibilityError as CompatibilityError
+from .errors import DivergedError as DivergedError
 from .errors import InputError as InputError
 from .errors import InvsolveError as InvsolveError
 from .estimate import estimate_noise as estimate_noise
@@ -21,6 +22,7 @@ from .plugins import load_prior as load_prior
 from .plugins import registry as registry
 from .problem import Problem as Problem
 from .rng import Rng as Rng
+from .run import Checkpoint as Checkpoint
 from .solution import Solution as Solution
 from .solution import Status as Status
 from .solution import Step as Step

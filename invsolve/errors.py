@@ -1,7 +1,8 @@
 """The errors of invsolve, and its one warning: each says what was given, what is allowed and what to do, and is also a builtin's kind."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class InvsolveError(Exception):
@@ -37,7 +38,27 @@ class PluginError(InvsolveError, ImportError):
 
 
 class DivergedError(InvsolveError, ArithmeticError):
-    """An iterate became NaN or infinite; the message names the step."""
+    """An iterate became NaN or infinite, or grew without end; the message names the step.
+
+    Attributes:
+        step, sigma: where, None where nothing is known.
+        norms: rms of the last iterates, the worst item's.
+        hint: what to change.
+        x: the last good image, None where there is none.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        step: int | None = None,
+        sigma: float | None = None,
+        norms: Sequence[float] = (),
+        hint: str = "",
+        x: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.step, self.sigma, self.norms, self.hint, self.x = step, sigma, tuple(norms), hint, x
 
 
 class ConvergenceError(InvsolveError, ArithmeticError):

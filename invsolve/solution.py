@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,13 +23,14 @@ class Status(StrEnum):
 
     FINISHED = "finished"
     CONVERGED = "converged"
+    BUDGET = "budget"
     STOPPED = "stopped"
     DIVERGED = "diverged"
 
     @classmethod
     def worst(cls, several: Iterable[Status]) -> Status:
-        """Of several runs: diverged before stopped before finished before converged, since all must converge for the whole to."""
-        order = (cls.CONVERGED, cls.FINISHED, cls.STOPPED, cls.DIVERGED)
+        """Of several runs: diverged, stopped, out of budget, finished, converged, since all must converge for the whole to."""
+        order = (cls.CONVERGED, cls.FINISHED, cls.BUDGET, cls.STOPPED, cls.DIVERGED)
         return max(several, key=order.index)
 
 
@@ -72,6 +74,12 @@ class Step:
         return Step(self.index, self.total, self.x[index], self.x0_hat[index], self.sigma, stats, state, self.converged)
 
 
+def between(ordered: Tensor, place: float) -> Tensor:
+    """The value at a place, 0 to n - 1, of n sorted ones, linear between two."""
+    first = min(int(place), len(ordered) - 2)
+    return torch.lerp(ordered[first], ordered[first + 1], place - first)
+
+
 @dataclass(frozen=True)
 class Solution:
     """The answer and how it was got.
@@ -91,6 +99,10 @@ class Solution:
         samples: n, or None for a plain run.
         backward: backward passes through the network per item, over all samples, counted as nfe is.
         latent: the answer in the prior's own space, where that is another than the image's; see `Prior.space`.
+        stats: per-item numbers, (B,), or (n B,) of samples, the batch of the first sample first: those of the last Step; `still`, for
+            how many last steps x stood still to the last bit, where it did and no rule of the solver had ended the run; `seam` where a
+            mask shows a part of the image: how much more neighbours differ across its border than elsewhere, rms, 1 for a seam that
+            cannot be seen.
     """
 
     x: Tensor
@@ -105,6 +117,7 @@ class Solution:
     samples: int | None = None
     backward: int = 0
     latent: Tensor | None = None
+    stats: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def mean(self) -> Tensor:
@@ -122,6 +135,28 @@ class Solution:
         if self.samples is None or self.samples < 2:
             raise ValueError("a standard deviation needs at least two samples: solve(..., samples=8)")
         return self.x.std(0)
+
+    def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
+        """The pixels' central interval over the samples, two images (B, *in_shape): quantiles (1 - level) / 2 and (1 + level) / 2.
+
+        It holds what the solver draws, no more: see `std`.
+
+        Args:
+            level: between 0 and 1; the samples must be at least 2 / (1 - level), so that the ends lie between two of them.
+
+        Raises:
+            InputError: a level outside (0, 1), or too few samples.
+        """
+        if not 0 < level < 1:
+            raise InputError(f"level must be between 0 and 1; given {level!r}")
+        needed = math.ceil(2 / (1 - level) - 1e-9)
+        if self.samples is None or self.samples < needed:
+            raise InputError(
+                f"an interval of {level:g} needs at least {needed} samples; given {self.samples}: solve(..., samples={needed})"
+            )
+        low, high = ((1 - level) / 2, (1 + level) / 2)
+        ordered = self.x.sort(0).values  # torch.quantile refuses more than 16 million numbers
+        return tuple(between(ordered, share * (self.samples - 1)) for share in (low, high))  # pyright: ignore[reportReturnType]
 
     def save(self, path: str | Path) -> None:
         """Write a folder with x (safetensors) and configuration, seed and versions (JSON)."""

@@ -10,6 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -24,7 +25,8 @@ from invsolve.plugins.arguments import Remembering, checked, refuse_plain_types,
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import NoMeasurement, Problem, check_tensor
 from invsolve.rng import Rng
-from invsolve.run import CODE, Run
+from invsolve.run import CODE, Checkpoint, Options, Run
+from invsolve.run import Counted as Counted
 from invsolve.solution import Solution, Status, Step
 
 Callback = Callable[[Step], bool | None]
@@ -51,42 +53,6 @@ class Requires:
     gradient: bool = False
     prox: bool = False
     measurement: bool = True
-
-
-class Counted(Denoiser):
-    """The prior of a run: looks like the denoiser inside, and holds its estimates to x's shape and dtype.
-
-    What else a prior of a class of its own has (a decoder, a method) is reached through it.
-    """
-
-    def __init__(self, inner: Denoiser) -> None:
-        super().__init__()
-        self.inner = inner
-        self.take_after(inner)
-
-    def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """The inner denoiser's estimate, in x's dtype.
-
-        Raises:
-            InputError: it has another shape than x.
-        """
-        out = self.inner(x, sigma)
-        if out.shape != x.shape:  # broadcasting would turn it into an image
-            name = type(self.inner).__name__
-            raise InputError(f"prior {name} must return images of shape {tuple(x.shape)}; it gave {tuple(out.shape)}")
-        return out.to(x.dtype)
-
-    def sigmas(self, steps: int, grid: str = "karras", sigma_max: float | None = None) -> list[float]:
-        """The inner denoiser's grid."""
-        return self.inner.sigmas(steps, grid, sigma_max)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "inner" or name.startswith("__"):
-                raise
-            return getattr(self.inner, name)
 
 
 class Solver(metaclass=Remembering):
@@ -155,6 +121,10 @@ class Solver(metaclass=Remembering):
         throw: bool = True,
         start: Step | None = None,
         chunk: int | None = None,
+        paste: bool = True,
+        budget_s: float | None = None,
+        budget_nfe: int | None = None,
+        checkpoint: str | Path | Checkpoint | None = None,
     ) -> Solution:
         """Solve the problem.
 
@@ -173,40 +143,43 @@ class Solver(metaclass=Remembering):
             keep: every keep-th Step goes to Solution.trace, on the CPU; 0 keeps none. A Step of the trace has all images, (B, ...), or
                 (n B, ...) with samples: the batch of the first sample, then that of the second; a part that ended earlier stays in it at
                 its last kept Step.
-            throw: raise DivergedError on NaN or Inf; False returns the last finite iterate, status "diverged".
+            throw: raise DivergedError on NaN, Inf or growth without end; False returns the last good iterate, status "diverged".
             start: a kept Step to go on from, with an Rng at its position.
             chunk: at most so many images at a time, items and samples counted alike: bounds the memory. The answer is that of the runs
-                of the parts, problem[0:chunk] and so on, joined. None: a batch at a time, so that each sample is a part.
+                of the parts, problem[0:chunk] and so on, joined. None: a batch at a time, so that each sample is a part. A part for which
+                memory does not suffice is made in halves, with the same answer; a callback sees its steps again.
+            paste: whether the pixels that a mask shows without noise are y's in the answer, to the bit.
+            budget_s, budget_nfe: seconds, or network evaluations per item over all samples, that may be taken: each part stops before a
+                step that would pass its share, with what it has, status "budget"; the first step of each is always made. A sampler with
+                as many steps as it can afford gives a better picture than one that is stopped.
+            checkpoint: a folder that the run is kept in, so that the same call goes on where it was stopped; see `Checkpoint`.
 
         Raises:
             CompatibilityError: the problem or the prior lacks something; every gap is listed.
-            InputError: no Problem, x_init of another shape, samples or chunk < 1, keep < 0 (or no whole number), an unusable generator or
-                callback, a prior whose `given` returns no Denoiser.
-            DivergedError: an iterate is not finite.
+            InputError: no Problem, x_init of another shape, samples, chunk or a budget < 1, keep < 0 (or no whole number), an unusable
+                generator or callback, a prior whose `given` returns no Denoiser, a checkpoint of another run.
+            DivergedError: an iterate is not finite, or grows without end.
         """
+        where = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+        options = Options(callback, keep, throw, samples, chunk, paste, budget_s, budget_nfe, where)
         if torch.is_inference_mode_enabled():  # no gradient can be taken in there; without one, nothing is lost by leaving it
             with torch.inference_mode(False), torch.no_grad():
-                kwargs: dict[str, Any] = {"generator": generator, "samples": samples, "x_init": x_init, "callback": callback}
-                return self.solve(problem, prior, **kwargs, keep=keep, throw=throw, start=start, chunk=chunk)
+                return self._solve(problem, prior, generator, x_init, start, options)
+        return self._solve(problem, prior, generator, x_init, start, options)
+
+    def _solve(
+        self, problem: Problem, prior: Prior, generator: Any, x_init: Tensor | None, start: Step | None, options: Options
+    ) -> Solution:
         if not isinstance(problem, Problem):
             raise InputError(f"problem must be a Problem, given {type(problem).__name__}; the order is solve(problem, prior)")
         gaps = self.mismatches(problem, prior)
         if gaps:
             raise self._refusal(problem, prior, gaps)
-        for name, count, least in (("samples", samples, 1), ("keep", keep, 0), ("chunk", chunk, 1)):
-            if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < least):
-                raise InputError(f"{name} must be a whole number, at least {least}; given {count!r}")
-        if chunk is not None and start is not None:
-            raise InputError("a kept Step belongs to a run in one piece; give start or chunk, not both")
-        if callback is not None and not callable(callback):
-            raise InputError(f"callback must be callable: callback(step) -> bool | None; given {type(callback).__name__}")
+        options.check(start)
         if any(part.is_inference() for part in parts(problem.y)):  # such tensors cannot be kept for a backward pass
             problem = replace(problem, y=mapped(torch.clone, problem.y))
         inner, back = prior.space(problem)
-        start = self._start(inner, x_init, start)
-        first = Rng.make(generator, problem.items)
-        run = Run(self, inner, prior, back, problem, callback, keep, throw)
-        solution = run.whole(first, start) if samples is None and chunk is None else run.cut(first, start, samples, chunk)
+        solution = Run(self, inner, prior, back, problem, options).go(generator, self._start(inner, x_init, start))
         notify(problem, solution)
         return solution
 
@@ -255,7 +228,7 @@ class Solver(metaclass=Remembering):
 
     def answer(self, step: Step, status: Status) -> Tensor:
         """The image in the last step: x0_hat when a sampler was stopped on its way, else x."""
-        return step.x0_hat if status in (Status.STOPPED, Status.DIVERGED) else step.x
+        return step.x0_hat if status in (Status.STOPPED, Status.BUDGET, Status.DIVERGED) else step.x
 
     @classmethod
     def settings(cls) -> list[tuple[Problem, Prior]]:

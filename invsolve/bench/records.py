@@ -90,7 +90,7 @@ class RunRecord(Strict):
 class Answer(Strict):
     """What was computed of a cell: everything of its row but labels and metrics."""
 
-    status: Literal["finished", "converged", "stopped", "diverged", "failed", "skipped"]
+    status: Literal["finished", "converged", "budget", "stopped", "diverged", "failed", "skipped"]
     reason: Text
     nfe: Count | None = None
     backward: Count | None = None

@@ -81,6 +81,7 @@ class StoredSolution(Stored):
     seed: int
     samples: int | None
     trace: list[dict[str, Any]]
+    stats: Any = {"dict": {}}
 
 
 def save_problem(problem: Problem, path: str | Path) -> None:
@@ -102,7 +103,7 @@ def save_problem(problem: Problem, path: str | Path) -> None:
         "check_range": bool(problem.check_range),
         "context": encode(problem.context, pool, "context"),
     }
-    _write(Path(path), data, pool)
+    write_stored(Path(path), data, pool)
 
 
 def read_problem(path: str | Path, operator: Operator | None = None, noise: NoiseModel | None = None) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def read_problem(path: str | Path, operator: Operator | None = None, noise: Nois
         InputError: no such folder, damaged or torn files, a foreign operator and none given, an operator that does not fit y.
         UnknownNameError: an operator or noise of a plug-in that is not installed.
     """
-    stored, pool = _read(Path(path), StoredProblem)
+    stored, pool = read_stored(Path(path), StoredProblem)
     y = decode(stored.y, pool)
     if not (isinstance(y, Tensor) or (isinstance(y, tuple) and all(isinstance(part, Tensor) for part in y))):
         raise InputError(f"{path}: y is not a tensor or a tuple of tensors")
@@ -139,7 +140,7 @@ def save_prior(prior: Prior, path: str | Path) -> None:
     described = _module("prior", prior, pool)
     if "foreign" in described:
         raise InputError(f"a {described['foreign']} cannot be saved ({described['reason']}); save the weights of its network instead")
-    _write(Path(path), {"kind": "prior", "prior": described}, pool)
+    write_stored(Path(path), {"kind": "prior", "prior": described}, pool)
 
 
 def read_prior(path: str | Path) -> Prior:
@@ -149,7 +150,7 @@ def read_prior(path: str | Path) -> Prior:
         InputError: no such folder, damaged or torn files.
         UnknownNameError: a prior of a plug-in that is not installed.
     """
-    stored, pool = _read(Path(path), StoredPrior)
+    stored, pool = read_stored(Path(path), StoredPrior)
     return _unmodule("prior", stored.prior, pool, path)
 
 
@@ -169,9 +170,10 @@ def save_solution(solution: Solution, path: str | Path) -> None:
         "x": encode(solution.x, pool, "x"),
         "latent": encode(solution.latent, pool, "latent"),
         **solution.summary(),
-        "trace": [_step(step, pool, f"trace.{index}") for index, step in enumerate(solution.trace)],
+        "stats": encode(dict(solution.stats), pool, "stats"),
+        "trace": [step_table(step, pool, f"trace.{index}") for index, step in enumerate(solution.trace)],
     }
-    _write(Path(path), data, pool)
+    write_stored(Path(path), data, pool)
 
 
 def read_solution(path: str | Path, solver: Solver | None = None) -> dict[str, Any]:
@@ -185,7 +187,7 @@ def read_solution(path: str | Path, solver: Solver | None = None) -> dict[str, A
         InputError: no such folder, damaged or torn files, a foreign solver and none given.
         UnknownNameError: a solver of a plug-in that is not installed.
     """
-    stored, pool = _read(Path(path), StoredSolution)
+    stored, pool = read_stored(Path(path), StoredSolution)
     x, latent = pool.take(stored.x), None if stored.latent is None else pool.take(stored.latent)
     if solver is None:
         if "foreign" in stored.solver:
@@ -193,17 +195,26 @@ def read_solution(path: str | Path, solver: Solver | None = None) -> dict[str, A
         solver = rebuild("solver", stored.solver, pool)
     assert solver is not None
     numbers = {name: getattr(stored, name) for name in ("steps", "nfe", "backward", "seconds", "network_seconds", "seed", "samples")}
-    trace = [_unstep(step, pool) for step in stored.trace]
-    return {"x": x, "latent": latent, "status": stored.status, "solver": solver, "trace": trace, **numbers}
+    trace = [step_fields(step, pool) for step in stored.trace]
+    stats = decode(stored.stats, pool)
+    if not isinstance(stats, Mapping) or not all(isinstance(value, Tensor) for value in stats.values()):
+        raise InputError(f"{path}: stats must be tensors by name")
+    return {"x": x, "latent": latent, "status": stored.status, "solver": solver, "trace": trace, "stats": stats, **numbers}
 
 
-def _step(step: Step, pool: Pool, key: str) -> dict[str, Any]:
+def step_table(step: Step, pool: Pool, key: str) -> dict[str, Any]:
+    """A step as JSON data, its tensors in the pool."""
     plain = {name: getattr(step, name) for name in ("index", "total", "x", "x0_hat", "sigma", "converged")}
     plain |= {"stats": dict(step.stats), "state": dict(step.state)}
     return {name: encode(value, pool, f"{key}.{name}") for name, value in plain.items()}
 
 
-def _unstep(data: dict[str, Any], pool: Pool) -> dict[str, Any]:
+def step_fields(data: dict[str, Any], pool: Pool) -> dict[str, Any]:
+    """The arguments of the Step that `step_table` wrote.
+
+    Raises:
+        InputError: it is malformed.
+    """
     step = {name: decode(value, pool) for name, value in data.items()}
     stats, state = step.get("stats", {}), step.get("state", {})
     plain = all(type(step.get(name)) is int for name in ("index", "total")) and isinstance(step.get("converged", False), bool)
@@ -267,7 +278,8 @@ def _restore(module: Any, state: dict[str, Any], pool: Pool) -> Any:
     return module
 
 
-def _write(path: Path, data: dict[str, Any], pool: Pool) -> None:
+def write_stored(path: Path, data: dict[str, Any], pool: Pool) -> None:
+    """Write the folder: both files, tied by a checksum, at once or not at all."""
     from safetensors.torch import save
 
     versions = {"invsolve": installed("invsolve"), "torch": str(torch.__version__), "python": platform.python_version()}
@@ -287,7 +299,7 @@ def installed(distribution: str) -> str:
         return "unknown"
 
 
-def _read(path: Path, model: type[Any]) -> tuple[Any, Pool]:
+def read_stored(path: Path, model: type[Any]) -> tuple[Any, Pool]:
     """The validated configuration and the tensors."""
     from safetensors import SafetensorError
     from safetensors.torch import load

@@ -7,7 +7,7 @@ as its denoiser says one call is (`Denoiser.evaluations`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -29,6 +29,14 @@ class Meter:
     def __init__(self) -> None:
         self.forward, self.backward, self.seconds = 0, 0, 0.0
         self._inner: list[bool] = []  # per open call: whether a denoiser was called inside it
+
+    def counts(self) -> dict[str, float]:
+        """What has been counted, to go on from."""
+        return {"forward": self.forward, "backward": self.backward, "network": self.seconds}
+
+    def resume(self, counts: Mapping[str, float]) -> None:
+        """Go on from what `counts` gave."""
+        self.forward, self.backward, self.seconds = int(counts["forward"]), int(counts["backward"]), counts["network"]
 
     def call(self, function: Callable[..., Tensor], x: Tensor, sigma: Any, evaluations: int = 1) -> Tensor:
         """function(x, sigma), counted as so many evaluations unless it calls denoisers itself."""
