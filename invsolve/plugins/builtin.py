@@ -10,8 +10,11 @@ SOLVERS = Path(__file__).parents[1] / "solvers" / "__init__.py"
 # (kind, name, target, summary), and for an operator that adds a capability to another one which.
 ENTRIES: tuple[tuple[str, ...], ...] = (
     ("prior", "tv", "invsolve.priors.tv:TotalVariation", "total variation, isotropic or anisotropic"),
+    ("prior", "vectorial-tv", "invsolve.priors.tv:VectorialTV", "total variation with one norm for all channels of a pixel (colour TV)"),
+    ("prior", "wavelet-l1", "invsolve.priors.wavelet:WaveletL1", "absolute wavelet coefficients, orthonormal Haar or Daubechies"),
     ("prior", "gaussian", "invsolve.priors.gaussian:GaussianPrior", "N(mean, C) in closed form: the oracle"),
     ("prior", "gaussian-mixture", "invsolve.priors.gaussian:GaussianMixturePrior", "mixture of Gaussians in closed form"),
+    ("prior", "file", "invsolve.priors.files:from_file", 'the prior in a weight file or folder: { file = "mine.safetensors" }'),
     ("operator", "matrix", "invsolve.operator.matrix:MatrixOperator", "y = A x with a dense matrix, also one per image"),
     ("operator", "sparse-matrix", "invsolve.operator.matrix:SparseMatrixOperator", "y = A x with a sparse matrix"),
     ("operator", "iterative-prox", "invsolve.operator.iterative:IterativeProx", "an operator, its prox by conjugate gradients", "prox"),

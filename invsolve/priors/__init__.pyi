@@ -10,3 +10,5 @@ from .gaussian import GaussianMixturePrior as GaussianMixturePrior
 from .gaussian import GaussianPrior as GaussianPrior
 from .latent import LatentPrior as LatentPrior
 from .tv import TotalVariation as TotalVariation
+from .tv import VectorialTV as VectorialTV
+from .wavelet import WaveletL1 as WaveletL1

@@ -137,6 +137,14 @@ class Regulariser(Prior):
         """
         raise CapabilityError(f"{type(self).__name__} has no prox; use a solver that needs only its value, such as adam-tv")
 
+    def smooth_value(self, x: Tensor, width: float) -> Tensor:
+        """R with its corners rounded over a width, in the units of x, (B,), for solvers that need second differences of it; R itself here.
+
+        Below R, and by as little as the width is small.
+        """
+        del width
+        return self.value(x)
+
     @property
     def has_prox(self) -> bool:
         """Whether `prox` is there."""
@@ -148,7 +156,7 @@ class Regulariser(Prior):
 
 
 # What a denoiser says of itself, and a wrapper says of the one inside.
-TAKEN = ("sigma_range", "clip", "s0", "centre", "unit", "placeless", "batch", "channels", "in_shape", "differentiable", "blind")
+TAKEN = ("sigma_range", "clip", "s0", "slope", "centre", "unit", "placeless", "batch", "channels", "in_shape", "differentiable", "blind")
 
 
 class Denoiser(Prior):
@@ -158,6 +166,8 @@ class Denoiser(Prior):
         sigma_range: the noise levels it is good for.
         clip: the interval its estimates are clipped to by samplers, None for no clipping (closed forms).
         s0: standard deviation of the data, for methods that use Var[x0 | x] ~ s0^2 sigma^2 / (s0^2 + sigma^2).
+        slope: how the data's spectrum falls, e ~ (f + f_0)^-slope: 3.5 for photographs, 0 for white noise and what has no neighbours; see
+            `invsolve.solvers.diffusion.covariance`.
         centre: mean of the data, about which samplers start.
         unit: the interval that [0, 1] images fill in the variables of its network's schedule, or of the field's convention.
         placeless: whether turning and mirroring the image turns and mirrors the estimate, at least in law: no place of its own.
@@ -173,6 +183,7 @@ class Denoiser(Prior):
     sigma_range: tuple[float, float] = (0.002, 80.0)
     clip: tuple[float, float] | None = None
     s0: float = 0.25
+    slope: float = 3.5
     centre: float = 0.5
     unit: Unit = Unit(-1.0, 1.0)
     placeless: bool = False

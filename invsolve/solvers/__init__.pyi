@@ -9,6 +9,8 @@ from .diffusion.heun import Heun as Heun  # heun: unconditional sampling, second
 from .diffusion.pf_ode import PFODE as PFODE  # pf-ode: unconditional sampling by the probability-flow ODE, adaptive step
 from .diffusion.predictor_corrector import PredictorCorrector as PredictorCorrector  # predictor-corrector: unconditional sampling, with Langevin steps
 from .diffusion.score_ald import ScoreALD as ScoreALD  # score-ald: annealed Langevin dynamics with an annealed likelihood
+from .editing.one_shot import OneShot as OneShot  # one-shot: one denoising of a noisy image, its posterior mean
+from .editing.sdedit import SDEdit as SDEdit  # sdedit: noise a guide to a middle level, come down by the prior
 from .splitting.admm import ADMM as ADMM  # admm: ADMM: TV exactly, or a denoiser (plug and play)
 from .splitting.hqs import HQS as HQS  # hqs: half-quadratic splitting: TV by continuation, or a denoiser (DPIR)
 from .variational.adam_tv import AdamTV as AdamTV  # adam-tv: Adam on nll + weight R, any regulariser
