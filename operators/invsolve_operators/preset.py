@@ -70,10 +70,10 @@ class Preset:
     def __init__(self, in_shape: Sequence[int]) -> None:
         self.make(in_shape)
 
-    def make(self, in_shape: Sequence[int], **free: Any) -> None:
+    def make(self, in_shape: Sequence[int], **options: Any) -> None:
         """The base's constructor."""
         base: Any = super()
-        base.__init__(in_shape, **self.row.arguments(in_shape, free))
+        base.__init__(in_shape, **self.row.arguments(in_shape, options))
 
     @classmethod
     def examples(cls) -> list[Operator]:

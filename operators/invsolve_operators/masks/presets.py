@@ -13,10 +13,10 @@ DAPS = "DAPS (Zhang et al., 2024), arXiv:2407.01521"
 REPAINT = "RePaint (Lugmayr et al., 2022), arXiv:2201.09865, section 5"
 
 
-def half_a_side(shape: Shape, **free: Any) -> dict[str, Any]:
+def half_a_side(shape: Shape, **options: Any) -> dict[str, Any]:
     """The box in proportion to the shorter side."""
     side = min(shape[1:])
-    return {"box": max(1, side // 2), "margin": side // 16, **free}
+    return {"box": max(1, side // 2), "margin": side // 16, **options}
 
 
 class DPSBoxMask(
