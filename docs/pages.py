@@ -39,7 +39,8 @@ FILES = (("Problem files", Config), ("Suites", Suite), ("Training configs", Trai
 KEYS_OF_FILES = (
     "Every key, what it takes and what it is unless said. A part is a table with the name of something registered; its other keys are the "
     'arguments of the constructor, an argument may be `{ file = "mask.npy" }`, and an operator made of others takes tables: '
-    "`{ chain = [...] }`, `{ stack = [...] }`."
+    '`{ chain = [...] }`, `{ stack = [...] }`. A prior may be `{ file = "mine.safetensors" }`. A relative path, of a key or of an argument '
+    "that is one (`invsolve info` shows `Path`), starts from the folder of the file it stands in."
 )
 CODE = re.compile(r"`([^`]+)`")
 

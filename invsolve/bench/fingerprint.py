@@ -19,6 +19,7 @@ from invsolve.bench.suite import Entry
 from invsolve.errors import InvsolveError, PluginError
 from invsolve.plugins import registry
 from invsolve.plugins.arguments import signature_of
+from invsolve.plugins.part import prior_part
 from invsolve.recipe import Paths, inner_kind
 
 LARGE = 256_000_000  # bytes
@@ -38,7 +39,14 @@ def described(kind: str, entry: Entry, paths: Paths) -> dict[str, Any]:
     plain = {name: jsonable(value) for name, value in values.items()}
     module = held.target.partition(":")[0]
     source = source_hash(module) if locate(module) is not None else code_hash(target)
-    return {"name": entry.name, "parameters": plain, "plugin": held.plugin, "source": source, "data": data_hash(module)}
+    found = {"name": entry.name, "parameters": plain, "plugin": held.plugin, "source": source, "data": data_hash(module)}
+    return {**found, "readers": readers()} if (kind, entry.name) == ("prior", "file") else found
+
+
+def readers() -> dict[str, str]:
+    """The sources of the plug-ins that read weight files."""
+    names = [plugin.__name__ for plugin in registry().manager.get_plugins() if hasattr(plugin, "invsolve_load_prior")]
+    return {name: source_hash(name) for name in sorted(names)}
 
 
 def code_hash(target: Any) -> str:
@@ -76,7 +84,7 @@ def inner(target: Any, name: str, value: Any, paths: Paths) -> Any:
         return value
     if isinstance(value, list):
         return [inner(target, name, one, paths) for one in value]
-    return described(kind, Entry.model_validate(value), paths)
+    return described(kind, Entry.model_validate(prior_part(value) if kind == "prior" else value), paths)
 
 
 def named_file(text: str, paths: Paths) -> Path | None:

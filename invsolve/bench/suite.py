@@ -32,9 +32,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, StringConstraints, model_validator
 
-from invsolve.errors import UnknownNameError, did_you_mean
+from invsolve.bench.own import OwnSuite, own_suite
+from invsolve.errors import InputError, UnknownNameError, did_you_mean
 from invsolve.plugins import NAME, registry
 from invsolve.plugins.interrupts import attempted
+from invsolve.plugins.part import prior_part
 from invsolve.recipe.config import set_part
 from invsolve.recipe.tables import Part, Table, lined, located, modelled, plain, read_toml
 
@@ -135,8 +137,8 @@ class OperatorEntry(Labelled):
 class SolverEntry(Labelled):
     """A solver with its prior."""
 
-    prior: Annotated[Part, _entry("")]
-    """The prior, by its name or with its parameters."""
+    prior: Annotated[Part, _entry(""), BeforeValidator(prior_part)]
+    """The prior, by its name, with its parameters, or `{ file = "mine.safetensors" }`."""
     samples: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = None
     """So many runs on independent streams, whose mean is the image: for metrics of samples, such as coverage."""
     overrides: dict[str, dict[str, Any]] = Field(default_factory=dict, alias="for")
@@ -150,7 +152,7 @@ class SolverEntry(Labelled):
         """
         override = dict(self.overrides.get(operator, {}))
         prior = override.pop("prior", {})
-        prior = {"name": prior} if isinstance(prior, str) else prior
+        prior = prior_part(prior)
         if not isinstance(prior, dict):
             raise ValueError(f"prior must be a name or a table; given {prior!r:.60}")
         if prior.get("name", self.prior.name) == self.prior.name:
@@ -224,9 +226,12 @@ class Suite(Table):
 
         Raises:
             UnknownNameError: neither; near names are given.
+            InputError: one that runs itself, see `invsolve.bench.own`.
             InputError: not TOML, or keys and values that no suite has, each named.
         """
         names = registry().names("suite")
+        if own_suite(str(source)) is not None:
+            raise InputError(f"suite '{source}' runs itself and is no list of parts: invsolve bench run {source}")
         if str(source) in names:
             return cls.parse(Path(registry().load("suite", str(source))), str(source))
         path = Path(source)
@@ -287,6 +292,9 @@ def list_suites() -> list[SuiteListing]:
 
 
 def _listing(entry: Any) -> SuiteListing:
+    own = attempted(entry.load)
+    if isinstance(own, OwnSuite):
+        return SuiteListing(entry.name, entry.summary, entry.plugin, own.title, own.operators, own.solvers)
     suite = attempted(lambda: Suite.parse(Path(entry.load()), entry.name))
     if isinstance(suite, BaseException):
         return SuiteListing(entry.name, entry.summary, entry.plugin, error=str(suite))

@@ -73,7 +73,7 @@ def run(
     help="Name of the operator, see invsolve list operator; outer/inner for one made of another; or a TOML table.",
 )
 @click.option("--solver", required=True, help="Name of the solver.")
-@click.option("--prior", required=True, help="Name of the prior.")
+@click.option("--prior", required=True, help="Name of the prior, or the path of a weight file.")
 @click.option(
     "--noise", type=Level(), default="0.05", show_default=True, help="Standard deviation of Gaussian noise, for images in [0, 1], or auto."
 )
@@ -120,13 +120,14 @@ def restore(
           --noise auto --solver hqs --prior dncnn
     """
     from invsolve.io.files import write_text
+    from invsolve.plugins.part import prior_part
     from invsolve.recipe.config import make_config
 
     tables: dict[str, Any] = {
         "data": {"image": image, "simulate": simulate},
         "operator": operator_table(operator),
         "noise": {"name": "gaussian", "sigma": noise} if noise else {"name": "none"},
-        "prior": {"name": prior},
+        "prior": prior_part(prior),
         "solver": {"name": solver},
         "run": {"seed": seed, "device": device, "samples": samples, "out": out},
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +59,14 @@ def which(
 def from_path(path: str, prior: str | None, settings: tuple[str, ...]) -> tuple[Problem, Any]:
     """The problem and the prior of a problem file, or a saved problem with the named prior."""
     from invsolve.cli.setup import set_up
+    from invsolve.plugins.part import prior_part
     from invsolve.problem import Problem
     from invsolve.recipe.config import load_config
 
     if not Path(path).is_dir():
-        setup = set_up(load_config(path, [*settings, *([] if prior is None else [f'prior.name="{prior}"'])]))
+        asked = {} if prior is None else prior_part(prior)
+        full = {**asked, "path": os.path.abspath(asked["path"])} if "path" in asked else asked
+        setup = set_up(load_config(path, [*settings, *(f"prior.{key}={json.dumps(value)}" for key, value in full.items())]))
         return setup.problem, setup.prior
     problem = Problem.load(path)
     return problem, None if prior is None else prior_for(prior, settings, problem.operator.in_shape[0])
@@ -91,10 +96,11 @@ def prior_for(name: str, settings: tuple[str, ...], channels: int) -> Any:
     """The prior by its name, with the settings that are its own, made for that many channels where it takes a number of them."""
     from invsolve.cli.setup import make_prior
     from invsolve.data import Here
+    from invsolve.plugins.part import prior_part
     from invsolve.recipe.config import apply_override
     from invsolve.recipe.tables import part_of
 
-    tables: dict[str, Any] = {"prior": {"name": name}}
+    tables: dict[str, Any] = {"prior": prior_part(name)}
     for text in settings:
         if text.startswith("prior."):
             apply_override(tables, text)

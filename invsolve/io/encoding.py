@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -84,6 +86,8 @@ def encode(value: Any, pool: Pool, key: str) -> Any:
     Raises:
         ForeignError: a kind of value that cannot be written as data.
     """
+    if isinstance(value, PurePath):  # read from anywhere: what it starts from is not written
+        return os.path.abspath(value)
     if value is None or isinstance(value, bool | str):
         return str(value) if isinstance(value, str) else value
     if isinstance(value, int | np.integer):

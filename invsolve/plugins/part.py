@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from invsolve.plugins.entries import NAME
+from invsolve.plugins.entries import NAME, is_path
 
 MAX_DEPTH = 32
 
@@ -54,6 +54,15 @@ def written_out(values: Any) -> Any:
         return values
     (key,) = joins
     return {"name": key, WRITTEN_OUT[key]: values[key], **{name: value for name, value in values.items() if name != key}}
+
+
+def prior_part(value: Any) -> Any:
+    """A prior in short: a bare string is a name, or the path of weights; { file = "mine.safetensors" } is the prior `file` of that path."""
+    if isinstance(value, str):
+        return {"name": "file", "path": value} if is_path(value) else {"name": value}
+    if isinstance(value, dict) and "file" in value and "name" not in value:
+        return {"name": "file", "path": value["file"], **{key: inner for key, inner in value.items() if key != "file"}}
+    return value
 
 
 def plain(value: Any, where: str = "", depth: int = 0) -> None:

@@ -77,8 +77,9 @@ def taken(hint: Any) -> Any:
         return SIMPLE[hint]
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        # Numbers before tensors, lists before tensors where both may be: the constructor knows the precision.
-        ordered = [taken(one) for one in sorted(inner, key=lambda one: (one is Tensor, one is float)) if one is not type(None)]
+        # Numbers before tensors, lists before tensors where both may be: the constructor knows the precision. A text or a path is a path.
+        several = [one for one in inner if one is not type(None) and not (one is str and Path in inner)]
+        ordered = [taken(one) for one in sorted(several, key=lambda one: (one is Tensor, one is float))]
         either: Any = ordered[0] if len(ordered) == 1 else Annotated[Union[tuple(ordered)], Field(union_mode="left_to_right")]  # noqa: UP007
         return either | None if type(None) in inner else either
     if origin in LISTS or hint in LISTS:
@@ -122,7 +123,7 @@ def words(hint: Any) -> str:
     if origin is Annotated:
         return words(inner[0])
     if origin in (Union, types.UnionType):
-        return " or ".join(sorted({words(one) for one in inner if one is not type(None)}))
+        return " or ".join(sorted({words(one) for one in inner if one is not type(None) and not (one is str and Path in inner)}))
     if origin is Literal:
         return " or ".join(map(repr, inner))
     if origin in LISTS or (origin is tuple and inner[1:] == (...,)):

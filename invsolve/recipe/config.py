@@ -38,6 +38,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, Strict, model_validator
 
 from invsolve.errors import InputError
+from invsolve.plugins.part import prior_part
 from invsolve.recipe.tables import MAX_NUMBERS, Part, Table, lined, located, modelled, part_of, read_toml, to_toml
 
 __all__ = ["EXAMPLE", "Config", "Data", "Part", "Run", "Table", "apply_override", "load_config", "make_config", "parse_value", "part_of"]
@@ -156,8 +157,8 @@ class Config(Table):
     """What was measured; several tables [[operator]] are one after the other, as `chain` is."""
     noise: Annotated[Part, BeforeValidator(_default_name)] | None = None
     """The noise; `gaussian` without a name, and `sigma = "auto"` estimates its level."""
-    prior: Part
-    """What is believed of images."""
+    prior: Annotated[Part, BeforeValidator(prior_part)]
+    """What is believed of images: a registered prior, or `{ file = "mine.safetensors" }`, weights that `invsolve weights inspect` knows."""
     solver: Part
     """What solves the problem."""
     run: Run = Run()
@@ -191,21 +192,17 @@ class Config(Table):
 
     def toml(self) -> str:
         """A problem file that means the same: what differs from the defaults, paths of files in full."""
+        from invsolve.recipe.parts import in_full
+
         values = self.model_dump(mode="json", exclude_unset=True)
         data, run = values["data"], values.get("run", {})
+        for table, keys in ((data, ("image", "problem")), (run, ("out",))):
+            table.update({key: os.path.abspath(self.path(table[key])) for key in keys if table.get(key) is not None})
+        data.update({"set": in_full("dataset", data["set"], self)} if data.get("set") else {})
+        values |= {kind: in_full(kind, values[kind], self) for kind in ("operator", "noise", "prior", "solver") if values.get(kind)}
         if len(values.get("operator") or ()) == 1:
             (values["operator"],) = values["operator"]
-        for table, keys in ((data, ("image", "problem")), (data.get("set") or {}, ("path",)), (run, ("out",))):
-            table.update({key: os.path.abspath(self.path(table[key])) for key in keys if table.get(key) is not None})
-        return to_toml({key: self._absolute(value) for key, value in values.items()})
-
-    def _absolute(self, value: Any) -> Any:
-        """With { file = ... } in full."""
-        if isinstance(value, dict):
-            if set(value) == {"file"} and isinstance(value["file"], str):
-                return {"file": os.path.abspath(self.path(value["file"]))}
-            return {key: self._absolute(inner) for key, inner in value.items()}
-        return [self._absolute(inner) for inner in value] if isinstance(value, list) else value
+        return to_toml(values)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -11,6 +11,7 @@ made for the same image unless it says in_shape itself; in a composition each is
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from functools import reduce
 from math import prod
@@ -23,7 +24,8 @@ from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.plugins.arguments import bind, shown, signature_of, spread
-from invsolve.plugins.part import Part, written_out
+from invsolve.plugins.interrupts import attempted
+from invsolve.plugins.part import Part, prior_part, written_out
 from invsolve.plugins.typed import fitted, hint_of, members
 from invsolve.priors.base import Prior
 from invsolve.recipe.tables import MAX_NUMBERS, part_of
@@ -77,7 +79,7 @@ def check(kind: str, part: Part, paths: Paths, **extra: Any) -> None:
             converted(value, name, what, target, paths)
             continue
         for where, table in tables(value, f"{what}: {name}"):
-            check(inner, part_of(table, where), paths, **extra)
+            check(inner, inner_part(inner, table, where), paths, **extra)
 
 
 def bound(target: Callable[..., Any], what: str, arguments: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +112,12 @@ def inside(kind: str, value: Any, where: str, paths: Paths, extra: dict[str, Any
     if kind == "operator" and isinstance(value, list) and value:
         return reduce(lambda inner, outer: outer @ inner, in_order(value, where, paths, extra))
     ((where, table),) = tables([value] if isinstance(value, list) and not value else value, where)
-    return build(kind, part_of(table, where), paths, **extra)
+    return build(kind, inner_part(kind, table, where), paths, **extra)
+
+
+def inner_part(kind: str, table: dict[str, Any], where: str) -> Part:
+    """A table inside another one as a part; a prior's may name weights by { file = ... }."""
+    return part_of(prior_part(table) if kind == "prior" else table, where)
 
 
 def in_order(several: list[Any], where: str, paths: Paths, extra: dict[str, Any]) -> list[Operator]:
@@ -149,6 +156,28 @@ def inner_kind(target: Callable[..., Any], name: str, value: Any) -> str | None:
     several = value if isinstance(value, list) else [value]
     named = [one for one in several if isinstance(one, dict) and "name" in written_out(one)]
     return next((kind for kind in INNER.values() if name in (kind, f"{kind}s")), None) if named else None
+
+
+def in_full(kind: str, value: Any, paths: Paths) -> Any:
+    """A part's table (or a list of them) whose paths and { file = ... } no longer depend on where the file is."""
+    if isinstance(value, list):
+        return [in_full(kind, one, paths) for one in value]
+    if not isinstance(value, dict):
+        return value
+    value = prior_part(value) if kind == "prior" else written_out(value)
+    target = attempted(lambda: registry().load(kind, value["name"]))
+
+    def full(name: str, one: Any) -> Any:
+        if isinstance(one, dict) and set(one) == {"file"} and isinstance(one["file"], str):
+            return {"file": os.path.abspath(paths.path(one["file"]))}
+        if isinstance(target, BaseException):
+            return one
+        if isinstance(one, str) and Path in members(hint_of(target, name)):
+            return os.path.abspath(paths.path(one))
+        inner = inner_kind(target, name, one)
+        return one if inner is None else in_full(inner, one, paths)
+
+    return {name: full(name, one) for name, one in value.items()}
 
 
 def stated_shape(part: Part) -> tuple[int, ...] | None:

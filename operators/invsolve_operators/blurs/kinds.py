@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -123,7 +124,8 @@ class FileBlur(KernelBlur):
 
     Args:
         in_shape: (C, H, W).
-        path: .mat (MATLAB 5 by scipy, MATLAB 7.3 by h5py), .npy, .npz, .safetensors or an image; None for no blur.
+        path: .mat (MATLAB 5 by scipy, MATLAB 7.3 by h5py), .npy, .npz, .safetensors or an image; None for no blur. In a file
+            of tables a relative path starts from its folder.
         index: which of several kernels in the file, counted from 0; None where there is one.
         normalise: divide by the sum, as a picture of a kernel needs.
 
@@ -131,7 +133,7 @@ class FileBlur(KernelBlur):
         InputError: no such file, not readable, no such index, or an index is needed.
     """
 
-    def __init__(self, in_shape: Sequence[int], path: str | None = None, index: int | None = None, normalise: bool = True) -> None:
+    def __init__(self, in_shape: Sequence[int], path: str | Path | None = None, index: int | None = None, normalise: bool = True) -> None:
         super().__init__(image_shape(in_shape), file_kernel(path, index, normalise))
 
     @classmethod
@@ -158,7 +160,7 @@ class PaddedFileBlur(PaddedBlur):
     def __init__(
         self,
         in_shape: Sequence[int],
-        path: str | None = None,
+        path: str | Path | None = None,
         index: int | None = None,
         normalise: bool = True,
         boundary: str = "valid",
@@ -171,7 +173,7 @@ class PaddedFileBlur(PaddedBlur):
         return [cls((3, 4, 4)), cls((1, 5, 3), normalise=False, boundary="reflect")]
 
 
-def file_kernel(path: str | None, index: int | None, normalise: bool) -> Tensor:
+def file_kernel(path: str | Path | None, index: int | None, normalise: bool) -> Tensor:
     """The kernel of a file, as FileBlur wants it."""
     kernel = torch.ones(1, 1, dtype=torch.float64) if path is None else chosen(path, index)
     total = float(kernel.sum())
@@ -180,7 +182,7 @@ def file_kernel(path: str | None, index: int | None, normalise: bool) -> Tensor:
     return kernel / total if normalise else kernel
 
 
-def chosen(path: str, index: int | None) -> Tensor:
+def chosen(path: str | Path, index: int | None) -> Tensor:
     """One kernel of a file."""
     found = read_kernels(path)
     if index is None and len(found) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -150,7 +151,8 @@ class FileMask(Mask):
 
     Args:
         in_shape: (C, H, W); a picture of another size is refused.
-        path: an image, .npy or .safetensors, see `mask_files.read_mask`; None for everything known.
+        path: an image, .npy or .safetensors, see `mask_files.read_mask`; None for everything known. In a file of tables a
+            relative path starts from its folder.
         threshold: values above it are known, in [0, 1), and greys are allowed; None for 0.5, where greys are refused but at edges.
         invert: the other way round.
 
@@ -158,7 +160,9 @@ class FileMask(Mask):
         InputError: no such file, not readable, of another size, not of two levels, or nothing (or everything) is known.
     """
 
-    def __init__(self, in_shape: Sequence[int], path: str | None = None, threshold: float | None = None, invert: bool = False) -> None:
+    def __init__(
+        self, in_shape: Sequence[int], path: str | Path | None = None, threshold: float | None = None, invert: bool = False
+    ) -> None:
         shape = image_shape(in_shape)
         known = torch.ones(1, *shape[1:], dtype=torch.bool) if path is None else read_mask(path, threshold)
         if known.shape[-2:] != shape[1:]:
