@@ -17,26 +17,20 @@ import argparse
 import importlib
 import json
 import math
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pytest
 from mutant_faults import Fault, drawn, region
+from mutant_tests import Chosen, Recorder, Server, ended, forked, pytest_on
 
 ROOT = Path(__file__).resolve().parents[2]
-PLAIN = ["-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow"]
-LOOKED_AT = ["invsolve/solvers/*", "invsolve/noise.py", "invsolve/problem.py", "invsolve/bench/*"]
 # What tests import, before processes are forked: everything but the project.
 SHARED = [
     "torch",
@@ -62,80 +56,6 @@ nearer to "at first". killed: a test failed; endless: its tests did not end in f
 passed; partly: those passed that fit in the budget. Every test named passes without a fault. Line numbers are those of the commit."""
 
 
-class Recorder:
-    """Records which lines each test covers, and its seconds, as a plug-in of pytest.
-
-    Args:
-        tree: the copy of the project.
-        out: the file that the record is merged into.
-    """
-
-    def __init__(self, tree: Path, out: Path) -> None:
-        coverage: Any = importlib.import_module("coverage")
-        self.tree, self.out = tree, out
-        store = out.with_suffix(".coverage")
-        store.unlink(missing_ok=True)
-        self.coverage = coverage.Coverage(data_file=str(store), include=[str(tree / one) for one in LOOKED_AT])
-        self.coverage.start()
-        self.seconds: dict[str, float] = {}
-        self.failed: set[str] = set()
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
-        """A fixture may serve several tests: its lines are covered by the file."""
-        self.coverage.switch_context(item.nodeid.partition("::")[0])
-        return (yield)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
-        """From here the lines are the test's own."""
-        self.coverage.switch_context(item.nodeid)
-        return (yield)
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Its seconds."""
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
-        if not report.passed:
-            self.failed.add(report.nodeid)
-
-    def pytest_sessionfinish(self) -> None:
-        """Write {test: {seconds, lines of each file}}; what only fixtures ran stands under the name of the test's file."""
-        self.coverage.stop()
-        data = self.coverage.get_data()
-        record = json.loads(self.out.read_text()) if self.out.exists() else {}
-        record |= {name: {"seconds": round(took, 4), "lines": {}} for name, took in self.seconds.items()}
-        for path in data.measured_files():
-            for line, contexts in data.contexts_by_lineno(path).items():
-                for name in contexts:
-                    found = record.setdefault(name, {"seconds": 0.0, "lines": {}})
-                    found["lines"].setdefault(str(Path(path).relative_to(self.tree)), []).append(line)
-        for name in self.failed:
-            record.pop(name, None)
-        self.out.write_text(json.dumps(record))
-
-
-class Chosen:
-    """Runs some tests in the order of a list, as a plug-in of pytest, and keeps the first that fails.
-
-    Args:
-        order: the tests.
-        out: where the name of the first failed one is written.
-    """
-
-    def __init__(self, order: list[str], out: Path) -> None:
-        self.order, self.out = {name: place for place, name in enumerate(order)}, out
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Only these, in this order."""
-        items[:] = sorted((item for item in items if item.nodeid in self.order), key=lambda item: self.order[item.nodeid])
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """The first failure."""
-        if report.failed and not self.out.exists():
-            self.out.write_text(report.nodeid)
-
-
 @dataclass
 class Verdict:
     """What became of one fault.
@@ -143,11 +63,11 @@ class Verdict:
     Args:
         fault: which.
         shown: the change.
-        first: killed, lives, endless or partly (all that ran in the budget passed, some did not run), before tests were written for it.
+        first: killed, lives, endless or partly (all that ran in the budget passed, some did not run), before tests were written for it;
+            import until it was tried in a process that imports it anew.
         now: the same with all tests.
         by: the test that noticed it.
         tests: how many cover it.
-        seconds: that the last trial took.
     """
 
     fault: Fault
@@ -156,7 +76,6 @@ class Verdict:
     now: str
     by: str
     tests: int
-    seconds: float
 
     @property
     def place(self) -> str:
@@ -210,37 +129,8 @@ class Campaign:
             if (ROOT / one).is_file():
                 shutil.copy(ROOT / one, self.tree / one)
         log = self.work / "record.txt"
-        self._forked(lambda: [Recorder(self.tree, self.work / "cover.json")], [*PLAIN, *tests], log, 7200.0)
+        ended(forked(lambda: pytest_on(self.tree, Recorder(self.tree, self.work / "cover.json"), tests, log)), math.inf)
         print(log.read_text()[-3000:])
-
-    def _forked(self, plugins: Callable[[], list[object]], arguments: list[str], log: Path, limit: float) -> int | None:
-        """pytest's exit code in a process forked from this one (torch is there, nothing of the project), None if it did not end."""
-        child = os.fork()
-        if child == 0:
-            code = 3
-            try:
-                os.chdir(self.tree)
-                sys.dont_write_bytecode = True
-                places = [str(self.tree / part) for part in ("", "operators", "plugins", "benchmarks")]
-                sys.path[:0] = places
-                os.environ |= {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1"}
-                handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-                os.dup2(handle, 1)
-                os.dup2(handle, 2)
-                os.setpgrp()
-                code = int(pytest.main(arguments, plugins=plugins()))
-            finally:
-                sys.stdout.flush()
-                os._exit(code)
-        end = time.monotonic() + limit
-        while time.monotonic() < end:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.02)
-        os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return None
 
     def tests_of(self, fault: Fault) -> list[str]:
         """The tests that cover a fault, cheap ones first; the hundredth case of one test waits behind the first of another."""
@@ -267,38 +157,58 @@ class Campaign:
         self.cover.pop(test)
         (self.work / "cover.json").write_text(json.dumps(self.cover))
 
-    def run(self, tests: list[str], budget: float | None = None) -> tuple[str, str]:
-        """(verdict, the test that failed first) of tests on the copy as it is, those that the budget allows."""
-        budget = self.budget if budget is None else budget
+    def affordable(self, tests: list[str]) -> tuple[list[str], float]:
+        """As many of the tests as the budget allows, one at least, and the seconds after which they are taken for endless."""
         took, order = 0.0, []
         for name in tests:
             took += self.cover[name]["seconds"]
-            if took > budget and order:
+            if took > self.budget and order:
                 break
             order.append(name)
-        if not order:
-            return "lives", ""
+        return order, 60 + 10 * took
+
+    def run(self, tests: list[str], limit: float) -> tuple[str, str]:
+        """(verdict, the test that failed first) of tests on the copy as it is, in a process that imports it anew."""
         first = self.work / "first.txt"
         first.unlink(missing_ok=True)
-        files = list(dict.fromkeys(name.partition("::")[0] for name in order))
-        code = self._forked(lambda: [Chosen(order, first)], [*PLAIN, "-x", *files], self.work / "output.txt", 120 + 5 * min(took, budget))
-        if code is None:
-            return "endless", first.read_text() if first.exists() else ""
-        if code != 0:
-            return "killed", first.read_text() if first.exists() else "collection"
-        return ("lives" if len(order) == len(tests) else "partly"), ""
+        files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
+        log = self.work / "output.txt"
+        code = ended(forked(lambda: pytest_on(self.tree, Chosen(tests, first), ["-x", *files], log)), limit)
+        by = first.read_text() if first.exists() else "collection" if code else ""
+        return {None: "endless", 0: "lives"}.get(code, "killed"), by
 
-    def attempt(self, fault: Fault) -> Verdict:
-        """One fault; the copy is clean again afterwards."""
+    def attempt(self, faults: list[Fault], first: bool) -> None:
+        """Verdicts on faults, kept as they come; `first`: before tests were written for them."""
+        rows = self.load()
+        jobs = [(fault, *self.affordable(self.tests_of(fault))) for fault in faults]
+        files = sorted({name.partition("::")[0] for _, order, _ in jobs for name in order})
+
+        def told(fault: Fault, verdict: str, by: str) -> None:
+            tests, source = self.tests_of(fault), (self.tree / fault.path).read_text()
+            verdict = "partly" if verdict == "lives" and len(self.affordable(tests)[0]) < len(tests) else verdict
+            earlier = verdict if first or fault not in rows else rows[fault].first
+            row = rows[fault] = Verdict(fault, fault.shown(source), earlier, verdict, by, len(tests))
+            with (self.work / "log.txt").open("a") as log:
+                print(f"{len(rows)} {row.now} {row.place} {row.shown} {row.by} ({row.tests} tests)", file=log)
+            self.save(rows)
+
+        quick = [job for job in jobs if job[1]]
+        ended(forked(lambda: pytest_on(self.tree, Server(self.tree, quick, told), files, self.work / "output.txt")), math.inf)
+        rows = self.load()
+        for fault, order, limit in jobs:
+            if fault not in rows or rows[fault].now == "import":
+                self.attempt_imported(fault, order, limit, told)
+
+    def attempt_imported(self, fault: Fault, order: list[str], limit: float, told: Callable[[Fault, str, str], None]) -> None:
+        """One fault in what runs when its module is imported; the copy is clean again afterwards."""
         path = self.tree / fault.path
         source = path.read_text()
-        tests, began = self.tests_of(fault), time.monotonic()
         try:
             path.write_text(fault.apply(source))
-            verdict, by = self.run(tests)
+            verdict, by = self.run(order, limit) if order else ("lives", "")
         finally:
             path.write_text(source)
-        return Verdict(fault, fault.shown(source), verdict, verdict, by, len(tests), round(time.monotonic() - began, 1))
+        told(fault, verdict, by)
 
     def load(self) -> dict[Fault, Verdict]:
         """The verdicts so far."""
@@ -309,26 +219,6 @@ class Campaign:
     def save(self, rows: dict[Fault, Verdict]) -> None:
         """Keep them."""
         (self.work / "verdicts.json").write_text(json.dumps([asdict(row) for row in rows.values()], indent=0))
-
-
-def attempt_all(campaign: Campaign, faults: list[Fault]) -> None:
-    """Try faults that have no verdict yet."""
-    rows = campaign.load()
-    for fault in faults:
-        if fault not in rows:
-            row = rows[fault] = campaign.attempt(fault)
-            print(f"{len(rows)} {row.now} {row.place} {row.shown} {row.by} ({row.tests} tests, {row.seconds:.0f} s)", flush=True)
-            campaign.save(rows)
-
-
-def again(campaign: Campaign) -> None:
-    """Those that live, with the tests there are now."""
-    rows = campaign.load()
-    for fault, row in rows.items():
-        if not row.noticed:
-            rows[fault] = replace(campaign.attempt(fault), first=row.first)
-            print(f"{rows[fault].now} {row.place} {row.shown} {rows[fault].by} ({rows[fault].seconds:.0f} s)", flush=True)
-            campaign.save(rows)
 
 
 def audit(campaign: Campaign) -> None:
@@ -376,6 +266,7 @@ def main() -> None:
     parser.add_argument("tests", nargs="*", help="for record: files and folders")
     parser.add_argument("--only", nargs="*", default=["solvers", "noise", "problem", "bench"], help="beginnings of paths in invsolve/")
     parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--first", action="store_true", help="for again: the tests were there before, what they notice is noticed at first")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--budget", type=float, default=60.0)
     parser.add_argument("--commit", default="HEAD", help="what is copied when there is no copy yet")
@@ -389,11 +280,15 @@ def main() -> None:
     if asked.what == "record":
         campaign.record(asked.tests)
     elif asked.what == "try":
-        attempt_all(campaign, drawn(campaign.tree, asked.only, asked.count, asked.seed))
-    elif asked.what == "report":
-        print(report(campaign), end="")
+        rows = campaign.load()
+        faults = drawn(campaign.tree, asked.only, asked.count, asked.seed)
+        campaign.attempt([fault for fault in faults if fault not in rows or rows[fault].now == "import"], first=True)
+    elif asked.what == "again":
+        campaign.attempt([fault for fault, row in campaign.load().items() if not row.noticed], first=asked.first)
+    elif asked.what == "audit":
+        audit(campaign)
     else:
-        (again if asked.what == "again" else audit)(campaign)
+        print(report(campaign), end="")
 
 
 if __name__ == "__main__":
