@@ -19,12 +19,12 @@ from invsolve.errors import InputError, Note
 from invsolve.io import tiff
 from invsolve.io.files import regular_file
 from invsolve.io.writing import picture_grid, write_image
+from invsolve.operator.capability import MAX_PIXELS
 
 __all__ = ["ImageInfo", "load_image", "picture_grid", "read_image", "read_measurement", "read_tensor", "write_image"]
 
 # Formats that Pillow decodes itself: no PostScript, no formats that call other programs.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
-MAX_PIXELS = 89_478_485
 TENSOR_FILES = (".npy", ".safetensors")
 GREY = (0.299, 0.587, 0.114)
 WHITE = {torch.uint8: 255, torch.uint16: 65535}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from invsolve.errors import CapabilityError, InputError
 from invsolve.operator.cache import PLACE
-from invsolve.operator.capability import Capability, Shape, listed
+from invsolve.operator.capability import MAX_PIXELS, Capability, Shape, listed
 from invsolve.operator.guard import CHECKS, guarded
 from invsolve.operator.measurement import Measurement, mapped, parts
 from invsolve.operator.sugar import Sugar
@@ -212,9 +212,11 @@ def image_shape(in_shape: Any, what: str = "in_shape") -> Shape:
     """(C, H, W) as a tuple of positive ints.
 
     Raises:
-        InputError: another rank or a non-positive size.
+        InputError: another rank, a non-positive size, or more pixels than a picture has that is read.
     """
     shape = tuple(int(side) for side in in_shape)
     if len(shape) != 3 or min(shape) < 1:
         raise InputError(f"{what} must be (channels, height, width), each at least 1; given {tuple(in_shape)}")
+    if shape[1] * shape[2] > MAX_PIXELS:
+        raise InputError(f"{what}: an image has at most {MAX_PIXELS} pixels; given {shape[1]} x {shape[2]}: cut it into parts that overlap")
     return shape

@@ -78,7 +78,7 @@ DATA = {
     "a number": ({"shape": 2}, "shape must be list of int; given 2"),
     "text inside": ({"shape": ["a"]}, r"shape must be list of int; given \['a'\]"),
     "text": ({"shape": [3, 8, 8], "images": "x"}, "images must be int; given 'x'"),
-    "too large": ({"shape": [3, 100_000, 100_000]}, "536870912 numbers together"),
+    "too large": ({"shape": [3, 100_000, 100_000]}, "at most 89478485 pixels; given 100000 x 100000"),
     "too many": ({"shape": [3, 8, 8], "images": 10**9}, "536870912 numbers together"),
     "no shape": ({"shape": [3, 8]}, "channels, height, width"),
 }
