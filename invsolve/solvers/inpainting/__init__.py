@@ -1,0 +1,1 @@
+"""Samplers that fill in what a mask hides."""
