@@ -1,22 +1,32 @@
 """Numbers of drawings, tables and prior reports by hand: what single-line faults (benchmarks/studies/mutants.py) asked for."""
 
 import base64
+import copy
 import io
+import json
 import math
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from bench_cases import tiny
 from deepinv.loss.metric import HaarPSI as Reference
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
-from invsolve.bench import environment, prior_report
+from invsolve.bench import environment, prior_report, records, table
 from invsolve.bench import prior_measures as measures
+from invsolve.bench import suite as suites
 from invsolve.bench.case_metrics import Coverage
+from invsolve.bench.cells import canonical
 from invsolve.bench.export import Spread, lines
 from invsolve.bench.figures import COLOURS, HEIGHT, Point, data_uri, decades, nice, scatter
+from invsolve.bench.job import Job
 from invsolve.bench.metrics import SSIM, HaarPSI
 from invsolve.bench.progress import Bar
+from invsolve.bench.state import state_hash
 from invsolve.plugins import registry
 from invsolve.priors import Denoiser, GaussianPrior
 from invsolve.rng import Rng
@@ -229,6 +239,32 @@ def test_a_tile_as_large_as_the_picture_is_left_out(shape, sides):
     assert [one.side for one in found] == list(sides)
 
 
+class OfChannels(Mean):
+    def __init__(self, channels):
+        super().__init__()
+        self.channels = channels
+
+
+def test_pictures_in_the_channels_of_a_prior():
+    colour, grey = (Rng(5, [0], purpose="test").uniform((channels, 4, 6), torch.zeros(1))[0] for channels in (3, 1))
+    for channels, given, wanted in (
+        (1, colour, colour.mean(0, keepdim=True)),
+        (3, grey, grey.expand(3, 4, 6)),
+        (3, colour, colour),
+        (None, grey, grey),
+        (2, colour, colour.mean(0, keepdim=True).expand(2, 4, 6)),
+    ):
+        (found,) = measures.fitting_images(OfChannels(channels), [given])
+        assert torch.equal(found, wanted[None])
+
+
+def test_a_call_on_a_card_is_waited_for_before_and_after(monkeypatch):
+    told, pretended = [], SimpleNamespace(is_cuda=True, device="cuda:1")
+    monkeypatch.setattr("torch.cuda.synchronize", told.append)
+    assert measures.timed(lambda x, sigma: told.append(sigma), pretended, 0.3) >= 0
+    assert told == ["cuda:1", 0.3, "cuda:1"]
+
+
 def test_what_is_said_while_a_prior_is_measured_and_of_what_parts(monkeypatch):
     monkeypatch.setattr(prior_report, "measure_speed", lambda *_: [])
     images = [Rng(3, [index], purpose="test").uniform((3, 24, 80), torch.zeros(1))[0] for index in range(2)]
@@ -238,6 +274,78 @@ def test_what_is_said_while_a_prior_is_measured_and_of_what_parts(monkeypatch):
     assert said == [f"grey: {part}" for part in parts]
     assert facts.real is not None
     assert [one.images.shape for one in facts.drawn] == [(2, 3, 16, 16)] * 2
+
+
+# Records and suites
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken", "refused"),
+    [
+        (records.Count, [0, 3, 10**12], [-1, 10**12 + 1]),
+        (records.Seconds, [0.0, 0.5, 1e12], [-0.5, 1.1e12, math.inf, math.nan]),
+        (suites.Name, ["tiny"], ["", "Tiny", b"tiny", 3]),
+    ],
+)
+def test_ends_of_what_records_and_suites_hold(kind, taken, refused):
+    checked = TypeAdapter(kind).validate_python
+    assert [checked(value) for value in taken] == taken
+    for value in refused:
+        with pytest.raises(ValidationError):
+            checked(value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [np.arange(3.0), np.arange(3.0) + 1, np.arange(3.0).astype("float32"), np.arange(3.0)[None], np.array(["a", "b", "c"])],
+        [np.float64(1.0), np.float64(2.0), np.int64(1)],
+        [torch.arange(3.0), -torch.arange(3.0), torch.arange(3.0)[None], torch.arange(3)],
+        [torch.tensor([1 + 2j]), torch.tensor([1 - 2j])],
+        [torch.tensor([0.0, 1.0]).to_sparse(), torch.tensor([0.0, 2.0]).to_sparse()],
+        [SimpleNamespace(a=[1, {"b": np.zeros(2)}]), SimpleNamespace(a=[1, {"b": np.ones(2)}]), SimpleNamespace(a=[1, {"c": np.zeros(2)}])],
+        [{1, 2}, {1, 3}, (1, 2), [1, 2]],
+    ],
+    ids=["arrays", "numbers", "tensors", "complex", "sparse", "inside", "plain"],
+)
+def test_every_number_is_in_the_state_of_an_object(values):
+    assert len({state_hash(value) for value in values}) == len(values)
+    assert state_hash(values[0]) == state_hash(copy.deepcopy(values[0]))
+
+
+def test_the_values_of_a_suite_are_those_of_json():
+    plain = tiny(metrics=["psnr", {"name": "ssim", "crop": 5}]).plain()
+    assert json.loads(json.dumps(plain)) == plain
+
+
+def test_the_text_that_keys_are_made_of():
+    """Another text, and what earlier runs computed is not found again."""
+    assert canonical({"b": "é", "a": [1, 0.1, None, True]}) == '{"a":[1,0.1,null,true],"b":"é"}'
+
+
+def test_a_folder_that_others_may_write_to_is_not_tidied(tmp_path):
+    """Only who knows to be alone removes what looks like the rest of a killed run: it may be what another is writing."""
+    for alone, kept in (({}, True), ({"alone": False}, True), ({"alone": True}, False)):
+        rest = tmp_path / "cells" / ".a.1234-0123abcd.tmp"
+        rest.mkdir(parents=True, exist_ok=True)
+        Job(tiny(), tmp_path, 0, torch.device("cpu"), 1, False).prepare(**alone)
+        assert rest.exists() is kept
+
+
+def test_a_table_on_a_terminal_has_a_line_a_solver_and_one_blank_line():
+    metric = {"label": "PSNR", "unit": "dB", "digits": 2, "settings": "data range 1", "libraries": {}}
+    told = {"metrics": {"psnr": metric}, "sets": [], "cells": [0, 1, 2], "hardware": "a machine", "device": "cpu"}
+    stream = Terminal()
+    table._rich(told, [row(faults={}), row(solver="b", metrics={"psnr": 24.0}, faults={}), row(solver="b", faults={})], stream)
+    lines_of = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in stream.getvalue().splitlines()]
+    assert [line.split() for line in lines_of[:6]] == [
+        ["blur"],
+        ["solver", "PSNR", "dB", "NFE", "s/image"],
+        ["─" * len(lines_of[2].strip())],
+        ["a", "20.00", "3", "0.50"],
+        ["b", "22.00±2.83", "3", "0.50±0.00"],
+        [],
+    ]
 
 
 # Where it was computed
