@@ -1,3 +1,6 @@
+from .decoupled.daps import DAPS as DAPS  # daps: decoupled annealing, a draw given y about every estimate
+from .decoupled.pnp_dm import PnPDM as PnPDM  # pnp-dm: split Gibbs sampler, a denoising diffusion as its prior step
+from .decoupled.red_diff import REDDiff as REDDiff  # red-diff: regularisation by denoising under noise, by Adam
 from .diffusion.ddim import DDIM as DDIM  # ddim: unconditional sampling, deterministic
 from .diffusion.ddpm import DDPM as DDPM  # ddpm: unconditional sampling, ancestral
 from .diffusion.ddrm import DDRM as DDRM  # ddrm: denoising diffusion restoration in the operator's spectrum
@@ -9,9 +12,35 @@ from .diffusion.heun import Heun as Heun  # heun: unconditional sampling, second
 from .diffusion.pf_ode import PFODE as PFODE  # pf-ode: unconditional sampling by the probability-flow ODE, adaptive step
 from .diffusion.predictor_corrector import PredictorCorrector as PredictorCorrector  # predictor-corrector: unconditional sampling, with Langevin steps
 from .diffusion.score_ald import ScoreALD as ScoreALD  # score-ald: annealed Langevin dynamics with an annealed likelihood
+from .diffusion.spectral import Spectral as Spectral  # spectral: DiffPIR's step with a covariance per frequency, for any linear operator
 from .editing.one_shot import OneShot as OneShot  # one-shot: one denoising of a noisy image, its posterior mean
 from .editing.sdedit import SDEdit as SDEdit  # sdedit: noise a guide to a middle level, come down by the prior
+from .flow.cm4ir import CM4IR as CM4IR  # cm4ir: few calls of a consistency model, each guided to the data
+from .flow.latino import LATINO as LATINO  # latino: few-step maps with a proximal data step
+from .flow.ot_ode import OTODE as OTODE  # ot-ode: the flow's ODE given y, covariance by Tweedie's formula
+from .flow.pnp_flow import PnPFlow as PnPFlow  # pnp-flow: data step, noise, denoiser; forward-backward along a flow
+from .guidance.jfps import JFPS as JFPS  # jfps: guided by a covariance of the signal, without a backward pass
+from .guidance.mcg import MCG as MCG  # mcg: manifold constrained gradients, a gradient through the network and a projection
+from .guidance.mmps import MMPS as MMPS  # mmps: moment matching, guided by the network's own covariance, exact for Gaussians
+from .guidance.mpgd import MPGD as MPGD  # mpgd: manifold preserving guidance, a gradient step on the estimate
+from .guidance.pigdm import PiGDM as PiGDM  # pigdm: pseudoinverse-guided diffusion, a gradient through the network
+from .inpainting.copaint import CoPaint as CoPaint  # copaint: inpainting; states moved by the gradient until they fit, then DDIM
+from .inpainting.copaint_fast import CoPaintFast as CoPaintFast  # copaint-fast: inpainting; copaint with one gradient step a level
+from .inpainting.copaint_tt import CoPaintTT as CoPaintTT  # copaint-tt: inpainting; copaint with time travel
+from .inpainting.lanpaint import LanPaint as LanPaint  # lanpaint: inpainting; Langevin steps in which known and unknown pixels meet
+from .inpainting.repaint import RePaint as RePaint  # repaint: inpainting; known pixels put back at each level, up and down again
+from .inpainting.replacement import Replacement as Replacement  # replacement: inpainting; known pixels put back at each level
+from .inpainting.resampling import Resampling as Resampling  # resampling: inpainting; particles weighed by a path of the known pixels
+from .particles.tds import TDS as TDS  # tds: twisted sequential Monte Carlo, exact as particles grow
+from .projection.ccdf import CCDF as CCDF  # ccdf: come closer diffuse faster, replacement from a low level
+from .projection.ddnm import DDNM as DDNM  # ddnm: null-space model, y in the range of every estimate
+from .projection.ddnm_plus import DDNMPlus as DDNMPlus  # ddnm-plus: null-space model for noisy measurements
+from .projection.dds import DDS as DDS  # dds: decomposed diffusion, a few conjugate-gradient steps on every estimate
+from .projection.ilvr import ILVR as ILVR  # ilvr: replacement of what the state has of y, level by level
+from .projection.score_sde import ScoreSDE as ScoreSDE  # score-sde: reverse SDE with a projection onto the noised measurement
 from .splitting.admm import ADMM as ADMM  # admm: ADMM: TV exactly, or a denoiser (plug and play)
 from .splitting.hqs import HQS as HQS  # hqs: half-quadratic splitting: TV by continuation, or a denoiser (DPIR)
 from .variational.adam_tv import AdamTV as AdamTV  # adam-tv: Adam on nll + weight R, any regulariser
+from .variational.fista import FISTA as FISTA  # fista: accelerated proximal gradient, any regulariser with a prox
+from .variational.pdhg_tv import PDHGTV as PDHGTV  # pdhg-tv: primal-dual with TV, any linear operator, stopped by the duality gap
 from .variational.rl_tv import RLTV as RLTV  # rl-tv: Richardson-Lucy (EM) with TV, for counts

@@ -14,7 +14,7 @@ from invsolve.operator.algebra import Scaled
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solvers import DDIM, DDPM, DDRM, DPS, DiffPIR, Heun, ScoreALD
+from invsolve.solvers import DDIM, DDPM, DDRM, DPS, DiffPIR, Heun, ScoreALD, Spectral
 from invsolve.solvers.diffusion.common import generic_step, grid_gaps, initial, noise_of
 
 DOUBLE, SHAPE = torch.float64, (1, 3, 4)
@@ -296,6 +296,7 @@ DEFAULTS = {
     DiffPIR: {"steps": 30, "zeta": 1.0, "weight": 1.0, "variance": "noise", "grid": "karras", "sigma_max": None, "authors": False},
     DPS: {"steps": 100, "scale": None, "zeta": 1.0, "grid": "karras", "sigma_max": None, "authors": False},
     Heun: {"steps": 18, "churn": 0.0, "s_min": 0.0, "s_max": math.inf, "s_noise": 1.0, "grid": "karras", "sigma_max": None},
+    Spectral: {"steps": 20, "draw": False, "zeta": 1.0, "slope": None, "grid": "karras", "sigma_max": None},
     ScoreALD: {
         "steps": 100,
         "inner": 1,

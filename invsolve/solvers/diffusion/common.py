@@ -130,10 +130,11 @@ class Sampler(Solver):
 class Restorer(Sampler):
     """A sampler that starts from y, so that its grid need not start where nothing but noise is left.
 
-    Where sigma_max is None its first level is REACH s0, kept inside the prior's range: for the `karras` grid. The vp grids are the
+    Where sigma_max is None its first level is `reach` s0, kept inside the prior's range: for the `karras` grid. The vp grids are the
     authors', as is a run with authors=True: they keep the whole schedule.
     """
 
+    reach: ClassVar[float] = REACH
     authors: bool = False
 
     def top(self, prior: Denoiser) -> float | None:
@@ -141,7 +142,7 @@ class Restorer(Sampler):
         if self.sigma_max is not None or self.authors or self.grid != "karras":
             return self.sigma_max
         low, high = prior.sigma_range
-        return min(max(REACH * prior.s0, low), high)
+        return min(max(self.reach * prior.s0, low), high)
 
 
 def inner_norm(residual: Tensor) -> Tensor:
