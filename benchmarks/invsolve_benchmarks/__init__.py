@@ -34,3 +34,6 @@ def invsolve_register(registry: Any) -> None:
         summary="inpainting, deblurring and SR x4 of four photographs by eight solvers",
     )
     add("suite", "smoke", "invsolve_benchmarks.catalogue:SMOKE", summary="everything small: two synthetic 32x32 images, seconds")
+    truth = "invsolve_benchmarks.truth.suite"
+    add("suite", "truth", f"{truth}:TRUTH", summary="how far every solver's draws are from posteriors that are known, in ten minutes")
+    add("suite", "truth-full", f"{truth}:FULL", summary="the same on a hundred problems at five numbers of evaluations")

@@ -54,9 +54,17 @@ def run_suite(suite: str, out: str | None, seed: int, device: str, batch: int, f
     """Run SUITE (a name or a TOML file); run again with the same --out, it goes on where it stopped."""
     from invsolve.bench import run as run_rows
     from invsolve.bench import write_report
+    from invsolve.bench.own import own_suite
     from invsolve.bench.table import print_tables
 
     folder = Path(out) if out else Path("runs") / Path(suite).stem
+    own = own_suite(suite)
+    if own is not None:
+        if device != "cpu" or batch != 1:
+            raise click.UsageError(f"{suite} runs on the CPU and makes its own batches; leave out --device and --batch")
+        page, sound = own.run(folder, seed=seed, fresh=fresh, limit=limit)
+        click.echo(f"page: {line(page)}")
+        sys.exit(0 if sound else 1)
     rows = run_rows(suite, out=folder, seed=seed, device=device, batch=batch, fresh=fresh, limit=limit)
     print_tables(folder)
     click.echo(f"report: {line(write_report(folder))}")

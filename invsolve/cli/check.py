@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from unittest import SkipTest
 
 import click
@@ -31,7 +32,10 @@ CHECKED = ("operator", "prior", "noise", "solver")
 @click.option(
     "--limit", type=click.FloatRange(min=0, min_open=True), default=600.0, show_default=True, help="Seconds that a check may take."
 )
-def check(kind: str | None, name: str | None, everything: bool, pattern: str, verbose: bool, device: str, limit: float) -> None:
+@click.option("--truth", is_flag=True, help="The page of truth of one solver in place of the checks, written to runs/truth-NAME.")
+def check(
+    kind: str | None, name: str | None, everything: bool, pattern: str, verbose: bool, device: str, limit: float, truth: bool
+) -> None:
     """Run the conformance checks on one entry (KIND NAME) or on all (--all): PASS, FAIL with what was found, SKIP or XFAIL.
 
     NAME may be module:Class, a class of your own that is not registered; it is looked for in the current directory too. XFAIL is
@@ -51,6 +55,8 @@ def check(kind: str | None, name: str | None, everything: bool, pattern: str, ve
         raise click.UsageError("give KIND NAME, or [KIND] --all")
     if usable_device(device).type != "cpu" and kind != "operator":
         raise click.UsageError(f"--device {device} is for operators; the checks of priors, noise and solvers run on the CPU")
+    if truth:
+        truth_page(kind, name)
     if everything:
         chosen = [entry for one in CHECKED if kind in (None, one) for entry in registry().of(one)]
     else:
@@ -74,6 +80,23 @@ def check(kind: str | None, name: str | None, everything: bool, pattern: str, ve
     click.echo(f"{total['PASS']} passed, {skipped}{expected}{total['FAIL']} failed")
     if total["FAIL"] or not total:
         sys.exit(1)
+
+
+def truth_page(kind: str | None, name: str | None) -> NoReturn:
+    """How far a solver's draws are from posteriors that are known, on the problems of the leaderboard; then the end."""
+    from invsolve.bench.own import own_suite
+    from invsolve.plugins import registry
+
+    suite = own_suite("truth")
+    if kind != "solver" or name is None:
+        raise click.UsageError("--truth is of one solver: invsolve check solver NAME --truth")
+    if suite is None:
+        raise click.UsageError("no suite 'truth' is installed; it comes with the package of benchmarks")
+    entry = own_entry(kind, name) if ":" in name else registry().entry(kind, name)
+    page, sound = suite.check(entry, Path("runs") / f"truth-{re.sub(r'[^A-Za-z0-9._-]', '-', name)}")
+    click.echo(page.read_text(encoding="utf-8"))
+    click.echo(f"page: {line(page)}")
+    sys.exit(0 if sound else 1)
 
 
 def own_entry(kind: str, target: str) -> Any:

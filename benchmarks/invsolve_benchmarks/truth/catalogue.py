@@ -1,0 +1,85 @@
+"""Which problems there are: names and arguments, without anything that takes time to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OPERATORS = ("mask", "blur", "decimation", "dense")
+SIGMAS = (0.005, 0.05, 0.5)
+INCREMENTS = ("laplace", "student", "bernoulli-laplace")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One problem.
+
+    Args:
+        name: what it is called.
+        maker: the function of `problems` that makes it.
+        arguments: of that function.
+        most: evaluations beyond which it is too dear for the run.
+    """
+
+    name: str
+    maker: str
+    arguments: tuple[str | int | float, ...]
+    most: int = 1000
+
+
+def gaussian(cov: str, operator: str, sigma: float) -> Spec:
+    """A Gaussian vector or field."""
+    return Spec(f"{cov} {operator} {sigma:g}", "gaussian", (cov, operator, sigma))
+
+
+def field(sigma: float) -> Spec:
+    """A blurred 256 x 256 field: 20 evaluations are seconds."""
+    return Spec(f"field 256 blur {sigma:g}", "field", (sigma,), most=20)
+
+
+def two_modes(operator: str, sigma: float) -> Spec:
+    """Two modes."""
+    return Spec(f"two modes {operator} {sigma:g}", "two_modes", (operator, sigma))
+
+
+def grid(size: int, rows: int) -> Spec:
+    """MCGdiff's 25 modes."""
+    return Spec(f"25 modes d={size} m={rows}", "grid", (size, rows))
+
+
+def levy(increments: str, operator: str, sigma: float, most: int = 1000) -> Spec:
+    """A Levy process."""
+    return Spec(f"{increments} {operator} {sigma:g}", "levy", (increments, operator, sigma), most)
+
+
+SHORT: dict[str, Spec] = {
+    one.name: one
+    for one in (
+        gaussian("white", "dense", 0.05),
+        gaussian("correlated", "mask", 0.05),
+        gaussian("correlated", "dense", 0.005),
+        gaussian("exponential", "mask", 0.005),
+        gaussian("exponential", "decimation", 0.05),
+        gaussian("exponential", "dense", 0.5),
+        gaussian("smooth", "mask", 0.5),
+        gaussian("smooth", "blur", 0.05),
+        gaussian("smooth", "dense", 0.005),
+        field(0.05),
+        two_modes("dense", 0.05),
+        grid(8, 1),
+        grid(80, 1),
+        grid(800, 1),
+        levy("laplace", "blur", 0.05, most=20),
+        levy("student", "decimation", 0.05, most=20),
+        levy("bernoulli-laplace", "mask", 0.05),
+    )
+}
+FULL: dict[str, Spec] = {
+    one.name: one
+    for one in (
+        *(gaussian(c, o, s) for c in ("white", "correlated", "exponential", "smooth") for o in OPERATORS for s in SIGMAS),
+        *(field(s) for s in SIGMAS),
+        *(two_modes(o, s) for o in ("mask", "dense") for s in SIGMAS),
+        *(grid(d, m) for d in (8, 80, 800) for m in (1, 2, 4)),
+        *(levy(k, o, s) for k in INCREMENTS for o in OPERATORS for s in SIGMAS),
+    )
+}

@@ -1,0 +1,209 @@
+"""The page and the table of a run: truth.md for people, truth.json and truth.csv for everything else."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from invsolve.bench.cells import encode
+from invsolve.io.files import write_text
+from invsolve_benchmarks.truth.cells import CONTROL_COV, CONTROL_MEAN, EXACT, PRIOR
+from invsolve_benchmarks.truth.measures import NAMES
+
+Row = dict[str, Any]
+FAMILIES = {"gaussian": "Gaussian", "field": "field 256 x 256", "mixture": "mixtures", "levy": "Levy processes"}
+SURE = 2.0  # standard errors by which a control must be beyond before the oracle is doubted
+MOMENTS = ("mean", "cov", "trace", "w2")
+COLUMNS = ("solver", "problem", "family", "budget", "status", "reason", "nfe", "backward", "steps", "law", "chains", "seconds")
+
+EXPLAINED = """Every solver as it comes, with its number of steps set so that an answer takes the evaluations in the column NFE, on
+problems whose posterior is known: {problems} of them, {draws} draws of (x, y) each. A figure is the mean over the draws ± its
+standard error.
+
+- **mean**: |m - m_y| / sqrt(tr C_y), the error of the mean in posterior standard deviations, root mean square; sampling noise taken off.
+- **gap**: what that costs in squared error over the least possible (that of the posterior mean), in dB.
+- **cov**: |C - C_y| / |C_y| (Frobenius), sampling noise taken off. **trace**: tr C / tr C_y, below 1 where the draws are too alike.
+- **W2**: Wasserstein-2 distance / sqrt(tr C_y) of Gaussians of the same moments: exact where law is "exact", else that of N draws less
+  what N exact draws have.
+- **sliced**: sliced Wasserstein-1 distance over its floor, that of two sets of as many exact draws: 1 is perfect.
+- **weights**: total variation between the weights of the modes. **in 50, in 90**: shares of exact draws inside the central intervals of
+  the solver's, 50 and 90 % for many draws (row "{exact}": what as few have). **ranks**: largest deviation of ranks from uniform.
+- **law**: "exact" where the answer is affine in what is drawn, so that its law was taken without sampling; a number where it was sampled,
+  so many draws for each y; "point" where nothing is drawn, and only the mean is compared.
+
+Row "{exact}" is the floor: draws of the posterior itself. "{prior}" looks at no y. A blank is a figure that cannot be had."""
+
+
+def write_pages(rows: list[Row], out: Path, title: str, command: str) -> Path:
+    """truth.md, truth.json and truth.csv in a folder; the path of the page."""
+    write_text(out / "truth.json", json.dumps(encode(rows), indent=0, allow_nan=False) + "\n")
+    write_text(out / "truth.csv", table(rows))
+    path = out / "truth.md"
+    write_text(path, page(rows, title, command))
+    return path
+
+
+def table(rows: list[Row]) -> str:
+    """A line per cell, each figure with its standard error in the next column."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*COLUMNS, *(f"{name}{end}" for name in NAMES for end in ("", "_se"))])
+    for row in rows:
+        figures = [[f"{part:.5g}" for part in figure(row, name) or ()] or ["", ""] for name in NAMES]
+        writer.writerow([*(row.get(name, "") for name in COLUMNS), *(part for pair in figures for part in pair)])
+    return out.getvalue()
+
+
+def page(rows: list[Row], title: str, command: str) -> str:
+    """The page."""
+    done = [row for row in rows if row["status"] == "done"]
+    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    draws = max((row["draws"] for row in done), default=0)
+    explained = EXPLAINED.format(problems=len(problems), draws=draws, exact=EXACT, prior=PRIOR)
+    parts = [
+        f"# {title}",
+        f"Made by `{command}`.",
+        explained,
+        *leaderboard(done),
+        *control(done),
+        *per_problem(rows, problems),
+        *unsaid(rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def leaderboard(done: list[Row]) -> list[str]:
+    """A row for every solver and number of evaluations: means over the problems of a family."""
+    heads = ["solver", "NFE", "problems"]
+    columns: list[tuple[str, Callable[[list[Row]], str]]] = [("share of the prior's distance", lambda them: told(share(them, done)))]
+    for family, names in (
+        ("gaussian", MOMENTS),
+        ("field", ("mean", "trace")),
+        ("mixture", ("sliced", "weights")),
+        ("levy", ("mean", "sliced")),
+    ):
+        for name in names:
+            columns.append((f"{FAMILIES[family]}: {name}", lambda them, f=family, n=name: told(average(them, f, n))))
+    columns += [(name.replace("in", "in "), lambda them, n=name: told(average(them, None, n))) for name in ("in50", "in90")]
+    groups = grouped(done, ("solver", "budget"))
+    ordered = sorted(groups.items(), key=lambda pair: (missing(share(pair[1], done)), pair[0]))
+    lines = [line([*heads, *(head for head, _ in columns)]), "|---" * (len(heads) + len(columns)) + "|"]
+    for (solver, budget), them in ordered:
+        shown = "" if solver in (EXACT, PRIOR) else str(budget)
+        lines.append(line([solver, shown, str(len(them)), *(of(them) for _, of in columns)]))
+    note = (
+        "Means over the problems that a solver takes (their number is in the third column: rows of different numbers are of different "
+        "problems). Ordered by the share of the prior's distance that is left: the mean over the problems of "
+        "(d - d_floor) / (d_prior - d_floor), d the sliced distance; 0 is exact, 1 no better than not looking. A point stands at the end."
+    )
+    return ["## Leaderboard", note, "\n".join(lines)]
+
+
+def grouped(rows: Iterable[Row], names: tuple[str, ...]) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by the values of some columns, in order."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    return found
+
+
+def figure(row: Row, name: str) -> tuple[float, float] | None:
+    """A figure and its error; a stored NaN is text."""
+    pair = row.get("measures", {}).get(name)
+    return None if pair is None else (float(pair[0]), float(pair[1]))
+
+
+def value(row: Row, name: str) -> float | None:
+    """A figure of a row, if it is a number."""
+    pair = figure(row, name)
+    return None if pair is None or math.isnan(pair[0]) else pair[0]
+
+
+def average(rows: list[Row], family: str | None, name: str) -> float | None:
+    """The mean of a figure over the rows of a family that have it."""
+    found = [value(row, name) for row in rows if family in (None, row["family"])]
+    held = [one for one in found if one is not None]
+    return sum(held) / len(held) if held else None
+
+
+def share(rows: list[Row], done: list[Row]) -> float | None:
+    """The share of the prior's sliced distance that is left, the mean over the problems."""
+    ends = {(row["solver"], row["problem"]): value(row, "sliced") for row in done if row["solver"] in (EXACT, PRIOR)}
+    found = []
+    for row in rows:
+        d, low, high = value(row, "sliced"), ends.get((EXACT, row["problem"])), ends.get((PRIOR, row["problem"]))
+        if (
+            d is not None and low is not None and high is not None and high > 1.5 * low
+        ):  # where the prior is nearly as good, a share is noise
+            found.append((d - low) / (high - low))
+    return sum(found) / len(found) if found else None
+
+
+def missing(number: float | None) -> float:
+    """For sorting: what is not there comes last."""
+    return math.inf if number is None else number
+
+
+def told(number: float | None, error: float | None = None) -> str:
+    """Two digits after the point, three where it is small; with its error."""
+    if number is None or math.isnan(number):
+        return ""
+    digits = 3 if abs(number) < 0.095 else 2 if abs(number) < 99.5 else 0
+    return f"{number:.{digits}f}" if error is None or math.isnan(error) else f"{number:.{digits}f} ± {error:.{digits}f}"
+
+
+def line(cells: list[str]) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(one.replace('|', '/') for one in cells)} |"
+
+
+def control(done: list[Row]) -> list[str]:
+    """Solvers that state a bias within .1 s.d. and 6 %: on Gaussian problems they must keep it, or the oracle is wrong."""
+    claimed = [row for row in done if row.get("exact") and row["family"] == "gaussian"]
+    if not claimed:
+        return ["## Control", "No solver here claims to be exact for Gaussian priors (`declared_bias` of .1 s.d. and 6 % or less)."]
+    beyond = []
+    for row in claimed:
+        for name, most in (("mean", CONTROL_MEAN), ("cov", CONTROL_COV)):
+            number, error = figure(row, name) or (0.0, 0.0)
+            # where sampling noise is all there is, the error is that of a root of 0: as large as the figure could be
+            if number - SURE * error > most:
+                beyond.append(f"{row['solver']} at {row['budget']} on {row['problem']}: {name} {told(number, error)}")
+    names = ", ".join(sorted({row["solver"] for row in claimed}))
+    text = f"Solvers that claim to be exact for Gaussian priors, {names}: {len(claimed)} cells"
+    verdict = "all within .1 s.d. and 6 %." if not beyond else f"beyond .1 s.d. or 6 % by more than {SURE:g} standard errors:"
+    return ["## Control", f"{text}, {verdict}", *(["\n".join(f"- {one}" for one in beyond)] if beyond else [])]
+
+
+def per_problem(rows: list[Row], problems: list[str]) -> list[str]:
+    """A table for every problem."""
+    parts = ["## By problem"]
+    for problem in problems:
+        them = [row for row in rows if row["problem"] == problem and row["status"] == "done"]
+        names = [name for name in NAMES if any(name in row["measures"] for row in them)]
+        lines = [line(["solver", "NFE", "back", *(NAMES[name] for name in names), "law", "CPU s"]), "|---" * (5 + len(names)) + "|"]
+        for row in sorted(them, key=lambda row: (row["solver"] not in (EXACT, PRIOR), row["solver"], row["budget"])):
+            figures = [told(*pair) if (pair := figure(row, name)) else "" for name in names]
+            law = f"{row['chains']}" if row["law"] == "sampled" else row["law"]
+            counts = [str(row.get("nfe", "")), str(row.get("backward") or "")]
+            lines.append(line([row["solver"], *counts, *figures, law, f"{row['seconds']:.1f}"]))
+        parts += [f"### {problem}", "\n".join(lines)]
+    return parts
+
+
+def unsaid(rows: list[Row]) -> list[str]:
+    """Who is not in which table, and why."""
+    left = [row for row in rows if row["status"] != "done"]
+    lines = []
+    for (solver, status, reason), them in grouped(left, ("solver", "status", "reason")).items():
+        problems = list(dict.fromkeys(row["problem"] for row in them))
+        everywhere = len(problems) == len({row["problem"] for row in rows})
+        budgets = sorted({row["budget"] for row in them})
+        where = "everywhere" if everywhere else "; ".join(problems)
+        lines.append(f"- {solver}, {status} ({where}; NFE {', '.join(map(str, budgets))}): {reason}")
+    return ["## Not in the tables", "\n".join(lines) if lines else "Every solver took every problem."]

@@ -1,0 +1,65 @@
+"""The suites `truth` and `truth-full`: `invsolve bench run truth`, `invsolve check solver NAME --truth`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from invsolve.bench.own import OwnSuite
+
+
+@dataclass(frozen=True)
+class TruthSuite(OwnSuite):
+    """Every registered solver on problems whose posterior is known.
+
+    Args:
+        name: its registered name.
+        full: all combinations and five budgets, in place of seventeen problems and two.
+    """
+
+    name: str = "truth"
+    full: bool = False
+    title: ClassVar[str] = "Truth: every solver's draws against posteriors that are known"
+    budgets: ClassVar[dict[bool, tuple[int, ...]]] = {False: (20, 100), True: (10, 20, 50, 100, 250)}
+    rows: ClassVar[dict[bool, int]] = {False: 3200, True: 8000}  # of noise up to which a law is exact: a fifth of a second, and two
+    seconds: ClassVar[dict[bool, float]] = {False: 60.0, True: 300.0}  # that an answer may take
+
+    @property
+    def operators(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The problems."""
+        from invsolve_benchmarks.truth.catalogue import FULL, SHORT
+
+        return tuple(FULL if self.full else SHORT)
+
+    @property
+    def solvers(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Those that are registered."""
+        from invsolve.plugins import registry
+
+        return tuple(registry().names("solver"))
+
+    def run(self, out: Path, *, seed: int = 0, fresh: bool = False, limit: float | None = None) -> tuple[Path, bool]:
+        """All solvers; see `OwnSuite.run`."""
+        return self._run(out, None, f"invsolve bench run {self.name}", seed=seed, fresh=fresh, limit=limit)
+
+    def check(self, entry: Any, out: Path, *, limit: float | None = None) -> tuple[Path, bool]:
+        """One solver; see `OwnSuite.check`."""
+        return self._run(out, [entry], f"invsolve check solver {entry.name} --truth", limit=limit)
+
+    def _run(
+        self, out: Path, entries: Sequence[Any] | None, command: str, *, seed: int = 0, fresh: bool = False, limit: float | None = None
+    ) -> tuple[Path, bool]:
+        from invsolve_benchmarks.truth.page import write_pages
+        from invsolve_benchmarks.truth.runner import contestants, run, tasks
+
+        settings = {"seed": seed, "full": self.full, "rows": self.rows[self.full], "limit": limit or self.seconds[self.full]}
+        plan = tasks(self.operators, self.budgets[self.full], contestants(entries), **settings)
+        rows = run(plan, out, fresh=fresh)
+        title = self.title if entries is None else f"Truth: {entries[0].name}"
+        return write_pages(rows, out, title, command), not any(row["status"] == "failed" for row in rows)
+
+
+TRUTH = TruthSuite()
+FULL = TruthSuite("truth-full", full=True)
