@@ -6,6 +6,7 @@ An image is read in the order of its memory: x.flatten(1), channel by channel, r
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -127,7 +128,32 @@ class MatrixOperator(Operator):
         return [cls(wide, (3, 2, 2)), cls(tall, (1, 2, 3), (2, 5)), cls(each, (1, 3, 2), (1, 2, 2))]
 
 
-class SparseMatrixOperator(Operator):
+class TwoProducts(Operator):
+    """Base of what knows y = A x and x = A^T y only as two products that autograd cannot see into: each is the other's derivative."""
+
+    out_shape: Shape
+
+    @abstractmethod
+    def _ahead(self, x: Tensor) -> Tensor:
+        """A x."""
+
+    @abstractmethod
+    def _back(self, y: Tensor) -> Tensor:
+        """A^T y."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x."""
+        expected(self, x, self.in_shape, "x")
+        return linear_map(x, self._ahead, self._back)
+
+    def adjoint(self, y: Measurement) -> Tensor:
+        """A^T y; of a complex A the real part of A^H y."""
+        assert isinstance(y, Tensor)
+        expected(self, y, self.out_shape, "y")
+        return linear_map(y, self._back, self._ahead)
+
+
+class SparseMatrixOperator(TwoProducts):
     """y = A x with a sparse A, kept as the list of its entries; made by `Operator.from_matrix`. Linear, with the exact adjoint.
 
     An SVD of a small one: `Operator.from_matrix(A.toarray(), ...)`; of a large one, the leading part:
@@ -143,7 +169,6 @@ class SparseMatrixOperator(Operator):
     """
 
     traits = LINEAR_ONLY
-    out_shape: Shape
     values: Tensor
     rows: Tensor
     columns: Tensor
@@ -166,17 +191,6 @@ class SparseMatrixOperator(Operator):
         for name, index in (("rows", rows), ("columns", columns)):
             self.register_buffer(name, torch.as_tensor(index).to(torch.int64, copy=True))
         self.register_buffer("values", numbers(values))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """A x."""
-        expected(self, x, self.in_shape, "x")
-        return linear_map(x, self._ahead, self._back)
-
-    def adjoint(self, y: Measurement) -> Tensor:
-        """A^T y."""
-        assert isinstance(y, Tensor)
-        expected(self, y, self.out_shape, "y")
-        return linear_map(y, self._back, self._ahead)
 
     def _ahead(self, x: Tensor) -> Tensor:
         return self._product(x, transposed=False).reshape(len(x), *self.out_shape)

@@ -18,15 +18,14 @@ from torch import Tensor
 from invsolve.errors import CapabilityError, InputError
 from invsolve.operator.complex_data import continued, continued_adjoint
 from invsolve.operator.contract import Capability, Operator, Shape
-from invsolve.operator.function import linear_map
-from invsolve.operator.matrix import expected, fitted_shapes, is_sparse
-from invsolve.operator.measurement import Measurement, flat
+from invsolve.operator.matrix import TwoProducts, fitted_shapes, is_sparse
+from invsolve.operator.measurement import flat
 from invsolve.rng import Rng
 
 Product = Callable[[np.ndarray], Any]
 
 
-class ScipyOperator(Operator):
+class ScipyOperator(TwoProducts):
     """y = L x for a linear operator of numpy vectors, item by item; made by `Operator.from_scipy`.
 
     Data go to the CPU and back, in their own precision. A complex L gives complex y; the adjoint on real images is the real part of
@@ -42,7 +41,6 @@ class ScipyOperator(Operator):
     """
 
     traits = frozenset({Capability.LINEAR})
-    out_shape: Shape
 
     def __init__(self, foreign: Any, in_shape: Sequence[int], out_shape: Sequence[int] | None = None) -> None:
         super().__init__()
@@ -120,17 +118,6 @@ class ScipyOperator(Operator):
 
     def _back(self, y: Tensor) -> Tensor:
         return self._through("rmatvec", y, self.in_shape).real
-
-    def forward(self, x: Tensor) -> Tensor:
-        """L x."""
-        expected(self, x, self.in_shape, "x")
-        return linear_map(x, self._ahead, self._back)
-
-    def adjoint(self, y: Measurement) -> Tensor:
-        """Re L^H y."""
-        assert isinstance(y, Tensor)
-        expected(self, y, self.out_shape, "y")
-        return linear_map(y, self._back, self._ahead)
 
     def extra_repr(self) -> str:
         """The foreign class, shapes and abilities."""

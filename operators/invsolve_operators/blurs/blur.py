@@ -132,12 +132,7 @@ class KernelBlur(Operator):
     @classmethod
     def examples(cls) -> list[Operator]:
         """An even kernel, one larger than the image, one per image; odd sizes and colour."""
-        generator = torch.Generator().manual_seed(0)
-
-        def draw(*shape: int) -> Tensor:
-            value = torch.rand(shape, generator=generator, dtype=torch.float64)
-            return value / value.sum((-2, -1), keepdim=True)
-
+        draw = kernels.drawn(0)
         return [cls((3, 8, 8), draw(3, 3)), cls((1, 9, 7), draw(4, 2)), cls((1, 4, 5), draw(7, 6)), cls((2, 6, 5), draw(3, 3, 5) - 0.02)]
 
 

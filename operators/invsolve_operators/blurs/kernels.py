@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -46,6 +47,17 @@ def gaussian_2d(sigma: Tensor, truncate: float) -> Tensor:
     rows = [gaussian_1d(float(value), truncate, radius) for value in sigma.reshape(-1)]
     kernels = torch.stack([row[:, None] * row for row in rows])
     return kernels if sigma.ndim else kernels[0]
+
+
+def drawn(seed: int) -> Callable[..., Tensor]:
+    """Kernels of any shape, one after the other from one generator: independent numbers above 0, each kernel's sum 1; for examples."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        value = torch.rand(shape, generator=generator, dtype=torch.float64)
+        return value / value.sum((-2, -1), keepdim=True)
+
+    return draw
 
 
 def motion(length: float, angle: float, bend: float, seed: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Capability, Operator, image_shape
+from invsolve_operators.blurs import kernels
 from invsolve_operators.blurs.separable import fold
 from invsolve_operators.common import expect, select_arguments
 from invsolve_operators.masks.patterns import one_of
@@ -108,12 +109,7 @@ class PaddedBlur(Operator):
     @classmethod
     def examples(cls) -> list[Operator]:
         """Every boundary; even kernels, larger than the image, one per image."""
-        generator = torch.Generator().manual_seed(0)
-
-        def draw(*shape: int) -> Tensor:
-            value = torch.rand(shape, generator=generator, dtype=torch.float64)
-            return value / value.sum((-2, -1), keepdim=True)
-
+        draw = kernels.drawn(0)
         return [
             cls((3, 8, 8), draw(3, 4)),
             cls((1, 5, 4), draw(7, 6), "symmetric"),
