@@ -1,0 +1,1 @@
+"""Sequential Monte Carlo: many weighted states an item, exact as their number grows."""
