@@ -1,0 +1,84 @@
+"""DDNM: denoising diffusion null-space model, the range of every estimate from y and the null space from the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from invsolve.operator import Capability
+from invsolve.priors.base import Denoiser
+from invsolve.problem import Problem
+from invsolve.rng import Rng
+from invsolve.solution import Step
+from invsolve.solver import Requires, Solver
+from invsolve.solvers.diffusion.common import Restorer, estimate, initial
+from invsolve.solvers.diffusion.travel import check_travel, go_up, visits
+from invsolve.solvers.guidance.common import check_share
+from invsolve.solvers.projection.common import trust
+
+
+@dataclass(frozen=True)
+class DDNM(Restorer):
+    """Put y into the range of every estimate, leave its null space as it is, go to the next noise level with part of the noise fresh.
+
+        x0~ = x0_hat - H^+ (H x0_hat - y)
+        x_s = x0~ + sigma_s (sqrt(1 - eta^2) (x_t - x0_hat) / sigma_t + eta z);   the last step returns x0~
+
+    Without noise the answer satisfies H x = y. With noise H^+ is H^T (H H^T + sigma_y^2 / s0^2)^-1, the best linear guess under the prior's
+    own two numbers, at every level: components that y tells well keep its noise in the answer. `ddnm-plus` takes it out.
+
+    Args:
+        steps: noise levels.
+        eta: share of fresh noise, 0 to 1.
+        jump, repeats: time travel: at every jump-th level the state goes up by as many, repeats - 1 times. Network evaluations grow by
+            about `repeats`.
+        grid: name of the sigma grid.
+        sigma_max: first noise level in data units; None for 20 standard deviations of the prior's data on the grid `karras`.
+
+    Raises:
+        InputError: eta is not in [0, 1]; jump or repeats is not a whole number >= 1.
+
+    References:
+        Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model (Wang, Yu, Zhang, 2023), arXiv:2212.00490, algorithms 1, 2.
+        Deviations: what H^+ is with noise; time travel goes up from the state reached, as algorithm 2 has it (its code from x0_hat before
+        the projection); it starts from y.
+    """
+
+    requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
+    declared_bias: ClassVar[Mapping[str, Any]] = {}
+    steps: int = 100
+    eta: float = 1.0
+    jump: int = 1
+    repeats: int = 1
+    grid: str = "karras"
+    sigma_max: float | None = None
+
+    def __post_init__(self) -> None:
+        check_share("eta", self.eta)
+        check_travel(self.jump, self.repeats)
+
+    @torch.no_grad()
+    def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
+        """The last x is the answer."""
+        sigmas = self.sigmas(prior)
+        path = [*visits(len(sigmas) - 1, self.jump, self.repeats), len(sigmas) - 1]
+        first, x = initial(problem, prior, rng, sigmas[0], start, problem.operator.prox)
+        for index in range(first, len(path) - 1):
+            sigma, following, reached = sigmas[path[index]], sigmas[path[index] + 1], sigmas[path[index + 1]]
+            x0_hat = estimate(prior, x, sigma)
+            x0 = problem.operator.prox(x0_hat, problem.y, trust(problem, sigma))
+            x = x0 + following / sigma * math.sqrt(1 - self.eta**2) * (x - x0_hat)
+            if following > 0 and self.eta > 0:
+                x = x + following * self.eta * rng.normal_like(x)
+            if reached > following:
+                x = go_up(x, following, reached, rng)
+            yield Step(index, len(path) - 1, x, x0, reached)
+
+    @classmethod
+    def examples(cls) -> list[Solver]:
+        """Eight steps; with time travel."""
+        return [cls(steps=8), cls(steps=6, eta=0.5, jump=2, repeats=2, sigma_max=2.0)]

@@ -1,0 +1,59 @@
+"""ILVR: iterative latent variable refinement, a step of the prior and the measured part of the state from y at the same noise level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from invsolve.errors import InputError
+from invsolve.operator import Capability
+from invsolve.solver import Requires, Solver
+from invsolve.solvers.guidance.common import check_share
+from invsolve.solvers.projection.common import Replacing
+
+
+@dataclass(frozen=True)
+class ILVR(Replacing):
+    """Take an ancestral step, exchange what the state has of y for y brought to its noise level, go on.
+
+        x' = generic step (eta) from x_t with x0_hat to the level sigma
+        x = x' + H^T (H H^T + sigma_y^2 / sigma^2)^-1 (y + sigma H z - H x')        where sigma >= stop
+
+    Without noise x = x' - phi(x') + phi(y_t) with phi = H^+ H, the paper's low-pass filter where H takes means of blocks. What y does
+    not see follows only by way of the next denoising: of the replacement family, whose bias does not vanish with more steps.
+
+    Args:
+        steps: network evaluations.
+        eta: share of the ancestral noise, 0 to 1 (the paper's).
+        stop: the level, in data units, below which y is not asked any more; 0 to the end.
+        grid: name of the sigma grid.
+        sigma_max: first noise level in data units; None for 20 standard deviations of the prior's data on the grid `karras`.
+
+    Raises:
+        InputError: eta is not in [0, 1]; stop is negative or not finite.
+
+    References:
+        ILVR: Conditioning Method for Denoising Diffusion Probabilistic Models (Choi et al., 2021), arXiv:2108.02938, algorithm 1.
+        Deviations: any linear H with a prox in the place of the low-pass filter; the noise of y, see `projection.common.replaced`; the
+        paper's y_t is noised in the image and then filtered, which is H z here; it starts from y.
+    """
+
+    requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
+    declared_bias: ClassVar[Mapping[str, Any]] = {}
+    steps: int = 100
+    eta: float = 1.0
+    stop: float = 0.0
+    grid: str = "karras"
+    sigma_max: float | None = None
+
+    def __post_init__(self) -> None:
+        check_share("eta", self.eta)
+        if not 0 <= self.stop < math.inf:
+            raise InputError(f"stop must be finite and not negative; given {self.stop}")
+
+    @classmethod
+    def examples(cls) -> list[Solver]:
+        """Eight steps; y given up on the way."""
+        return [cls(steps=8), cls(steps=8, eta=0.5, stop=0.05, sigma_max=2.0)]
