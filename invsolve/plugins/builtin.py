@@ -11,6 +11,7 @@ SOLVERS = Path(__file__).parents[1] / "solvers" / "__init__.py"
 ENTRIES: tuple[tuple[str, ...], ...] = (
     ("prior", "tv", "invsolve.priors.tv:TotalVariation", "total variation, isotropic or anisotropic"),
     ("prior", "vectorial-tv", "invsolve.priors.tv:VectorialTV", "total variation with one norm for all channels of a pixel (colour TV)"),
+    ("prior", "tgv", "invsolve.priors.tgv:TotalGeneralisedVariation", "total generalised variation of second order, without stairs"),
     ("prior", "wavelet-l1", "invsolve.priors.wavelet:WaveletL1", "absolute wavelet coefficients, orthonormal Haar or Daubechies"),
     ("prior", "gaussian", "invsolve.priors.gaussian:GaussianPrior", "N(mean, C) in closed form: the oracle"),
     ("prior", "gaussian-mixture", "invsolve.priors.gaussian:GaussianMixturePrior", "mixture of Gaussians in closed form"),

@@ -12,3 +12,4 @@ from .latent import LatentPrior as LatentPrior
 from .tv import TotalVariation as TotalVariation
 from .tv import VectorialTV as VectorialTV
 from .wavelet import WaveletL1 as WaveletL1
+from .tgv import TotalGeneralisedVariation as TotalGeneralisedVariation
