@@ -26,9 +26,9 @@ class Spec:
     most: int = 1000
 
 
-def gaussian(cov: str, operator: str, sigma: float) -> Spec:
+def gaussian(cov: str, operator: str, sigma: float, most: int = 1000) -> Spec:
     """A Gaussian vector or field."""
-    return Spec(f"{cov} {operator} {sigma:g}", "gaussian", (cov, operator, sigma))
+    return Spec(f"{cov} {operator} {sigma:g}", "gaussian", (cov, operator, sigma), most)
 
 
 def field(sigma: float) -> Spec:
@@ -58,9 +58,9 @@ SHORT: dict[str, Spec] = {
         gaussian("correlated", "mask", 0.05),
         gaussian("correlated", "dense", 0.005),
         gaussian("exponential", "mask", 0.005),
-        gaussian("exponential", "decimation", 0.05),
-        gaussian("exponential", "dense", 0.5),
-        gaussian("smooth", "mask", 0.5),
+        gaussian("exponential", "decimation", 0.05, most=20),
+        gaussian("exponential", "dense", 0.5, most=20),
+        gaussian("smooth", "mask", 0.5, most=20),
         gaussian("smooth", "blur", 0.05),
         gaussian("smooth", "dense", 0.005),
         field(0.05),

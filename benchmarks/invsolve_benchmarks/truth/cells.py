@@ -50,7 +50,7 @@ class Task:
     budgets: tuple[int, ...]
     seed: int = 0
     limit: float = 60.0
-    rows: int = 3200
+    rows: int = 2000
     full: bool = False
 
 

@@ -23,7 +23,7 @@ class TruthSuite(OwnSuite):
     full: bool = False
     title: ClassVar[str] = "Truth: every solver's draws against posteriors that are known"
     budgets: ClassVar[dict[bool, tuple[int, ...]]] = {False: (20, 100), True: (10, 20, 50, 100, 250)}
-    rows: ClassVar[dict[bool, int]] = {False: 3200, True: 8000}  # of noise up to which a law is exact: a fifth of a second, and two
+    rows: ClassVar[dict[bool, int]] = {False: 2000, True: 8000}  # of noise up to which a law is exact: vectors at 100 evaluations, fields at 50
     seconds: ClassVar[dict[bool, float]] = {False: 60.0, True: 300.0}  # that an answer may take
 
     @property
