@@ -1,6 +1,6 @@
 """Damaged and hostile files, some hundred for every reader: what each ends in, how long it takes and how much memory.
 
-    python benchmarks/studies/hostile_files.py [--count 400] [--seed 0] [--only masks kernels]
+    python benchmarks/studies/hostile_files.py [--count 400] [--seed 0] [--only masks kernels] [--out benchmarks/results/hostile_files.md]
 
 Every case runs in a process of its own, forked, with a cap on memory. Well are: read, and refused by an error of ours. Not well are
 any other exception ("foreign"), more than 5 s of processor time, more than 2 GB. What is not well is printed with its file, which is
@@ -37,6 +37,7 @@ from invsolve.io.images import read_image
 from invsolve.plugins import registry
 from invsolve.priors import Regulariser
 
+KINDS = ("read", "refused", "foreign", "slow", "large")
 SECONDS, BYTES = 5.0, 2 * 10**9
 # Where a case is stopped: beyond what is allowed, so that it can be seen to be, and before the machine suffers.
 WALL, MORE = 60.0, 4 * 10**9
@@ -201,8 +202,18 @@ def peak() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def outcome(call: Callable[[], Any]) -> tuple[str, str]:
-    """(kind, words): read, refused, foreign, slow or large."""
+@dataclass
+class Outcome:
+    """How a case ended: read, refused, foreign, slow or large, in words, with its processor time and its memory."""
+
+    kind: str
+    words: str
+    seconds: float = 0.0
+    taken: int = 0
+
+
+def outcome(call: Callable[[], Any]) -> Outcome:
+    """A case, in a process of its own."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=guarded, args=(call, theirs))
@@ -212,28 +223,28 @@ def outcome(call: Callable[[], Any]) -> tuple[str, str]:
         ended, seconds, taken = ours.recv()
     except EOFError:
         process.join()
-        return "slow", f"did not end within {WALL:g} s (or was killed: exit code {process.exitcode})"
+        return Outcome("slow", f"did not end within {WALL:g} s (or was killed: exit code {process.exitcode})", WALL)
     process.join()
     if taken > BYTES:
-        return "large", f"{taken / 1e9:.1f} GB; {ended}"
+        return Outcome("large", f"{taken / 1e9:.1f} GB; {ended}", seconds, taken)
     if seconds > SECONDS:
-        return "slow", f"{seconds:.1f} s; {ended}"
-    return ended.partition(":")[0], ended
+        return Outcome("slow", f"{seconds:.1f} s; {ended}", seconds, taken)
+    return Outcome(ended.partition(":")[0], ended, seconds, taken)
 
 
-def campaign(reader: Reader, count: int, seed: int, keep: Path | None = None) -> tuple[Counter[str], list[str]]:
-    """How often each outcome came, and a line for each that is not well."""
-    found: Counter[str] = Counter()
+def campaign(reader: Reader, count: int, seed: int, keep: Path | None = None) -> tuple[list[Outcome], list[str]]:
+    """How each case ended, and a line for each that is not well."""
+    found: list[Outcome] = []
     bad: list[str] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for number, (label, call) in enumerate(reader.cases(folder, random.Random(seed))):
             if number >= count:
                 break
-            kind, words = outcome(call)
-            found[kind] += 1
-            if kind not in ("read", "refused"):
-                bad.append(f"{reader.name}: {label}: {kind}: {words}")
+            one = outcome(call)
+            found.append(one)
+            if one.kind not in ("read", "refused"):
+                bad.append(f"{reader.name}: {label}: {one.kind}: {one.words}")
                 if keep is not None and (folder / label).exists():
                     target = keep / reader.name.replace(" ", "-")
                     target.mkdir(parents=True, exist_ok=True)
@@ -249,19 +260,41 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=[reader.name for reader in READERS])
     parser.add_argument("--keep", type=Path, help="folder for the files that are not well")
+    parser.add_argument("--out", type=Path, help="a table of all in Markdown")
     arguments = parser.parse_args()
     total: list[str] = []
+    rows: list[str] = []
     for reader in READERS:
         if arguments.only and reader.name not in arguments.only:
             continue
         began = time.perf_counter()
         found, bad = campaign(reader, arguments.count, arguments.seed, arguments.keep)
-        counts = ", ".join(f"{found[kind]} {kind}" for kind in ("read", "refused", "foreign", "slow", "large"))
+        counted = Counter(one.kind for one in found)
+        counts = ", ".join(f"{counted[kind]} {kind}" for kind in KINDS)
         print(f"{reader.name}: {counts}; {time.perf_counter() - began:.0f} s", flush=True)
+        most = max(one.seconds for one in found), max(one.taken for one in found) / 1e9
+        rows.append(f"| {reader.name} | {' | '.join(str(counted[kind]) for kind in KINDS)} | {most[0]:.1f} s | {most[1]:.2f} GB |")
         for line in bad:
             print(f"  {line}", flush=True)
         total += bad
+        if arguments.out:
+            arguments.out.write_text(table(rows, total, arguments.count, arguments.seed), encoding="utf-8")
     return 1 if total else 0
+
+
+def table(rows: list[str], bad: list[str], count: int, seed: int) -> str:
+    """The results as Markdown."""
+    head = [
+        "# Damaged and hostile files",
+        "",
+        f"{count} inputs a reader, seed {seed}: `python benchmarks/studies/hostile_files.py --count {count} --out FILE`.",
+        "Well are: read, and refused in our words. Not well: any other exception (foreign), more than "
+        f"{SECONDS:g} s of processor time, more than {BYTES / 1e9:g} GB.",
+        "",
+        f"| reader | {' | '.join(KINDS)} | longest | most memory |",
+        f"|---|{'---|' * len(KINDS)}---|---|",
+    ]
+    return "\n".join([*head, *rows, "", *(f"- {one}" for one in bad or ["Nothing was not well."])]) + "\n"
 
 
 if __name__ == "__main__":
