@@ -80,6 +80,6 @@ FULL: dict[str, Spec] = {
         *(field(s) for s in SIGMAS),
         *(two_modes(o, s) for o in ("mask", "dense") for s in SIGMAS),
         *(grid(d, m) for d in (8, 80, 800) for m in (1, 2, 4)),
-        *(levy(k, o, s) for k in INCREMENTS for o in OPERATORS for s in SIGMAS),
+        *(levy(k, o, s, most=100) for k in INCREMENTS for o in OPERATORS for s in SIGMAS),
     )
 }
