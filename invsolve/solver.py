@@ -226,6 +226,11 @@ class Solver(metaclass=Remembering):
         plain = (field.name == "steps" or getattr(self, field.name) == field.default for field in fields(self))  # pyright: ignore
         return self.declared_bias if all(plain) else {}
 
+    def warmed(self, image: Tensor, prior: Any, rng: Rng) -> Step:
+        """Where the run begins that is to go on from an image: the image itself; samplers add the noise of their first level."""
+        del prior, rng
+        return Step(-1, 0, image, image)
+
     def answer(self, step: Step, status: Status) -> Tensor:
         """The image in the last step: x0_hat when a sampler was stopped on its way, else x."""
         return step.x0_hat if status in (Status.STOPPED, Status.BUDGET, Status.DIVERGED) else step.x

@@ -28,6 +28,9 @@ FORMER: dict[str, str] = dict.fromkeys(("rotated", "embedded", "colour-after", "
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)}
 
 
+NESTED = ("solver", "prior")  # what arguments of a solver may be besides operators and numbers
+
+
 class ForeignError(InvsolveError):
     """Something that no registered name and plain arguments can make again."""
 
@@ -113,6 +116,9 @@ def encode(value: Any, pool: Pool, key: str) -> Any:
         return {"dtype": str(value).removeprefix("torch.")}
     if isinstance(value, Operator):
         return {"object": describe("operator", value, pool, key)}
+    for kind in NESTED:
+        if registry().name_of(kind, value) is not None:
+            return {kind: describe(kind, value, pool, key)}
     raise ForeignError(f"{key}: a {type(value).__name__} cannot be written as data")
 
 
@@ -150,6 +156,8 @@ READERS: dict[str, Callable[[Any, Pool], Any]] = {
     "dict": lambda inner, pool: {name: decode(item, pool) for name, item in inner.items()},
     "dtype": lambda inner, pool: DTYPES[inner],
     "object": lambda inner, pool: rebuild("operator", inner, pool),
+    "solver": lambda inner, pool: rebuild("solver", inner, pool),
+    "prior": lambda inner, pool: rebuild("prior", inner, pool),
 }
 
 

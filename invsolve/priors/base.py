@@ -40,6 +40,11 @@ class Prior(nn.Module, metaclass=Remembering):
         tensor = next(iter([*self.buffers(), *self.parameters()]), None)
         return None if tensor is None else tensor.device
 
+    def extra_repr(self) -> str:
+        """The plain arguments that it was made with, as they were written."""
+        plain = {name: value for name, value in self.arguments.items() if value is None or isinstance(value, bool | int | float | str)}
+        return ", ".join(f"{name}={value!r}" for name, value in plain.items())
+
     def space(self, problem: Problem) -> tuple[Problem, Callable[[Tensor], Tensor]]:
         """(inner problem, back): the problem that a solver sees with this prior, and the map of its answer to the image.
 

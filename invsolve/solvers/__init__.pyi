@@ -40,7 +40,11 @@ from .projection.ilvr import ILVR as ILVR  # ilvr: replacement of what the state
 from .projection.score_sde import ScoreSDE as ScoreSDE  # score-sde: reverse SDE with a projection onto the noised measurement
 from .splitting.admm import ADMM as ADMM  # admm: ADMM: TV exactly, or a denoiser (plug and play)
 from .splitting.hqs import HQS as HQS  # hqs: half-quadratic splitting: TV by continuation, or a denoiser (DPIR)
+from .splitting.pgm import PGM as PGM  # pgm: proximal gradient with a denoiser (PnP-ISTA, PnP-FISTA)
+from .splitting.red import RED as RED  # red: regularisation by denoising, fixed point or gradient
 from .variational.adam_tv import AdamTV as AdamTV  # adam-tv: Adam on nll + weight R, any regulariser
 from .variational.fista import FISTA as FISTA  # fista: accelerated proximal gradient, any regulariser with a prox
+from .variational.lbfgs import LBFGS as LBFGS  # lbfgs: L-BFGS on a smoothed objective, linear and nonlinear operators
 from .variational.pdhg_tv import PDHGTV as PDHGTV  # pdhg-tv: primal-dual with TV, any linear operator, stopped by the duality gap
 from .variational.rl_tv import RLTV as RLTV  # rl-tv: Richardson-Lucy (EM) with TV, for counts
+from .warm_start import WarmStart as WarmStart  # warm-start: a solver from where another one ends

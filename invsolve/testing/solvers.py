@@ -271,7 +271,8 @@ def check_value(solver: Solver) -> None:
     before = dict(vars(solver))
     run(solver, small(solver))
     need(vars(solver) == before, f"{solver}: a run changed its attributes: {sorted(set(vars(solver)) ^ set(before))}")
-    names = {type(solver).__name__: type(solver), "inf": float("inf"), "nan": float("nan")}
+    inner = {type(value).__name__: type(value) for value in vars(solver).values()}
+    names = {**inner, type(solver).__name__: type(solver), "inf": float("inf"), "nan": float("nan")}
     need(eval(repr(solver), names) == solver, f"repr does not give the solver back: {solver!r}")
     need(pickle.loads(pickle.dumps(solver)) == solver, f"pickle does not give the solver back: {solver!r}")
     need(dataclasses.replace(solver) == solver and hash(solver) == hash(copy.deepcopy(solver)), f"{solver!r}: replace or hash")  # pyright: ignore

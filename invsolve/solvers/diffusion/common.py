@@ -126,6 +126,10 @@ class Sampler(Solver):
         """The noise levels of a run, from the first to 0."""
         return prior.sigmas(self.steps, self.grid, self.top(prior))
 
+    def warmed(self, image: Tensor, prior: Denoiser, rng: Rng) -> Step:
+        """The image with the noise of the first level."""
+        return Step(-1, 0, image + self.sigmas(prior)[0] * rng.normal_like(image), image)
+
 
 class Restorer(Sampler):
     """A sampler that starts from y, so that its grid need not start where nothing but noise is left.

@@ -89,6 +89,11 @@ class SDEdit(Sampler):
         del prior
         return self.sigma
 
+    def warmed(self, image: Tensor, prior: Denoiser, rng: Rng) -> Step:
+        """The image is the guide, which each repeat adds noise to."""
+        del prior, rng
+        return Step(-1, 0, image, image)
+
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the answer."""
