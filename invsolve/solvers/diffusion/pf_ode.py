@@ -105,7 +105,7 @@ class PFODE(Sampler):
         ahead = x - step * (2 / 9 * first + 1 / 3 * second + 4 / 9 * third)
         fourth = slope(ahead, t - h)
         error = step * (-5 / 72 * first + 1 / 12 * second + 1 / 9 * third - 1 / 8 * fourth)
-        return ahead, fourth, rms(error) / (self.atol + self.rtol * rms(ahead - prior.centre))
+        return ahead, fourth, rms(error) / (float(self.atol) + float(self.rtol) * rms(ahead - prior.centre))
 
     @classmethod
     def examples(cls) -> list[Solver]:
