@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 from invsolve_benchmarks.truth import affine, cells, runner
 from invsolve_benchmarks.truth import suite as suites
-from invsolve_benchmarks.truth.cells import EXACT, PRIOR, RefusedError, Task, cell, fitted
+from invsolve_benchmarks.truth.cells import EXACT, PRIOR, RefusedError, Settings, Task, cell, fitted
 from invsolve_benchmarks.truth.measures import Found, measures
 from invsolve_benchmarks.truth.page import page, write_pages
 from invsolve_benchmarks.truth.posteriors import Posterior
@@ -25,6 +25,7 @@ from invsolve.solvers import DPS, DiffPIR
 
 GAUSSIAN = "correlated dense 0.005"
 DRAWS, CHAINS, SIZE = 8, 256, 6
+BRIEF = Settings()
 
 
 def white(groups=None):
@@ -117,9 +118,9 @@ def test_what_is_not_affine_has_no_law():
     assert affine.law(DiffPIR(steps=20), truth.problem, truth.prior, most=100) is None  # more numbers than rows
 
 
-def row(problem, target, name="it", budget=20, **settings):
+def row(problem, target, name="it", budget=20, settings=BRIEF):
     """One cell of a test's solver."""
-    return cell(Task(name, target, problem, (budget,), **settings), budget)
+    return cell(Task(name, target, problem, (budget,), settings), budget)
 
 
 @pytest.mark.parametrize("problem", [GAUSSIAN, "correlated mask 0.05", "smooth blur 0.05"])
@@ -129,7 +130,7 @@ def test_the_control_is_within_a_tenth_and_six_percent(problem):
     assert (found["status"], found["law"], found["nfe"], found["exact"]) == ("done", "exact", 20, True)
     assert found["measures"]["mean"][0] < 1e-6
     assert found["measures"]["cov"][0] < 1e-6
-    sampled = row(problem, "truth_solvers:ExactDraws", rows=0)
+    sampled = row(problem, "truth_solvers:ExactDraws", settings=Settings(rows=0))
     assert sampled["law"] == "sampled"
     for name, most in (("mean", 0.1), ("cov", 0.06)):
         value, error = sampled["measures"][name]
@@ -154,7 +155,7 @@ def test_a_bad_sampler_is_ranked_bad_and_fails_as_a_control():
 def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     """A finished cell is not computed again; one with another seed is; one that failed is tried again."""
     solvers = [("good", "truth_solvers:ExactDraws"), ("broken", "truth_solvers:Broken")]
-    plan = runner.tasks([GAUSSIAN], (20, 40), solvers)
+    plan = runner.tasks([GAUSSIAN], (20, 40), solvers, BRIEF)
     first = runner.run(plan, tmp_path, processes=1, progress=False)
     assert [one["status"] for one in first] == ["done"] * 4 + ["failed"] * 2
     computed = []
@@ -163,7 +164,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert computed == ["broken", "broken"]
     assert again[:4] == first[:4]
     computed.clear()
-    runner.run(runner.tasks([GAUSSIAN], (20,), solvers[:1], seed=1), tmp_path, processes=1, progress=False)
+    runner.run(runner.tasks([GAUSSIAN], (20,), solvers[:1], Settings(seed=1)), tmp_path, processes=1, progress=False)
     assert computed == [EXACT, PRIOR, "good"]
 
 

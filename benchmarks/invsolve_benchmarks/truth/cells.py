@@ -30,33 +30,49 @@ CONTROL_MEAN, CONTROL_COV = 0.1, 0.06  # posterior standard deviations and relat
 
 
 @dataclass(frozen=True)
-class Task:
-    """What determines a cell.
+class Settings:
+    """What is the same for all cells of a run.
 
     Args:
-        solver: its name, or EXACT or PRIOR.
-        target: "module:attribute"; "" for those two.
-        problem: a name in `catalogue`.
-        budgets: evaluations of the denoiser for one answer.
-        seed: of the solver's draws.
+        seed: of the solvers' draws.
         limit: seconds that an answer may take.
         rows: rows of noise up to which a law is taken exactly.
-        full: the problem is one of the long run's.
+        full: the problems are the long run's.
     """
 
-    solver: str
-    target: str
-    problem: str
-    budgets: tuple[int, ...]
     seed: int = 0
     limit: float = 60.0
     rows: int = 2000
     full: bool = False
 
 
+@dataclass(frozen=True)
+class Task:
+    """A solver and a problem.
+
+    Args:
+        solver: its name, or EXACT or PRIOR.
+        target: "module:attribute"; "" for those two.
+        problem: a name in `catalogue`.
+        budgets: evaluations of the denoiser for one answer.
+        settings: of the run.
+    """
+
+    solver: str
+    target: str
+    problem: str
+    budgets: tuple[int, ...]
+    settings: Settings = Settings()
+
+    @property
+    def truth(self) -> Truth:
+        """The problem itself."""
+        return truth_of(self.problem, self.settings.full)
+
+
 def inputs(task: Task, budget: int) -> dict[str, Any]:
     """All that a cell depends on: the source of the solver and of the measures, the problem's numbers, the settings."""
-    truth, (module, _, _) = truth_of(task.problem, task.full), task.target.partition(":")
+    truth, (module, _, _) = task.truth, task.target.partition(":")
     solver = None
     if task.target:
         source = source_hash(module) if locate(module) is not None else code_hash(solver_class(task))
@@ -68,8 +84,8 @@ def inputs(task: Task, budget: int) -> dict[str, Any]:
         "operator": source_hash(type(truth.operator).__module__),
         "measures": source_hash(__name__),
         "budget": budget,
-        "seed": task.seed,
-        "rows": task.rows,
+        "seed": task.settings.seed,
+        "rows": task.settings.rows,
         "torch": versions()["torch"],
     }
 
@@ -95,14 +111,16 @@ def made(task: Task) -> Solver:
 
 def cell(task: Task, budget: int) -> dict[str, Any]:
     """The row of a cell: status "done", "refused" (with the solver's reasons) or "failed", and its figures."""
-    truth = truth_of(task.problem, task.full)
+    truth = task.truth
     row: dict[str, Any] = {"solver": task.solver, "problem": task.problem, "family": truth.family, "draws": len(truth.x)}
     row |= {"budget": budget, "status": "done", "reason": ""}
     began = time.process_time()
-    found = attempted(lambda: answered(task, budget), task.limit)
+    found = attempted(lambda: answered(task, budget), task.settings.limit)
     if isinstance(found, BaseException):
         slow = isinstance(found, OutOfTimeError)
-        text = f"it took more than {task.limit:g} seconds" if slow else (str(found).strip().splitlines() or [type(found).__name__])[0]
+        text = (
+            f"it took more than {task.settings.limit:g} seconds" if slow else (str(found).strip().splitlines() or [type(found).__name__])[0]
+        )
         status = "refused" if isinstance(found, RefusedError) else "failed"
         return {**row, "status": status, "reason": text[:300]}
     found["measures"] = {name: list(pair) for name, pair in found["measures"].items()}
@@ -115,13 +133,13 @@ class RefusedError(Exception):
 
 def answered(task: Task, budget: int) -> dict[str, Any]:
     """Law, counts and figures of a solver on a problem."""
-    truth = truth_of(task.problem, task.full)
+    truth = task.truth
     if not task.target:
         return {
             "law": "sampled",
             "chains": truth.chains,
             "exact": False,
-            "measures": measures(alone(truth, task.solver, task.seed), truth.posterior),
+            "measures": measures(alone(truth, task.solver, task.settings.seed), truth.posterior),
         }
     solver = made(task)
     gaps = solver.mismatches(truth.problem, truth.prior_for(solver))
@@ -159,14 +177,14 @@ def answers(solver: Solver, truth: Truth, random: bool, task: Task) -> tuple[Fou
     """What the solver gives for every y: a point, its exact law (with draws of that), or chains."""
     prior = truth.prior_for(solver)
     if not random:
-        return Found(viewed(truth, solver.solve(truth.problem, prior, generator=task.seed).x), random=False), "point"
-    exact = affine.law(solver, truth.problem, prior, task.rows) if truth.family == "gaussian" else None
+        return Found(viewed(truth, solver.solve(truth.problem, prior, generator=task.settings.seed).x), random=False), "point"
+    exact = affine.law(solver, truth.problem, prior, task.settings.rows) if truth.family == "gaussian" else None
     if exact is not None:
         mean, cov, factor = exact
-        z = Rng(task.seed, range(len(mean)), purpose="law").normal((truth.chains, len(factor)), mean)
+        z = Rng(task.settings.seed, range(len(mean)), purpose="law").normal((truth.chains, len(factor)), mean)
         return Found(mean[:, None] + z @ factor, mean, cov.expand(len(mean), -1, -1)), "exact"
     rows = [item for item in range(len(truth.x)) for _ in range(truth.chains)]
-    x = solver.solve(truth.problem.rows(rows), prior.select(rows), generator=task.seed).x
+    x = solver.solve(truth.problem.rows(rows), prior.select(rows), generator=task.settings.seed).x
     return Found(viewed(truth, x)), "sampled"
 
 

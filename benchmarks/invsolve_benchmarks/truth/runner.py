@@ -16,7 +16,7 @@ from invsolve.bench.lock import locked
 from invsolve.bench.progress import Bar
 from invsolve.plugins import registry
 from invsolve_benchmarks.truth.catalogue import FULL, SHORT
-from invsolve_benchmarks.truth.cells import SAME, Task, cell, inputs
+from invsolve_benchmarks.truth.cells import SAME, Settings, Task, cell, inputs
 
 PROCESSES = 2
 
@@ -26,20 +26,19 @@ def contestants(only: Sequence[Any] | None = None) -> list[tuple[str, str]]:
     return [(entry.name, entry.target) for entry in (registry().of("solver") if only is None else only)]
 
 
-def tasks(problems: Sequence[str], budgets: tuple[int, ...], solvers: Sequence[tuple[str, str]], **settings: Any) -> list[Task]:
+def tasks(problems: Sequence[str], budgets: tuple[int, ...], solvers: Sequence[tuple[str, str]], settings: Settings) -> list[Task]:
     """Everything, problem by problem; the floor and the prior have one budget."""
-    alone = [(name, "") for name in SAME]
     found = []
     for problem in problems:
-        found += [Task(name, target, problem, budgets[:1], **settings) for name, target in alone]
-        found += [Task(name, target, problem, budgets, **settings) for name, target in solvers]
+        found += [Task(name, "", problem, budgets[:1], settings) for name in SAME]
+        found += [Task(name, target, problem, budgets, settings) for name, target in solvers]
     return found
 
 
 def run_task(task: Task, out: Path, fresh: bool) -> list[dict[str, Any]]:
     """The rows of a task: those in the folder, and those computed now; what failed is tried again."""
     store, rows = Store(out, "cells", "cell.json"), []
-    most = (FULL if task.full else SHORT)[task.problem].most
+    most = (FULL if task.settings.full else SHORT)[task.problem].most
     for budget in task.budgets:
         if budget > most:
             continue

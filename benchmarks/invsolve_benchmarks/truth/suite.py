@@ -23,7 +23,10 @@ class TruthSuite(OwnSuite):
     full: bool = False
     title: ClassVar[str] = "Truth: every solver's draws against posteriors that are known"
     budgets: ClassVar[dict[bool, tuple[int, ...]]] = {False: (20, 100), True: (10, 20, 50, 100, 250)}
-    rows: ClassVar[dict[bool, int]] = {False: 2000, True: 8000}  # of noise up to which a law is exact: vectors at 100 evaluations, fields at 50
+    rows: ClassVar[dict[bool, int]] = {
+        False: 2000,
+        True: 8000,
+    }  # of noise up to which a law is exact: vectors at 100 evaluations, fields at 50
     seconds: ClassVar[dict[bool, float]] = {False: 60.0, True: 300.0}  # that an answer may take
 
     @property
@@ -51,11 +54,12 @@ class TruthSuite(OwnSuite):
     def _run(
         self, out: Path, entries: Sequence[Any] | None, command: str, *, seed: int = 0, fresh: bool = False, limit: float | None = None
     ) -> tuple[Path, bool]:
+        from invsolve_benchmarks.truth.cells import Settings
         from invsolve_benchmarks.truth.page import write_pages
         from invsolve_benchmarks.truth.runner import contestants, run, tasks
 
-        settings = {"seed": seed, "full": self.full, "rows": self.rows[self.full], "limit": limit or self.seconds[self.full]}
-        plan = tasks(self.operators, self.budgets[self.full], contestants(entries), **settings)
+        settings = Settings(seed, limit or self.seconds[self.full], self.rows[self.full], self.full)
+        plan = tasks(self.operators, self.budgets[self.full], contestants(entries), settings)
         rows = run(plan, out, fresh=fresh)
         title = self.title if entries is None else f"Truth: {entries[0].name}"
         return write_pages(rows, out, title, command), not any(row["status"] == "failed" for row in rows)
