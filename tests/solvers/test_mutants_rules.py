@@ -14,7 +14,7 @@ from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.tv import TotalVariation
 from invsolve.problem import check_measurement, check_tensor
 from invsolve.rng import Rng
-from invsolve.solvers import ADMM, DDPM, DPS, HQS, DiffPIR, Heun
+from invsolve.solvers import ADMM, DDIM, DDPM, DPS, HQS, DiffPIR, Heun, start
 from invsolve.solvers.diffusion.common import grid_gaps, proximal
 from invsolve.solvers.diffusion.dps import crossed
 from invsolve.solvers.lanczos import shifted_solve
@@ -182,6 +182,18 @@ def test_counts_worth_another_number():
     assert PoissonNoise(0.04).scaled(0.5).gain == pytest.approx(0.02, rel=1e-12)
 
 
+class OneWild(NoiseModel):
+    """Draws that are infinite in the second item."""
+
+    def sample(self, clean, rng):
+        return clean + rng.uniform(clean.shape[1:], clean) * torch.tensor([[1.0], [math.inf]], dtype=DOUBLE)
+
+
+def test_every_item_needs_a_finite_level():
+    with pytest.raises(InputError, match="no finite level"):
+        drawn_level(OneWild(), torch.zeros(2, 50, dtype=DOUBLE))
+
+
 # Problems
 
 
@@ -270,6 +282,36 @@ def test_grids_may_leave_the_range_by_a_rounding_error():
 # Steps
 
 
+def test_ddim_goes_to_the_next_level_on_a_line_through_its_estimate():
+    """x' = D(x) + sigma' / sigma (x - D(x)), D the mean of N(1/2, 1/16) given x; the levels by name of the steps."""
+    prior, steps, solver = GaussianPrior(0.5, 0.25), [], DDIM(steps=5)
+    solver.solve(Problem.unconditional(SHAPE, 2, dtype=DOUBLE), prior, generator=0, callback=steps.append)
+    levels = solver.sigmas(prior)
+    for before, after, sigma, following in zip(steps[:-1], steps[1:], levels[1:-1], levels[2:], strict=True):
+        estimate = 0.5 + (before.x - 0.5) / 16 / (1 / 16 + sigma**2)
+        assert torch.allclose(after.x, estimate + following / sigma * (before.x - estimate), rtol=0, atol=1e-12)
+
+
+def test_diffpir_as_its_authors_ends_with_the_networks_estimate_and_else_with_a_data_step():
+    prior, problem = GaussianPrior(0.5, 0.25), Problem(Identity(SHAPE), flat(0.9), GaussianNoise(0.1))
+    for authors in (True, False):
+        steps = []
+        DiffPIR(steps=4, authors=authors).solve(problem, prior, generator=0, callback=steps.append)
+        before, last = steps[-2], steps[-1]
+        level = DiffPIR(steps=4, authors=authors).sigmas(prior)[-2]
+        estimate = 0.5 + (before.x - 0.5) / 16 / (1 / 16 + level**2)
+        tau = level**2 / 0.1**2
+        wanted = estimate if authors else (estimate + tau * 0.9) / (1 + tau)
+        assert torch.allclose(last.x0_hat, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [ADMM, HQS])
+def test_one_step_is_a_number_of_steps(kind):
+    assert kind(steps=1).steps == 1
+    with pytest.raises(InputError, match="steps must"):
+        kind(steps=0)
+
+
 def test_diffpir_weighs_y_as_its_authors_do():
     """(sigma / sigma_y)^2 / weight, with the network's own sigma: in [0, 1] units twice it for a network of [-1, 1]."""
     prior = GaussianPrior(0.5, 0.25)
@@ -320,6 +362,8 @@ def test_defaults_that_nothing_else_says():
     assert Heun.requires.noise == ()
     assert ADMM.requires.prox is True
     assert DiffPIR().authors is False
+    assert start.LEVELS == (0.1, 0.01)  # the last is the 0.01 of the formula
+    assert (start.PRODUCTS, start.SPREAD) == (30, 200.0)
     mask = Problem(Mask(SHAPE, mask=torch.ones(3, 4)), flat(0.5), GaussianNoise(0.1))
     steps = []
     ADMM(tol=0.0).solve(mask, GaussianPrior(0.5, 0.25), generator=0, callback=steps.append)
