@@ -52,7 +52,7 @@ class MCG(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}), gradient=True)
-    declared_bias: ClassVar[Mapping[str, Any]] = {}
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.85, "cov": 0.5, "trace": (0.75, 1.3)}
     steps: int = 100
     scale: float = 0.25
     eta: float = 1.0

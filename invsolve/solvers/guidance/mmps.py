@@ -49,7 +49,7 @@ class MMPS(Guided):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), gradient=True)
-    declared_bias: ClassVar[Mapping[str, Any]] = {}
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.1, "cov": 0.06, "trace": (0.9, 1.02)}
     steps: int = 100
     iterations: int = 4
     eta: float = 0.7

@@ -49,7 +49,7 @@ class MPGD(Guided):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}))
-    declared_bias: ClassVar[Mapping[str, Any]] = {}
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.9, "cov": 0.7, "trace": (0.85, 1.55)}
     steps: int = 100
     scale: float = 1.0
     eta: float = 1.0

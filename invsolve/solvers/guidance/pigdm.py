@@ -46,7 +46,7 @@ class PiGDM(Guided):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), gradient=True)
-    declared_bias: ClassVar[Mapping[str, Any]] = {}
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.85, "cov": 0.4, "trace": (0.85, 1.3)}
     steps: int = 100
     eta: float = 1.0
     variance: str = "noise"
@@ -57,6 +57,10 @@ class PiGDM(Guided):
         super().__post_init__()
         if self.variance not in ("posterior", "noise"):
             raise InputError(f"variance must be 'posterior' or 'noise'; given {self.variance!r}")
+
+    def stated_bias(self) -> Mapping[str, Any]:
+        """With variance="posterior" the guidance is exact for a white prior, so that only the steps are left."""
+        return {"white": {"mean": 0.1, "cov": 0.1}} if self.variance == "posterior" else super().stated_bias()
 
     def given_y(self, problem: Problem, prior: Denoiser, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """D and D + sigma^2 g."""

@@ -22,7 +22,7 @@ from invsolve.solvers.guidance.common import check_share
 from invsolve.solvers.projection.common import Replacing
 from invsolve.solvers.start import smooth_guess
 
-LEVEL = 1.5  # of s0, the first level by rule
+LEVEL = 2.0  # of s0, the first level by rule
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class CCDF(Replacing):
         eta: share of the ancestral noise, 0 to 1 (the paper's).
         stop: the level, in data units, below which y is not asked any more; 0 to the end.
         grid: name of the sigma grid.
-        sigma_max: first noise level in data units, t0 of the paper; None for 1.5 standard deviations of the prior's data.
+        sigma_max: first noise level in data units, t0 of the paper; None for 2 standard deviations of the prior's data.
 
     Raises:
         InputError: eta is not in [0, 1]; stop is negative or not finite.
@@ -53,7 +53,7 @@ class CCDF(Replacing):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
-    declared_bias: ClassVar[Mapping[str, Any]] = {}
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 1.0, "cov": 0.4, "trace": (0.55, 1.0)}
     steps: int = 20
     eta: float = 1.0
     stop: float = 0.0
@@ -66,7 +66,7 @@ class CCDF(Replacing):
             raise InputError(f"stop must be finite and not negative; given {self.stop}")
 
     def top(self, prior: Denoiser) -> float | None:
-        """sigma_max, or 1.5 s0 inside the prior's range."""
+        """sigma_max, or 2 s0 inside the prior's range."""
         low, high = prior.sigma_range
         return min(max(LEVEL * prior.s0, low), high) if self.sigma_max is None else self.sigma_max
 

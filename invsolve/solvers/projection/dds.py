@@ -52,7 +52,7 @@ class DDS(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}))
-    declared_bias: ClassVar[Mapping[str, Any]] = {}
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.5, "cov": 0.6, "trace": (0.4, 0.7)}
     steps: int = 50
     gamma: float | None = None
     iterations: int = 5

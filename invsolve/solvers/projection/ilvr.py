@@ -41,7 +41,7 @@ class ILVR(Replacing):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
-    declared_bias: ClassVar[Mapping[str, Any]] = {}
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.85, "cov": 0.5, "trace": (0.8, 1.3)}
     steps: int = 100
     eta: float = 1.0
     stop: float = 0.0

@@ -51,7 +51,7 @@ class ScoreSDE(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
-    declared_bias: ClassVar[Mapping[str, Any]] = {}
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.8, "cov": 0.4, "trace": (0.8, 1.2)}
     steps: int = 100
     weight: float = 1.0
     correct: bool = False
