@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from invsolve.noise import Ability
 from invsolve.operator import Capability
 from invsolve.operator.measurement import column, parts
 from invsolve.priors.base import Denoiser, Prior
@@ -93,7 +94,7 @@ class Inpainter(Restorer):
         """A grid that leaves the prior's range, or begins below the noise of y."""
         found = super().gaps(problem, prior)
         assert isinstance(prior, Denoiser)
-        noise = float(problem.sigma.max()) if problem.batch else 0.0
-        if not found and noise > (top := self.sigmas(prior)[0]):
-            return [f"y's noise, sigma {noise:.3g}, is above the first noise level of the run, {top:.3g}; raise sigma_max"]
-        return found
+        if found or Ability.SIGMA not in problem.noise.abilities:
+            return found
+        noise, top = problem.sigma.max().item(), self.sigmas(prior)[0]
+        return [f"y's noise, sigma {noise:.3g}, is above the first noise level of the run, {top:.3g}; raise sigma_max"] * (noise > top)

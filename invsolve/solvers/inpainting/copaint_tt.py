@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from invsolve.solvers.inpainting.copaint import CoPaint
 
@@ -21,5 +23,7 @@ class CoPaintTT(CoPaint):
         Towards Coherent Image Inpainting Using Denoising Diffusion Implicit Models (Zhang et al., 2023), arXiv:2304.03322, algorithm 2.
     """
 
-    jump: int = 5
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.35, "cov": 0.5, "trace": (0.5, 0.7)}
+    steps: int = 30
+    jump: int = 3
     repeats: int = 2

@@ -12,6 +12,7 @@ from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
+from invsolve.solver import Solver
 from invsolve.solvers.diffusion.common import estimate, initial
 from invsolve.solvers.inpainting.common import Inpainter, Known
 
@@ -37,8 +38,8 @@ class Replacement(Inpainter):
         see `invsolve.solvers.inpainting.common`; pixels known exactly are in the answer as they are in y.
     """
 
-    declared_bias: ClassVar[Mapping[str, Any]] = {}
-    steps: int = 50
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.95, "cov": 0.3, "trace": (0.9, 1.15)}
+    steps: int = 20
     grid: str = "karras"
     sigma_max: float | None = None
 
@@ -54,3 +55,8 @@ class Replacement(Inpainter):
             x0_hat = estimate(prior, x, sigma)
             x = known.down(x, x0_hat, sigma, following, rng)
             yield Step(index, total, x, x0_hat, following)
+
+    @classmethod
+    def examples(cls) -> list[Solver]:
+        """Six steps from a level of one's own."""
+        return [cls(steps=6, sigma_max=3.0)]

@@ -14,6 +14,7 @@ from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
+from invsolve.solver import Solver
 from invsolve.solvers.diffusion.common import estimate, initial
 from invsolve.solvers.inpainting.common import Inpainter, Known
 
@@ -45,7 +46,7 @@ class Resampling(Inpainter):
         Resampling in RePaint's sense, without jumps, is `repaint` with jump=1.
     """
 
-    declared_bias: ClassVar[Mapping[str, Any]] = {}
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.45, "cov": 0.25, "trace": (0.75, 0.95)}
     steps: int = 30
     particles: int = 8
     grid: str = "karras"
@@ -84,9 +85,9 @@ class Resampling(Inpainter):
         return first, x, known.at(x[:, :1], sigma, rng)
 
     @classmethod
-    def examples(cls) -> list[Resampling]:
-        """Four levels of three particles."""
-        return [cls(steps=4, particles=3)]
+    def examples(cls) -> list[Solver]:
+        """Four levels of three particles, from a level of one's own."""
+        return [cls(steps=4, particles=3, sigma_max=3.0)]
 
 
 def log_weights(known: Known, x: Tensor, x0_hat: Tensor, path: Tensor, sigma: float, following: float) -> Tensor:
