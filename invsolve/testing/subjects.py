@@ -207,7 +207,7 @@ def watched(prior: Prior, poison: int | None = None) -> tuple[Prior, Calls]:
         given = twin.given
         twin.given = lambda problem: watch(given(problem), calls)
     else:
-        for name in ("value", "prox", "prox_with_dual"):
+        for name in ("value", "smooth_value", "prox", "prox_with_dual"):
             if hasattr(twin, name):
                 setattr(twin, name, calls.through(getattr(twin, name)))
     return twin, calls
