@@ -19,8 +19,8 @@ def descend(prior: Denoiser, x: Tensor, sigma: float, calls: int, rng: Rng, eta:
     """An image from a state at level sigma, in `calls` generic steps: of the ODE (eta 0), or of the ancestral chain (eta 1).
 
     With eta = 0 it stands in for a consistency model, x0 = f(x, sigma), which one call of such a network is; calls = 1 is the denoiser's
-    mean. The levels are those of `karras` with one more, but for the lowest, which costs a call as others do and changes least; at the lowest
-    level that the prior is good for one call is all.
+    mean. The levels are those of `karras` with one more, but for the lowest, which costs a call as others do and changes least; at
+    the lowest level that the prior is good for one call is all.
 
     Args:
         prior: the denoiser.

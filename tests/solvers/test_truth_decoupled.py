@@ -1,8 +1,8 @@
 """Solvers that alternate or follow a flow, against closed forms: Gaussian prior, linear operator, dense float64 algebra written here.
 
-With exact draws daps, pnp-dm, pnp-flow, latino, cm4ir and ot-ode are affine in what they draw, so that the law of their answers follows from
-a recursion on mean and covariance. N chains must agree with it within 4 standard errors in every entry; the law's own distance from the
-posterior is what the classes declare, and is asserted without sampling error.
+With exact draws daps, pnp-dm, pnp-flow, latino, cm4ir and ot-ode are affine in what they draw, so that the law of their answers follows
+from a recursion on mean and covariance. N chains must agree with it within 4 standard errors in every entry; the law's own distance from
+the posterior is what the classes declare, and is asserted without sampling error.
 """
 
 import itertools
@@ -79,7 +79,7 @@ def point(x):
     return Gaussian(x, ZERO)
 
 
-def daps_law(law, prior, a, y, steps=50, calls=1, noise=False):
+def daps_law(law, prior, a, y, steps=30, calls=1, noise=False):
     sigmas = grid(prior, steps)
     x = Gaussian(about(prior, a, y), sigmas[0] ** 2 * EYE)
     for sigma, following in itertools.pairwise(sigmas):
@@ -136,7 +136,15 @@ def pnp_flow_law(law, prior, a, y, steps=50, draws=1, lr=1.0, alpha=None):
     return propagate(point(about(prior, a, y)), sweeps())
 
 
-def ot_ode_law(law, prior, a, y, steps=100, order=1, covariance="tweedie", gamma=None):
+def constant(_):
+    return 1.0
+
+
+def schedule(t):
+    return math.sqrt(t / (t**2 + (1 - t) ** 2))
+
+
+def ot_ode_law(law, prior, a, y, steps=100, order=1, covariance="tweedie", gamma=constant):
     noise = SIGMA_Y**2 * torch.eye(ROWS, dtype=torch.float64)
 
     def estimate(sigma):
@@ -151,14 +159,6 @@ def ot_ode_law(law, prior, a, y, steps=100, order=1, covariance="tweedie", gamma
 
     sigmas = grid(prior, steps)
     return path(Gaussian(about(prior, a, y), sigmas[0] ** 2 * EYE), sigmas, estimate, 0.0, order)
-
-
-def constant(_):
-    return 1.0
-
-
-def schedule(t):
-    return math.sqrt(t / (t**2 + (1 - t) ** 2))
 
 
 LAWS = {

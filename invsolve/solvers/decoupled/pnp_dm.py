@@ -48,7 +48,7 @@ class PnPDM(Solver):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}))
-    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.5, "cov": 0.3, "trace": (0.7, 1.05), "white": {"mean": 0.1}}
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.65, "cov": 0.3, "trace": (0.7, 1.05), "white": {"mean": 0.1}}
     moves: ClassVar[bool] = True
     steps: int = 30
     calls: int = 4
@@ -99,6 +99,5 @@ class PnPDM(Solver):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight sweeps with exact draws, and with moves of both kinds."""
-        moved = [cls(steps=8, inner=name, inner_steps=3, calls=2, sigma_max=1.0) for name in ("langevin", "hmc")]
-        return [cls(steps=8, calls=2), *moved]
+        """Eight sweeps with exact draws, and with moves."""
+        return [cls(steps=8, calls=2), cls(steps=8, calls=1, inner="hmc", inner_steps=8, step=0.5, sigma_max=1.0)]

@@ -93,5 +93,5 @@ class REDDiff(Restorer):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight steps, by default and in a hurry."""
-        return [cls(steps=8), cls(steps=8, weight=0.25, lr=0.1, sigma_max=1.0)]
+        """Eight steps."""
+        return [cls(steps=8)]

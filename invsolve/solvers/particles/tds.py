@@ -43,13 +43,15 @@ class TDS(Restorer):
         particles: of each item; a network evaluation each and level.
         threshold: share of the particles below which they are drawn anew, 0 (never) to 1.
         grid: name of the sigma grid.
-        sigma_max: first noise level in data units; None for 20 s0 on the grid `karras`, where a four-hundredth of the variance is the image's.
+        sigma_max: first noise level in data units; None for 20 s0 on the grid `karras`: next to nothing of
+            the image is left there.
 
     Raises:
         InputError: a field out of its range.
 
     References:
-        Practical and Asymptotically Exact Conditional Sampling in Diffusion Models (Wu, Trippe et al., 2023), arXiv:2306.17775, algorithm 1.
+        Practical and Asymptotically Exact Conditional Sampling in Diffusion Models (Wu, Trippe et al., 2023), arXiv:2306.17775,
+        algorithm 1.
         Deviations: the proposal is moved by d, a proximal step, where theirs differentiates log psi through the network; psi has the width
         that a white prior leaves, for every linear H; resampling by need, systematic, where theirs is at every level.
     """
@@ -108,8 +110,8 @@ class TDS(Restorer):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight levels with four particles."""
-        return [cls(steps=8, particles=4)]
+        """Eight levels with three particles."""
+        return [cls(steps=8, particles=3)]
 
 
 def look(
@@ -117,7 +119,7 @@ def look(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(x0_hat, d, log psi) of one particle of every item; width 0 has psi = p(y | x0_hat) and d = 0.
 
-    log psi, but for a constant that is the same for all particles, is minus half the least |y - H (x0_hat + d)|^2 / sigma_y^2 + |d|^2 / r^2.
+    log psi is minus half the least |y - H (x0_hat + d)|^2 / sigma_y^2 + |d|^2 / r^2, and a constant that is the same for all particles.
     """
     x0_hat = estimate(prior, x, sigma)
     moved = prox(x0_hat, problem.y, width / level.square()) if width > 0 else x0_hat
