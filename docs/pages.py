@@ -125,7 +125,7 @@ def described(entry: Entry) -> list[str]:
         out += ["::", "", f"    {target.__name__}{signature(target)}", ""]
     text = inspect.getdoc(target) if callable(target) else ""
     out += [restructured(text or ""), ""]
-    for title in ("needs", "can"):
+    for title in ("needs", "can", "known"):
         rows = [f"- {escaped(key)}: {escaped(value)}" for key, value in facts[title].items()]
         out += [f"**{title.capitalize()}**", "", *rows, ""] if rows else []
     return out

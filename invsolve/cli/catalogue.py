@@ -55,7 +55,7 @@ def info(kind: str, name: str, as_json: bool) -> None:
             click.echo(f"  {line(parameter['signature'])}")
             if parameter["text"]:
                 click.echo(f"      {line(parameter['text'])}")
-    for heading in ("needs", "can"):
+    for heading in ("needs", "can", "known"):
         if facts[heading]:
             click.echo(f"\n{heading.capitalize()}")
             for key, value in facts[heading].items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from invsolve.plugins import Entry
@@ -36,6 +37,7 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
         "references": section(text, "References:"),
         "needs": needs,
         "can": can,
+        "known": known(target) if entry.kind == "solver" else {},
     }
 
 
@@ -137,6 +139,35 @@ def requirements(solver: type[Any]) -> dict[str, str]:
         "prior": joined(requires.prior) + (f" ({', '.join(extra)})" if extra else ""),
         "noise": asked_noise(requires.noise),
     }
+
+
+def known(solver: Any) -> dict[str, str]:
+    """What is known of a solver's answers and of its cost, in words."""
+    defaults = signature_of(solver).parameters
+    steps = getattr(defaults.get("steps"), "default", None)
+    cost = [f"{steps} steps unless said"] if isinstance(steps, int) else []
+    cost += ["a backward pass through the network with every evaluation"] if solver.requires.gradient else []
+    found = {"cost": "; ".join(cost)} if cost else {}
+    bias = dict(solver.declared_bias)
+    white = bias.pop("white", None)
+    if bias:
+        found["bias"] = f"on small Gaussian problems at its defaults, held by the checks: {bounds(bias)}"
+    if white:
+        found["bias with white priors"] = bounds(white)
+    return found
+
+
+def bounds(bias: Mapping[str, Any]) -> str:
+    """Declared bounds in words."""
+    words = []
+    if "mean" in bias:
+        words.append(f"the mean at most {bias['mean']:g} posterior standard deviations off")
+    if "cov" in bias:
+        words.append(f"the covariance at most {100 * bias['cov']:.0f} % off")
+    if "trace" in bias:
+        low, high = bias["trace"]
+        words.append(f"the total variance {low:g} to {high:g} times the posterior's")
+    return ", ".join(words)
 
 
 def asked_noise(noise: frozenset[Any] | tuple[type, ...]) -> str:
