@@ -10,7 +10,7 @@ from invsolve_benchmarks.truth import affine, cells, runner
 from invsolve_benchmarks.truth import suite as suites
 from invsolve_benchmarks.truth.cells import EXACT, PRIOR, RefusedError, Settings, Task, cell, fitted
 from invsolve_benchmarks.truth.measures import Found, measures
-from invsolve_benchmarks.truth.page import page, write_pages
+from invsolve_benchmarks.truth.page import page, surely_above, write_pages
 from invsolve_benchmarks.truth.posteriors import Posterior
 from invsolve_benchmarks.truth.problems import truth_of
 from truth_solvers import ExactDraws, Uneven
@@ -133,8 +133,14 @@ def test_the_control_is_within_a_tenth_and_six_percent(problem):
     sampled = row(problem, "truth_solvers:ExactDraws", settings=Settings(rows=0))
     assert sampled["law"] == "sampled"
     for name, most in (("mean", 0.1), ("cov", 0.06)):
-        value, error = sampled["measures"][name]
-        assert value - 2 * error < most, name
+        assert not surely_above(*sampled["measures"][name], most), name
+
+
+def test_a_bound_is_broken_by_two_standard_errors_of_the_square():
+    """.12 +- .03 is .0144 +- .0072: no proof of anything above .06; .12 +- .01 is."""
+    assert not surely_above(0.12, 0.03, 0.06)
+    assert surely_above(0.12, 0.01, 0.06)
+    assert not surely_above(0.0, 0.1, 0.06)
 
 
 def test_a_bad_sampler_is_ranked_bad_and_fails_as_a_control():

@@ -149,7 +149,7 @@ def gaussian(cov: str, operator: str, sigma: float) -> Truth:
         rows, y = truth.seen
         return posteriors.gaussian(law, rows, y, sigma)
 
-    return Truth("gaussian", prior, operator_of(operator, shape), sigma, drawn(prior, shape), known, 256 if shape[1] == 1 else 128)
+    return Truth("gaussian", prior, operator_of(operator, shape), sigma, drawn(prior, shape), known, 128 if shape[1] == 1 else 96)
 
 
 def field(sigma: float, side: int = 256) -> Truth:
@@ -239,4 +239,5 @@ def truth_of(name: str, full: bool = False) -> Truth:
         raise InputError(f"no problem '{name}'; there are: {', '.join(known)}")
     spec = known[name]
     made: Callable[..., Truth] = MAKERS[spec.maker]
-    return replace(made(*spec.arguments), name=name, most=spec.most)
+    truth = made(*spec.arguments)
+    return replace(truth, name=name, most=spec.most, chains=truth.chains * (2 if full else 1))
