@@ -6,14 +6,14 @@ covariance, written here with dense matrices, and N chains must agree with it wi
 
 import itertools
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
-from invsolve_operators import BlockMean, GaussianBlur, Mask
+from invsolve_operators import BlockMean, GaussianBlur, Identity, Mask
 
 from invsolve import GaussianNoise, InputError, Problem
-from invsolve.operator.algebra import Stack
+from invsolve.operator.algebra import Scaled, Stack
 from invsolve.operator.iterative import matrix as dense
 from invsolve.priors import GaussianPrior
 from invsolve.rng import Rng
@@ -202,6 +202,18 @@ def test_mmps_is_exact_for_every_gaussian_prior(name, sigma_y):
     assert bias.cov < 0.06
 
 
+@pytest.mark.parametrize("sigma_y", [0.05, 0.5])
+def test_pigdm_and_jfps_are_exact_for_white_priors(sigma_y):
+    """What is left is the steps': with the prior's own variance D^y is the posterior's denoiser."""
+    law, prior, matrix, y = gaussian_case("S", sigma=sigma_y)
+    x, sigma = normal(1, 1, 1, SIZE, seed=2), 0.3
+    gain, offset = law.posterior(matrix, y, sigma_y).denoiser(sigma)
+    problem = Problem(DenseOperator(matrix), y[None], GaussianNoise(sigma_y))
+    for solver in (PiGDM(variance="posterior"), JFPS()):
+        found = solver.given_y(problem, prior, x, sigma)[1].flatten()
+        assert torch.allclose(found, gain @ x.flatten() + offset, rtol=0, atol=1e-11)
+
+
 @pytest.mark.parametrize("iterations", [1, 2, 3])
 def test_mmps_by_hand_with_few_products(iterations):
     """v is the least squares solution in the span of K r, K^2 r, ... in a basis that is not orthogonal."""
@@ -337,12 +349,6 @@ BY_HAND = [PiGDM(3), PiGDM(3, variance="posterior"), MMPS(3), JFPS(3), MPGD(3, s
 @pytest.mark.parametrize("solver", BY_HAND, ids=lambda one: type(one).__name__)
 def test_three_steps_by_hand(solver):
     """H = 2: every number of every step, and the draws in their order."""
-    from dataclasses import replace
-
-    from invsolve_operators import Identity
-
-    from invsolve.operator.algebra import Scaled
-
     solver, shape = replace(solver, eta=0.6, sigma_max=0.5), (1, 2, 3)
     problem = Problem(Scaled(Identity(shape), 2.0), torch.full((1, *shape), 1.4, dtype=DOUBLE), GaussianNoise(0.1), check_range=False)
     prior, rng = GaussianPrior(0.5, 0.25), Rng(0, [0])
@@ -362,11 +368,11 @@ def test_three_steps_by_hand(solver):
 
 
 DEFAULTS = {
-    PiGDM: {"steps": 100, "eta": 1.0, "variance": "noise"},
+    PiGDM: {"steps": 50, "eta": 1.0, "variance": "noise"},
     MMPS: {"steps": 100, "iterations": 4, "eta": 0.7, "diagonal": False},
     JFPS: {"steps": 50, "slope": None, "eta": 1.0},
-    MPGD: {"steps": 100, "scale": 1.0, "eta": 1.0},
-    MCG: {"steps": 100, "scale": 0.25, "eta": 1.0},
+    MPGD: {"steps": 50, "scale": 1.0, "eta": 1.0},
+    MCG: {"steps": 50, "scale": 0.25, "eta": 1.0},
 }
 RANGES = [
     *((cls, "eta", (0, 1), (-1e-9, 1 + 1e-9, math.nan)) for cls in DEFAULTS),

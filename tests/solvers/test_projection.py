@@ -335,12 +335,12 @@ def test_where_ccdf_begins():
 
 
 DEFAULTS = {
-    DDNM: {"steps": 100, "eta": 1.0, "jump": 1, "repeats": 1},
-    DDNMPlus: {"steps": 100, "eta": 1.0, "jump": 1, "repeats": 1},
+    DDNM: {"steps": 50, "eta": 1.0, "jump": 1, "repeats": 1},
+    DDNMPlus: {"steps": 50, "eta": 1.0, "jump": 1, "repeats": 1},
     DDS: {"steps": 50, "gamma": None, "iterations": 5, "eta": 1.0},
     CCDF: {"steps": 20, "eta": 1.0, "stop": 0.0},
-    ILVR: {"steps": 100, "eta": 1.0, "stop": 0.0},
-    ScoreSDE: {"steps": 100, "weight": 1.0, "correct": False, "snr": 0.16},
+    ILVR: {"steps": 50, "eta": 1.0, "stop": 0.0},
+    ScoreSDE: {"steps": 50, "weight": 1.0, "correct": False, "snr": 0.16},
 }
 SHARE = ((0, 1), (-1e-9, 1 + 1e-9, math.nan))
 RANGES = [

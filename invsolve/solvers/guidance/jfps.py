@@ -66,5 +66,5 @@ class JFPS(Guided):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight steps; half way to deterministic."""
-        return [cls(steps=8), cls(steps=8, slope=0.0, eta=0.5, sigma_max=2.0)]
+        """Eight steps; from a level of one's own."""
+        return [cls(steps=8), cls(steps=8, sigma_max=2.0)]

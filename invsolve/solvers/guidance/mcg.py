@@ -52,8 +52,8 @@ class MCG(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}), gradient=True)
-    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.85, "cov": 0.5, "trace": (0.75, 1.3)}
-    steps: int = 100
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.85, "cov": 0.5, "trace": (0.7, 1.3)}
+    steps: int = 50
     scale: float = 0.25
     eta: float = 1.0
     grid: str = "karras"
@@ -82,5 +82,5 @@ class MCG(Restorer):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight steps; a weaker gradient, half way to deterministic."""
-        return [cls(steps=8), cls(steps=8, scale=1.0, eta=0.5, sigma_max=2.0)]
+        """Eight steps; from a level of one's own."""
+        return [cls(steps=8), cls(steps=8, sigma_max=2.0)]

@@ -80,5 +80,5 @@ class MMPS(Guided):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight steps; two products, ancestral; by row sums."""
-        return [cls(steps=8), cls(steps=8, iterations=2, eta=1.0, sigma_max=2.0), cls(steps=8, diagonal=True)]
+        """Eight steps; by row sums."""
+        return [cls(steps=8), cls(steps=8, diagonal=True, sigma_max=2.0)]

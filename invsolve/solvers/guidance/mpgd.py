@@ -49,8 +49,8 @@ class MPGD(Guided):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}))
-    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.9, "cov": 0.7, "trace": (0.85, 1.55)}
-    steps: int = 100
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.9, "cov": 0.7, "trace": (0.8, 1.55)}
+    steps: int = 50
     scale: float = 1.0
     eta: float = 1.0
     grid: str = "karras"
@@ -73,5 +73,5 @@ class MPGD(Guided):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight steps; a weaker pull, half way to deterministic."""
-        return [cls(steps=8), cls(steps=8, scale=0.5, eta=0.5, sigma_max=2.0)]
+        """Eight steps; from a level of one's own."""
+        return [cls(steps=8), cls(steps=8, sigma_max=2.0)]

@@ -46,8 +46,8 @@ class PiGDM(Guided):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), gradient=True)
-    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.85, "cov": 0.4, "trace": (0.85, 1.3)}
-    steps: int = 100
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.85, "cov": 0.4, "trace": (0.8, 1.3)}
+    steps: int = 50
     eta: float = 1.0
     variance: str = "noise"
     grid: str = "karras"
@@ -60,7 +60,7 @@ class PiGDM(Guided):
 
     def stated_bias(self) -> Mapping[str, Any]:
         """With variance="posterior" the guidance is exact for a white prior, so that only the steps are left."""
-        return {"white": {"mean": 0.1, "cov": 0.1}} if self.variance == "posterior" else super().stated_bias()
+        return {"white": {"mean": 0.1, "cov": 0.15}} if self.variance == "posterior" else super().stated_bias()
 
     def given_y(self, problem: Problem, prior: Denoiser, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """D and D + sigma^2 g."""
@@ -71,5 +71,5 @@ class PiGDM(Guided):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight steps; half way to deterministic."""
-        return [cls(steps=8), cls(steps=8, eta=0.5, variance="posterior", sigma_max=2.0)]
+        """Eight steps; the posterior's variance."""
+        return [cls(steps=8), cls(steps=8, variance="posterior", sigma_max=2.0)]

@@ -80,5 +80,5 @@ class CCDF(Replacing):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight steps; y given up on the way."""
-        return [cls(steps=8), cls(steps=8, eta=0.5, stop=0.05, sigma_max=1.0)]
+        """Eight steps; from a level of one's own."""
+        return [cls(steps=8), cls(steps=8, sigma_max=1.0)]

@@ -49,8 +49,8 @@ class DDNM(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
-    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.35, "cov": 0.55, "trace": (0.45, 0.6)}
-    steps: int = 100
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.35, "cov": 0.55, "trace": (0.4, 0.6)}
+    steps: int = 50
     eta: float = 1.0
     jump: int = 1
     repeats: int = 1

@@ -55,8 +55,8 @@ class DDNMPlus(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.SVD}))
-    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.8, "cov": 0.5, "trace": (0.6, 1.15)}
-    steps: int = 100
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.8, "cov": 0.5, "trace": (0.55, 1.15)}
+    steps: int = 50
     eta: float = 1.0
     jump: int = 1
     repeats: int = 1

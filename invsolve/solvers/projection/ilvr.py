@@ -41,8 +41,8 @@ class ILVR(Replacing):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
-    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.85, "cov": 0.5, "trace": (0.8, 1.3)}
-    steps: int = 100
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.85, "cov": 0.5, "trace": (0.7, 1.3)}
+    steps: int = 50
     eta: float = 1.0
     stop: float = 0.0
     grid: str = "karras"
@@ -55,5 +55,5 @@ class ILVR(Replacing):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight steps; y given up on the way."""
-        return [cls(steps=8), cls(steps=8, eta=0.5, stop=0.05, sigma_max=2.0)]
+        """Eight steps; from a level of one's own."""
+        return [cls(steps=8), cls(steps=8, sigma_max=2.0)]

@@ -51,8 +51,8 @@ class ScoreSDE(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
-    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.8, "cov": 0.4, "trace": (0.8, 1.2)}
-    steps: int = 100
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.8, "cov": 0.4, "trace": (0.7, 1.2)}
+    steps: int = 50
     weight: float = 1.0
     correct: bool = False
     snr: float = 0.16
