@@ -16,7 +16,7 @@ from invsolve.priors.gaussian import GaussianPrior
 from invsolve.rng import Rng
 from invsolve.schedule import karras
 from invsolve.solvers.inpainting.common import Known
-from invsolve.solvers.inpainting.copaint import CoPaint
+from invsolve.solvers.inpainting.copaint import CoPaint, rising
 from invsolve.solvers.inpainting.copaint_fast import CoPaintFast
 from invsolve.solvers.inpainting.copaint_tt import CoPaintTT
 from invsolve.solvers.inpainting.lanpaint import LanPaint
@@ -25,6 +25,7 @@ from invsolve.solvers.inpainting.replacement import Replacement
 from invsolve.solvers.inpainting.resampling import Resampling, ancestors, log_weights
 from invsolve.testing.oracle import Bias, empirical, standard_errors, wasserstein
 from invsolve.testing.posterior import check_posterior
+from invsolve.unit import Unit
 
 DOUBLE, CHAINS, SHAPE = torch.float64, 1000, (1, 3, 4)
 SHORT = [
@@ -273,6 +274,30 @@ def test_copaint_takes_no_step_that_raises_the_misfit():
         assert float(length) == (1.0 if taken else 0.8)
         assert torch.allclose(x0_hat, shrunk(moved, 0.1), rtol=0, atol=1e-14)
         assert torch.equal(moved[~shown], x[~shown])  # pixels are independent here
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3])
+def test_what_copaint_makes_small_by_hand(sigma):
+    """Level .1 of x = .9, x_t = .2, y = .7: v = 1 or .01 / .10, c = 1e-4 1.01^(250 p) / 1.04, and the gradient of both terms."""
+    prior = GaussianPrior(0.5, 0.25)
+    problem, shown = half(sigma)
+    x, origin = (torch.full((1, *SHAPE), value, dtype=DOUBLE) for value in (0.9, 0.2))
+    v, c = 0.01 / (0.01 + sigma**2), 1e-4 * rising(prior.unit, 0.1, 1.01**250) / 1.04
+    missed, slope = shown * (shrunk(x, 0.1) - 0.7), (1 / 16) / (1 / 16 + 0.01)
+    x0_hat, loss, gradient = CoPaint().misfit(Known.of(problem), prior, x, origin, 0.1)
+    assert torch.allclose(x0_hat, shrunk(x, 0.1), rtol=0, atol=1e-14)
+    assert float(loss) == pytest.approx(float(v * missed.square().sum()) + c * 12 * 0.49, rel=1e-12)
+    assert torch.allclose(gradient, 2 * v * slope * missed + 2 * c * 0.7, rtol=0, atol=1e-14)
+
+
+def test_how_the_authors_numbers_rise():
+    """1 at their top, the whole growth at their lowest level and below; in between by where a_t = 1/2, sigma_net = 1, lies in their steps."""
+    unit = Unit()
+    assert rising(unit, 80.0, 20.0) == 1.0
+    assert rising(unit, 1e-4, 20.0) == pytest.approx(20.0)
+    a = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=DOUBLE)).cumprod(0)
+    index = int((a > 0.5).sum())  # the first step beyond
+    assert 1 - index / 999 <= math.log(rising(unit, 0.5, math.e)) <= 1 - (index - 1) / 999
 
 
 # What is held to the bit, and what is refused

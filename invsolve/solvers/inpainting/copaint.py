@@ -116,7 +116,7 @@ class CoPaint(Inpainter):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x0_hat, L per item, (B,), and its gradient in x; zeros in its place where it is not needed."""
         anchor = ANCHOR * rising(prior.unit, sigma, ANCHOR_GROWTH) / (1 + prior.unit.sigma(sigma) ** 2)
-        weight = known.shown * sigma**2 / (sigma**2 + known.sigma.square())
+        weight = torch.where(known.shown, sigma**2 / (sigma**2 + known.sigma.square()), 0.0)
         with torch.set_grad_enabled(not last):
             x = x.detach().requires_grad_(not last)
             x0_hat = estimate(prior, x, sigma)
