@@ -131,7 +131,7 @@ def test_decimals_and_sense_of_every_metric():
 # Metrics
 
 
-@pytest.mark.parametrize(("count", "level", "rank"), [(19, 0.9, 1), (39, 0.9, 2), (49, 0.6, 10), (3, 0.9, 1), (20, 0.5, 5)])
+@pytest.mark.parametrize(("count", "level", "rank"), [(19, 0.9, 1), (39, 0.9, 2), (30, 0.9, 2), (10, 0.5, 3), (3, 0.9, 1)])
 def test_the_rank_of_the_interval_of_a_coverage(count, level, rank):
     """n samples and the truth are n + 1 places; (1 - level) / 2 of them lie outside at either end, at least one."""
     metric = Coverage(level)
@@ -346,6 +346,16 @@ def test_a_table_on_a_terminal_has_a_line_a_solver_and_one_blank_line():
         ["b", "22.00±2.83", "3", "0.50±0.00"],
         [],
     ]
+
+
+def test_real_patches_are_as_wide_as_the_samples(monkeypatch):
+    sides, prior = [], GaussianPrior(0.5, 0.2)
+    prior.in_shape = (3, 16, 20)
+    monkeypatch.setattr(prior_report, "measure_speed", lambda *_: [])
+    monkeypatch.setattr(prior_report, "patches", lambda images, side: sides.append(side))
+    images = [Rng(3, [0], purpose="test").uniform((3, 24, 32), torch.zeros(1))[0]]
+    assert prior_report.measure("grey", prior, images, side=16, count=1).real is None
+    assert sides == [20]
 
 
 # Where it was computed

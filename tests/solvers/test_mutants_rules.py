@@ -14,7 +14,8 @@ from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.tv import TotalVariation
 from invsolve.problem import check_measurement, check_tensor
 from invsolve.rng import Rng
-from invsolve.solvers import ADMM, DDIM, DDPM, DPS, HQS, DiffPIR, Heun, start
+from invsolve.solvers import ADMM, DDIM, DDPM, DDRM, DPS, HQS, DiffPIR, Heun, ScoreALD, start
+from invsolve.solvers.diffusion import ddrm
 from invsolve.solvers.diffusion.common import grid_gaps, proximal
 from invsolve.solvers.diffusion.dps import crossed
 from invsolve.solvers.lanczos import shifted_solve
@@ -85,6 +86,16 @@ def test_a_channel_that_says_nothing_leaves_no_scale():
     found = seen_image(Problem(operator, operator(flat(0.25, shape=(2, 4, 4))), NoNoise(), check_range=False))
     assert torch.allclose(found[0, 0], torch.full_like(found[0, 0], 0.25), rtol=0, atol=1e-14)
     assert (found[0, 1] == 0.5).all()
+
+
+SPECTRUM = Operator.from_matrix(1j * torch.eye(12, dtype=DOUBLE), SHAPE, SHAPE)
+
+
+@pytest.mark.parametrize("operator", [SPECTRUM, Mask(SHAPE, mask=torch.ones(3, 4))])
+def test_where_y_is_no_image_of_that_kind_it_begins_with_grey(operator):
+    """y with imaginary parts is none; that of a mask is one."""
+    found = seen_image(Problem(operator, operator(flat(0.25)), NoNoise()))
+    assert torch.equal(found, flat(0.5 if operator.complex_output else 0.25))
 
 
 # A linear system in a few products
@@ -198,13 +209,17 @@ def test_every_item_needs_a_finite_level():
 
 
 def test_complex_data_are_taken_where_the_operator_gives_them_and_only_there():
-    given = Operator.from_matrix(1j * torch.eye(12, dtype=DOUBLE), SHAPE, SHAPE)
-    check_measurement(given, flat(0.5, dtype=torch.complex128), NoNoise(), check_range=True)
+    check_measurement(SPECTRUM, flat(0.5, dtype=torch.complex128), NoNoise(), check_range=True)
     with pytest.raises(InputError, match="gives complex y"):
-        check_measurement(given, flat(0.5), NoNoise(), check_range=True)
+        check_measurement(SPECTRUM, flat(0.5), NoNoise(), check_range=True)
     check_measurement(Identity(SHAPE), flat(0.5), NoNoise(), check_range=True)
     with pytest.raises(InputError, match="complex"):
         check_tensor("y", flat(0.5, dtype=torch.complex128))
+
+
+def test_what_is_no_operator_is_named():
+    with pytest.raises(InputError, match="expected an operator, given Tensor"):
+        check_measurement(flat(0.5), Identity(SHAPE), NoNoise(), check_range=True)
 
 
 def test_a_range_is_checked_unless_that_is_declined():
@@ -303,6 +318,34 @@ def test_diffpir_as_its_authors_ends_with_the_networks_estimate_and_else_with_a_
         tau = level**2 / 0.1**2
         wanted = estimate if authors else (estimate + tau * 0.9) / (1 + tau)
         assert torch.allclose(last.x0_hat, wanted, rtol=0, atol=1e-6)
+
+
+def test_ddrm_trusts_y_by_the_first_level_of_the_grid_in_every_step(monkeypatch):
+    """r = min(10 s0, 4 sigma_0); a component of noise l has the share 1 / (1 + (l / r)^2) of y in all steps."""
+    prior, problem, told = GaussianPrior(0.5, 0.25), Problem(Identity(SHAPE), flat(0.9), GaussianNoise(0.1)), []
+    monkeypatch.setattr(ddrm, "reach", lambda prior, first: told.append(first) or 2.0)
+    DDRM(steps=4, sigma_max=0.5).solve(problem, prior, generator=0)
+    assert told == [pytest.approx(0.5)] * len(told)
+    assert len(told) >= 4
+    monkeypatch.undo()
+    assert [ddrm.reach(prior, first) for first in (0.5, 0.625, 8.0)] == [2.0, 2.5, 2.5]
+
+
+def test_the_last_step_of_score_ald_has_no_noise_left():
+    prior, problem, steps = GaussianPrior(0.5, 0.25), Problem(Identity(SHAPE), flat(0.9), GaussianNoise(0.1)), []
+    solver = ScoreALD(steps=3)
+    solver.solve(problem, prior, generator=0, callback=steps.append)
+    assert [step.sigma for step in steps] == [*solver.sigmas(prior)[: len(steps) - 1], 0.0]
+
+
+@pytest.mark.parametrize("kind", [ADMM, HQS])
+def test_pictures_that_must_not_be_negative_are_cut_at_0_and_nowhere_else(kind):
+    prior = GaussianPrior(0.5, 0.25)
+    for y, cut in ((0.3, False), (-2.0, True)):
+        problem = Problem(Identity(SHAPE), flat(y), GaussianNoise(0.1), check_range=False)
+        free, held = (kind(steps=3, positive=positive).solve(problem, prior, generator=0).x for positive in (False, True))
+        assert bool((free < 0).all()) is cut
+        assert torch.equal(held, torch.zeros_like(held) if cut else free)
 
 
 @pytest.mark.parametrize("kind", [ADMM, HQS])
