@@ -94,4 +94,4 @@ class REDDiff(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps."""
-        return [cls(steps=8)]
+        return [cls(steps=8, sigma_max=2.0)]

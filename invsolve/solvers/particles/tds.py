@@ -89,6 +89,7 @@ class TDS(Restorer):
                 weights, chosen = weights + gained, x[:, 0]
             else:
                 x, chosen = x0_hat, taken(x0_hat, drawn(weights, 1, rng))[:, 0]
+            chosen = torch.where(mean.isfinite(), chosen, mean)  # one particle that is not finite spoils the weights of all
             yield Step(index, total, chosen, mean, following, {"ess": ess}, {"particles": x, "log_weights": weights, "twist": before})
 
     def _order(self, weights: Tensor, ess: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
@@ -111,7 +112,7 @@ class TDS(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight levels with three particles."""
-        return [cls(steps=8, particles=3)]
+        return [cls(steps=8, particles=3, sigma_max=2.0)]
 
 
 def look(
