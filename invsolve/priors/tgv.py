@@ -140,7 +140,8 @@ class TotalGeneralisedVariation(Regulariser):
             raise InputError(f"the dual must have shape {shape}; given {tuple(dual.shape)}")
         tol, scale = max(self.tol if tol is None else tol, 16 * torch.finfo(x.dtype).eps), radius[:, None]
         state = x.new_zeros(shape) if dual is None else torch.cat([dual[:, :5] * scale, dual[:, 5:]], 1)
-        u, state = self._descend(x, radius, x, state, tol, fixed=False)
+        u = x if dual is None else plus_divergence(x, state[:, :2], torch.empty_like(x))
+        u, state = self._descend(x, radius, u, state, tol, fixed=False)
         return torch.where(radius > 0, u, x), torch.cat([state[:, :5] / torch.where(scale > 0, scale, 1.0), state[:, 5:]], 1)
 
     def _primal(self, x: Tensor, radius: Tensor, u: Tensor, w: Tensor, *, fixed: bool) -> Tensor:

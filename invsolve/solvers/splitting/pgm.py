@@ -34,8 +34,8 @@ class PGM(Solver):
     the step's prox is of step sigma_x^2: so with the level sqrt(step) sigma_x the fixed point is the posterior mean of a Gaussian. Another
     `denoiser_sigma` counts the prior (denoiser_sigma / (sqrt(step) sigma_x))^2 times.
 
-    Photographs of 64 x 64 with noise .05 and the prior `natural`, made for samplers: 23.0, 22.5, 20.0 dB for a blur of 1.6, a hole of 24 and
-    4 x 4 means, where hqs has 23.5, 24.5, 21.5 and red 23.3, 25.0, 20.1.
+    Photographs of 64 x 64 with noise .05 and the prior `natural`, made for samplers: 23.0, 22.5, 20.0 dB for a blur of 1.6, a hole of 24
+    and 4 x 4 means, where hqs has 23.5, 24.5, 21.5 and red 23.3, 25.0, 20.1.
 
     Args:
         steps: network evaluations.
