@@ -12,13 +12,14 @@ from invsolve.noise import NoiseModel, drawn_level, level_at
 from invsolve.operator import Capability, Operator
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.tv import TotalVariation
-from invsolve.problem import check_measurement, check_tensor
+from invsolve.problem import check_image, check_measurement, check_tensor
 from invsolve.rng import Rng
 from invsolve.solvers import ADMM, DDIM, DDPM, DDRM, DPS, HQS, DiffPIR, Heun, ScoreALD, start
 from invsolve.solvers.diffusion import ddrm
 from invsolve.solvers.diffusion.common import grid_gaps, proximal
 from invsolve.solvers.diffusion.dps import crossed
 from invsolve.solvers.lanczos import shifted_solve
+from invsolve.solvers.splitting import admm
 from invsolve.solvers.splitting.hqs import turned, turned_back
 from invsolve.solvers.start import chebyshev, laplace_spectrum, rough, seen_image
 from invsolve.solvers.variational.common import objective_gaps
@@ -220,6 +221,8 @@ def test_complex_data_are_taken_where_the_operator_gives_them_and_only_there():
 def test_what_is_no_operator_is_named():
     with pytest.raises(InputError, match="expected an operator, given Tensor"):
         check_measurement(flat(0.5), Identity(SHAPE), NoNoise(), check_range=True)
+    with pytest.raises(InputError, match="expected an operator, given Tensor"):
+        check_image(flat(0.5), flat(0.5))
 
 
 def test_a_range_is_checked_unless_that_is_declined():
@@ -405,6 +408,7 @@ def test_defaults_that_nothing_else_says():
     assert Heun.requires.noise == ()
     assert ADMM.requires.prox is True
     assert DiffPIR().authors is False
+    assert (admm.PATIENCE, admm.FALL) == (6, 0.95)
     assert start.LEVELS == (0.1, 0.01)  # the last is the 0.01 of the formula
     assert (start.PRODUCTS, start.SPREAD) == (30, 200.0)
     mask = Problem(Mask(SHAPE, mask=torch.ones(3, 4)), flat(0.5), GaussianNoise(0.1))
