@@ -93,6 +93,19 @@ def test_the_bias_of_the_defaults_is_what_the_class_declares(solver):
     check_posterior(solver)
 
 
+def test_the_defaults_are_those_that_the_page_was_measured_with():
+    """benchmarks/results/inpainting.md: whoever changes one measures anew."""
+    assert [repr(one) for one in DEFAULTS] == [
+        "Replacement(steps=20, grid='karras', sigma_max=None)",
+        "RePaint(steps=10, jump=1, repeats=10, grid='karras', sigma_max=None)",
+        "LanPaint(steps=20, inner=5, step=2.0, guidance=6.0, eta=1.0, grid='karras', sigma_max=None)",
+        "CoPaint(steps=50, inner=2, rate=0.02, jump=1, repeats=1, grid='karras', sigma_max=None)",
+        "CoPaintTT(steps=30, inner=2, rate=0.02, jump=3, repeats=2, grid='karras', sigma_max=None)",
+        "CoPaintFast(steps=20, inner=1, rate=0.05, jump=1, repeats=1, grid='karras', sigma_max=None)",
+        "Resampling(steps=30, particles=8, grid='karras', sigma_max=None)",
+    ]
+
+
 def far(law, case):
     return wasserstein(law, case.posterior) / math.sqrt(float(case.posterior.cov.trace()))
 
@@ -175,6 +188,17 @@ def test_repaint_by_hand():
     draw()  # nothing is put back below sigma_y, though the numbers are drawn: an item's stream does not depend on its noise
     found = solver.solve(problem, prior, generator=Rng(0, [0])).x
     assert torch.allclose(found, shrunk(x, third), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_a_step_down_by_hand(eta):
+    """From .8 to .3 past sigma_y = .5: shares 3/8 of x and 3/5 of y, fresh noise eta^2 of what is missing; an estimate of .4."""
+    problem, shown = half(0.5)
+    x, x0 = (torch.full((1, *SHAPE), value, dtype=DOUBLE) for value in (0.9, 0.4))
+    share = torch.where(shown, 0.6, torch.tensor(0.375, dtype=DOUBLE))
+    kept = share * (1 - eta**2 * (1 - share**2)).sqrt()
+    wanted = x0 + kept * (torch.where(shown, 0.7, x) - x0) + 0.3 * eta * (1 - share**2).sqrt() * Rng(3, [0]).normal_like(x)
+    assert torch.allclose(Known.of(problem).down(x, x0, 0.8, 0.3, Rng(3, [0]), eta), wanted, rtol=0, atol=1e-14)
 
 
 def test_going_up_below_the_noise_of_y_is_drawn_between_x_and_y():
@@ -291,7 +315,7 @@ def test_what_copaint_makes_small_by_hand(sigma):
 
 
 def test_how_the_authors_numbers_rise():
-    """1 at their top, the whole growth at their lowest level and below; in between by where a_t = 1/2, sigma_net = 1, lies in their steps."""
+    """1 at their top, the whole growth at their lowest level and below; in between by where a_t = 1/2 lies in their steps."""
     unit = Unit()
     assert rising(unit, 80.0, 20.0) == 1.0
     assert rising(unit, 1e-4, 20.0) == pytest.approx(20.0)

@@ -11,7 +11,9 @@ from invsolve.solvers.inpainting.copaint import CoPaint
 
 @dataclass(frozen=True)
 class CoPaintTT(CoPaint):
-    """CoPaint that goes back up every `jump` levels and down again: what it settled early is corrected, and its answers are less narrow.
+    """CoPaint that goes back up every `jump` levels and down again: what it settled early is corrected.
+
+    On holes in pictures 2 dB better than `copaint` (benchmarks/results/inpainting.md), at one third more evaluations.
 
     Args:
         steps: noise levels; each is fitted `repeats` times but those of the last `jump`, and those from which it goes up once more.
