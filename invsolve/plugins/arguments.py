@@ -92,6 +92,9 @@ def refuse_types(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
             raise ArgumentError(f"{what}: {name} must be {words(hint_of(target, name))}; given {value!r:.80}")
 
 
+LARGEST = 2**63 - 1  # what torch's whole numbers hold
+
+
 def refuse_plain_types(target: Callable[..., Any], arguments: dict[str, Any]) -> None:
     """Raise ArgumentError for an argument that must be a number, a truth value or a text, and is none; real numbers of any library pass.
 
@@ -109,6 +112,10 @@ def refuse_plain_types(target: Callable[..., Any], arguments: dict[str, Any]) ->
         return isinstance(value, fits) and not isinstance(value, bool)
 
     asked = {name: value for name, value in arguments.items() if kinds[name] and kinds[name] <= plain}
+    for name, value in asked.items():
+        if isinstance(value, int) and abs(value) > LARGEST:  # torch would raise an OverflowError of its own, steps later
+            given = f"{float(value):.4g}" if abs(value) < 10**300 else "one of more than 300 digits"
+            raise ArgumentError(f"{target.__name__}: {name} must be below 2^63 where it is a whole number; given {given}")
     refuse_types(target, {name: value for name, value in asked.items() if not number(value, kinds[name])})
 
 

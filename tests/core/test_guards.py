@@ -8,6 +8,7 @@ import torch
 from invsolve_operators import Mask
 
 from invsolve import Checkpoint, DivergedError, GaussianNoise, InputError, NoNoise, Problem, Requires, Rng, Solution, Solver, Status, Step
+from invsolve.errors import ArgumentError
 from invsolve.priors import GaussianPrior
 from invsolve.solvers import DDRM, HQS, DiffPIR, ScoreALD
 
@@ -261,3 +262,11 @@ def test_intervals_are_quantiles_over_the_samples(tmp_path):
             found.interval(level)
     found.save(tmp_path / "kept")
     assert torch.equal(Solution.load(tmp_path / "kept").stats["seam"], torch.ones(82))
+
+
+@pytest.mark.parametrize(("number", "shown"), [(2**63, r"9\.223e\+18"), (2**70, r"1\.181e\+21"), (10**400, "one of more than 300 digits")])
+def test_whole_numbers_that_torch_cannot_hold_are_refused_where_they_are_given(number, shown):
+    for make, name in ((lambda: DiffPIR(weight=number), "weight"), (lambda: DiffPIR(sigma_max=number), "sigma_max")):
+        with pytest.raises(ArgumentError, match=rf"DiffPIR: {name} must be below 2\^63 where it is a whole number; given {shown}"):
+            make()
+    assert DiffPIR(weight=2**63 - 1).weight == 2**63 - 1
