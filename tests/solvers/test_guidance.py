@@ -187,7 +187,7 @@ def test_mmps_is_exact_for_every_gaussian_prior(name, sigma_y):
     problem = Problem(operator, y * (operator.supports[0] if operator.supports[0] is not None else 1), GaussianNoise(sigma_y))
     rows = matrix.abs().sum(1) > 0
     posterior = law.posterior(matrix[rows], problem.y.flatten()[rows], sigma_y)
-    solver = MMPS(iterations=24)
+    solver = MMPS(steps=100, iterations=24)
     for sigma in (5.0, 0.4, 0.03):
         x = normal(1, *SHAPE, seed=7) * sigma + x0.reshape(1, *SHAPE)
         gain, offset = posterior.denoiser(sigma)
@@ -369,7 +369,7 @@ def test_three_steps_by_hand(solver):
 
 DEFAULTS = {
     PiGDM: {"steps": 50, "eta": 1.0, "variance": "noise"},
-    MMPS: {"steps": 100, "iterations": 4, "eta": 0.7, "diagonal": False},
+    MMPS: {"steps": 50, "iterations": 4, "eta": 0.7, "diagonal": False},
     JFPS: {"steps": 50, "slope": None, "eta": 1.0},
     MPGD: {"steps": 50, "scale": 1.0, "eta": 1.0},
     MCG: {"steps": 50, "scale": 0.25, "eta": 1.0},

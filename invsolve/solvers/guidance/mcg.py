@@ -29,13 +29,14 @@ class MCG(Restorer):
 
         g = scale J^T H^T (y - H x0_hat) / (sigma_y^2 + |H|^2 sigma_t^2),   J = d x0_hat / d x_t
         x' = generic step (eta) from x0_hat + sigma_t^2 g to the level sigma
-        x = x' + H^T (H H^T + sigma_y^2 / sigma^2)^-1 (y + sigma H z - H x')
+        x = x' + H^T (H H^T + sigma_y^2 / (a sigma^2))^-1 (y + sigma H z - H x'),   a the share of x' that is not x_t's
 
     The gradient carries into the null space what the replacement alone tells it one denoising later.
 
     Args:
         steps: network evaluations, each with a backward pass.
-        scale: weight of the gradient, 0 <= scale < 2.
+        scale: weight of the gradient, 0 <= scale < 2. Of three crops (`natural`, sigma_y .05, 50 steps) 0, which is `ilvr`, and .25 are
+            alike, 1 loses .4 dB on blurs, .9 on holes and 1.4 on 4 x 4 means.
         eta: share of the ancestral noise, 0 to 1 (the paper's).
         grid: name of the sigma grid.
         sigma_max: first noise level in data units; None for 20 standard deviations of the prior's data on the grid `karras`.

@@ -27,14 +27,16 @@ class MMPS(Guided):
         g = J^T H^T v,   (sigma_y^2 + H C H^T) v = y - H x0_hat
         D^y = x0_hat + sigma^2 g = x0_hat + C H^T v;   the generic step with eta from D^y
 
-    C is Cov[x0 | x_t] of every prior, so that D^y is exact for every Gaussian one once v is: as many products as H has distinct gains on
-    the prior are enough. J of a network is known by vector-Jacobian products and need not be symmetric: v is the best of a Krylov space.
+    C is Cov[x0 | x_t] of every prior, so that D^y is exact for every Gaussian one once v is: at 100 steps the law is within .1 standard
+    deviations and 6 % of the posterior's. J of a network is known by vector-Jacobian products and need not be symmetric: v is the vector of
+    a Krylov space with the least residual.
 
     Args:
-        steps: network evaluations, each with iterations + 1 backward passes.
-        iterations: products with H C H^T a step, at least 1.
-        eta: share of the ancestral noise, 0 (deterministic) to 1.
-        diagonal: take v = (y - H x0_hat) / (sigma_y^2 + H C H^T 1), entry by entry: TMPD. Two backward passes a step.
+        steps: network evaluations, each with iterations + 1 backward passes. With 50 a Gaussian's covariance is 11 % off, with 100 6 %.
+        iterations: products with H C H^T a step, at least 1; as many as y has entries are always enough. On photographs 1 to 5 are alike.
+        eta: share of the ancestral noise, 0 (deterministic) to 1. With `natural` and 50 steps 1 is .7 dB better than 0.5, its covariance
+            8 % off at 100 steps with a Gaussian.
+        diagonal: take v = (y - H x0_hat) / (sigma_y^2 + H C H^T 1), entry by entry: TMPD. Three backward passes a step.
         grid: name of the sigma grid.
         sigma_max: first noise level in data units; None for 20 standard deviations of the prior's data on the grid `karras`.
 
@@ -44,13 +46,14 @@ class MMPS(Guided):
     References:
         Learning Diffusion Priors from Observations by Expectation Maximization (Rozet et al., 2024), arXiv:2405.13712, section 4.2 and
         algorithm 2; diagonal: Tweedie Moment Projected Diffusions (Boys et al., 2023), arXiv:2310.06721, eq. 10 and its code.
-        Deviations: more iterations than the code's one; it starts from y; the clip of x0_hat is not differentiated; without noise sigma_y
-        is 0.001 |H|.
+        Deviations: more iterations than the code's one, by GMRES; it starts from y; the clip of x0_hat is not differentiated; without
+        noise sigma_y is 0.001 |H|. TMPD's row sums, which may have any sign where H has both, and then make it diverge, are at least
+        r^T H C H^T r / |r|^2, r = y - H x0_hat.
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), gradient=True)
-    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.1, "cov": 0.06, "trace": (0.9, 1.02)}
-    steps: int = 100
+    declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.1, "cov": 0.12, "trace": (0.85, 1.0)}
+    steps: int = 50
     iterations: int = 4
     eta: float = 0.7
     diagonal: bool = False

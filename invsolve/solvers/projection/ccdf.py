@@ -31,10 +31,11 @@ class CCDF(Replacing):
 
         x = x^ + sigma_max z,   x^ the smooth guess of y (`invsolve.solvers.start`)
         x' = generic step (eta) from x_t with x0_hat to the level sigma
-        x = x' + H^T (H H^T + sigma_y^2 / sigma^2)^-1 (y + sigma H z - H x')        where sigma >= stop
+        x = x' + H^T (H H^T + sigma_y^2 / (a sigma^2))^-1 (y + sigma H z - H x')        where sigma >= stop
 
-    Both maps of a step are contractions, so that the error of x^ shrinks from step to step and the levels above sigma_max are not needed.
-    What x^ lacks and the first level's noise does not drown is not made up for: large holes need a higher one.
+    a is the share of x' that the step made anew. Both maps of a step are contractions, so that the error of x^ shrinks step by step and
+    the levels above sigma_max are not needed. What x^ lacks and the first level's noise does not drown is not made up for: large holes need
+    a higher one. More than 20 steps give samples that are worse pictures, up to 2 dB on holes.
 
     Args:
         steps: network evaluations, all of them below sigma_max.

@@ -34,12 +34,13 @@ def trust(problem: Problem, spread: float) -> Tensor:
 def replaced(problem: Problem, x: Tensor, sigma: float, share: float, rng: Rng, weight: float = 1.0) -> Tensor:
     """A state at noise level sigma with what it has of y exchanged for y, brought to that level.
 
-        x + weight H^T (H H^T + sigma_y^2 / sigma^2)^-1 (y + sigma H z - H x)
+        x + weight H^T (H H^T + sigma_y^2 / (share sigma^2))^-1 (y + sigma H z - H x)
 
     Without noise that is x - H^+ (H x - y_t), y_t = y + sigma H z, the projection of the papers. With noise a component of singular value
-    s follows y by 1 / (1 + (sigma_y / (s sigma))^2): wholly where y is surer than the state, hardly where it is less sure, so that no
-    small s brings y's noise divided by it, and sigma = 0 leaves x as it is. That its noise is then sigma holds at both ends, and to a
-    quarter of the variance between.
+    s follows y by w = 1 / (1 + l^2 / (share sigma^2)), l = sigma_y / s: wholly where y is surer than the state, hardly where it is less
+    sure; sigma = 0 leaves x as it is. `share` is what the step makes anew of the state. y's noise is the same in every step: what a state
+    has of it tends to w l / share, which is below sigma where l is large. Without the share it is above, a noise that the network is not
+    told of: on blurs (`natural`, sigma_y .05, 50 steps) 5 dB.
     """
     aim = problem.y
     if sigma > 0:

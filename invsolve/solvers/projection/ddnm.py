@@ -28,12 +28,14 @@ class DDNM(Restorer):
         x0~ = x0_hat - H^+ (H x0_hat - y)
         x_s = x0~ + sigma_s (sqrt(1 - eta^2) (x_t - x0_hat) / sigma_t + eta z);   the last step returns x0~
 
-    Without noise the answer satisfies H x = y. With noise H^+ is H^T (H H^T + sigma_y^2 / s0^2)^-1, the best linear guess under the prior's
-    own two numbers, at every level: components that y tells well keep its noise in the answer. `ddnm-plus` takes it out.
+    Without noise the answer satisfies H x = y. With noise H^+ is H^T (H H^T + sigma_y^2 / sigma_t^2)^-1: y tells nothing more where the
+    estimate is surer than it. H^+ itself, at every step, would bring y's noise over the singular values in.
 
     Args:
         steps: noise levels.
-        eta: share of fresh noise, 0 to 1.
+        eta: share of fresh noise, 0 to 1. With 1 and noise in y the step is `diffpir`'s. The paper's .85 keeps noise of which y's is a
+            part: of three crops (`natural`, 50 steps) it is alike on holes, loses .6 dB on 4 x 4 means without noise, and with sigma_y .05
+            1.2 there and 4 on blurs.
         jump, repeats: time travel: at every jump-th level the state goes up by as many, repeats - 1 times. Network evaluations grow by
             about `repeats`.
         grid: name of the sigma grid.

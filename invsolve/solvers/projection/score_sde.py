@@ -25,7 +25,7 @@ from invsolve.solvers.projection.common import renewed, replaced
 class ScoreSDE(Restorer):
     """Pull the state to y at its own noise level, then take a step of the reverse process; with `correct`, pull and correct too.
 
-        x <- x + weight H^T (H H^T + sigma_y^2 / sigma^2)^-1 (y + sigma H z - H x)
+        x <- x + weight H^T (H H^T + sigma_y^2 / (a sigma^2))^-1 (y + sigma H z - H x),   a = 1 - sigma_s^2 / sigma^2
         predict: the ancestral step to the next level, which is the reverse SDE's step
         correct: x <- x + h s(x) + sqrt(2 h) z,   s(x) = (x0_hat - x) / sigma^2,   h = 2 snr^2 sigma^2, the last level left out
 
