@@ -208,6 +208,8 @@ def test_going_up_below_the_noise_of_y_is_drawn_between_x_and_y():
     z = Rng(3, [0]).normal_like(x)
     wanted = torch.where(shown, (0.16 * 0.2 + 0.08 * 0.7) / 0.24 + math.sqrt(0.08 * 0.16 / 0.24) * z, 0.2 + math.sqrt(0.08) * z)
     assert torch.allclose(Known.of(problem).up(x, 0.1, 0.3, Rng(3, [0])), wanted, rtol=0, atol=1e-15)
+    wanted = 0.2 + math.sqrt(0.48) * z  # past y, where pixels shown are put back anyway
+    assert torch.allclose(Known.of(problem).up(x, 0.1, 0.7, Rng(3, [0])), wanted, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.4])
