@@ -81,7 +81,8 @@ class TotalGeneralisedVariation(Regulariser):
     bound's, D^T E^T q, which is a subgradient to the same tolerance.
 
     Args:
-        weight: in front of R, in the units of a negative log-likelihood.
+        weight: in front of R, in the units of a negative log-likelihood; c / sigma, c = 0.5, the default at 0.05, being best of 0.3, 0.5
+            and 0.7 for denoising photographs (29.2 dB with ratio 1, 29.1 with 2 and 4; `tv` has 29.1).
         ratio: price of a change of slope; 2 is usual, a large one leaves the distance to planes, a small one |second derivative|.
         tol: R and the prox stop an item once its duality gap is at most tol times its objective.
         max_iter: cap on the iterations of either; some hundred are usual.
@@ -95,7 +96,7 @@ class TotalGeneralisedVariation(Regulariser):
         Deviation: w has no value where Dx has none, at the last row and column, so that planes are free up to the border.
     """
 
-    def __init__(self, weight: float = 8.0, ratio: float = 2.0, tol: float = 1e-4, max_iter: int = 3000) -> None:
+    def __init__(self, weight: float = 10.0, ratio: float = 1.0, tol: float = 1e-4, max_iter: int = 3000) -> None:
         super().__init__()
         if not (math.isfinite(weight) and weight >= 0):
             raise InputError(f"weight must be finite and not negative; given {weight}")

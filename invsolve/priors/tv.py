@@ -222,8 +222,8 @@ class VectorialTV(GradientNorm):
     Of a grey image it is the isotropic total variation.
 
     Args:
-        weight: in front of R, in the units of a negative log-likelihood; R is between 1 / sqrt(C) of the channels' total variation and all
-            of it, so it wants up to sqrt(C) times the weight. The default is `tv`'s times 1.5.
+        weight: in front of R, in the units of a negative log-likelihood; c / sigma. For denoising photographs c = 0.8 was best at sigma
+            0.05 (29.75 dB, where `tv` has 29.11 at its best, 0.5). The default is that.
         tol: the prox stops an item once its duality gap is at most tol times its objective R(u) + |u - x|^2 / (2 tau).
         max_iter: cap on the iterations of the prox.
 
@@ -237,5 +237,5 @@ class VectorialTV(GradientNorm):
 
     joined = (0, 1)
 
-    def __init__(self, weight: float = 12.0, tol: float = 1e-4, max_iter: int = 1000) -> None:
+    def __init__(self, weight: float = 16.0, tol: float = 1e-4, max_iter: int = 1000) -> None:
         super().__init__(weight, tol, max_iter)

@@ -10,6 +10,7 @@ from invsolve_operators.masks.mask import BoxMask
 
 from invsolve import GaussianNoise, Problem, Status
 from invsolve.errors import CompatibilityError, InputError
+from invsolve.operator import Capability, Operator
 from invsolve.priors import GaussianPrior, TotalVariation, VectorialTV, WaveletL1
 from invsolve.solvers import ADMM, FISTA, HQS, LBFGS, PDHGTV, AdamTV
 from invsolve.solvers.variational.common import objective
@@ -121,6 +122,30 @@ def test_a_quadratic_is_solved_to_the_posterior_mean(solver):
     exact = torch.linalg.solve(precision, right.T).T.reshape(x.shape)
     found = solver.solve(problem, NegativeLog(GaussianPrior(0.5, 0.25)), generator=0).x
     assert float((found - exact).abs().max()) <= 4 * 1e-6 / 16 * 4
+
+
+class Square(Operator):
+    """A nonlinear operator."""
+
+    traits = frozenset({Capability.DIFFERENTIABLE})
+
+    def __init__(self, in_shape):
+        super().__init__()
+        self.in_shape = self.out_shape = in_shape
+
+    def forward(self, x):
+        return x**2
+
+
+@pytest.mark.parametrize("positive", [False, True], ids=["free", "positive"])
+def test_lbfgs_ends_where_a_nonlinear_problem_is_stationary(positive):
+    """F = (x^2 - y)^2 / (2 sigma^2) + 8 (x - 1/2)^2 pixel by pixel: its slope by hand is 1e-6 of the curvature 2 / sigma^2."""
+    y = torch.linspace(0.05, 0.9, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
+    problem = Problem(Square((1, 4, 4)), y, GaussianNoise(SIGMA))
+    x = LBFGS(steps=100, positive=positive).solve(problem, NegativeLog(GaussianPrior(0.5, 0.25)), generator=0).x
+    slope = 2 * x * (x**2 - y) / SIGMA**2 + 16 * (x - 0.5)
+    assert float(slope.abs().max()) <= 1e-6 * 2 / SIGMA**2
+    assert float((x - y.sqrt()).abs().max()) < 0.1
 
 
 def test_refusals():
