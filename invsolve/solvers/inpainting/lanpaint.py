@@ -22,7 +22,7 @@ from invsolve.solvers.inpainting.common import Inpainter, Known
 
 @dataclass(frozen=True)
 class LanPaint(Inpainter):
-    """Put back the known pixels, let Langevin dynamics run on all pixels at that level, and go down by a step of DDIM.
+    """Put back the known pixels, let Langevin dynamics run on all pixels at that level, and go down by the generic step.
 
     In time units in which the noise of level sigma relaxes, dt = step, with x0_hat = D(x, sigma) held within a step:
 
@@ -34,10 +34,11 @@ class LanPaint(Inpainter):
         x <- c + exp(-A dt) (x - c) + sigma sqrt((1 - exp(-2 A dt)) / A) z,   c = x0_hat or y - lambda (x0_hat - x) / (1 + lambda)
 
     With noise in y the known pixels have the score of N(y, sigma^2 - sigma_y^2) in place of N(y, sigma^2), A = (1 + lambda) / u,
-    u = |sigma^2 - sigma_y^2| / sigma^2; below sigma_y that of p(x_s | y), which is then exact: A = 1 + 1 / u, c = (u x0_hat + y) / (1 + u).
+    u = |sigma^2 - sigma_y^2| / sigma^2, c with u lambda for lambda above the line; below sigma_y they have that of p(x_s | y), then exact:
+    A = 1 + 1 / u, c = (u x0_hat + y) / (1 + u).
 
     The defaults, step=2 and eta=1, are for one good picture; step=0.15 to 0.3 and eta=0 (the authors') are nearer to the posterior's law,
-    with 20 levels of 10 as near as RePaint at 2410 evaluations, and 3 dB worse on pictures (benchmarks/results/inpainting.md).
+    with 20 levels of 10 as near as RePaint at 2410 evaluations, and 2 to 4 dB worse on pictures (benchmarks/results/inpainting.md).
 
     Args:
         steps: noise levels; the network is evaluated steps (inner + 1) times.

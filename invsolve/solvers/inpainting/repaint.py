@@ -27,8 +27,8 @@ class RePaint(Inpainter):
 
     The defaults are ten levels, each way gone ten times, 91 evaluations. The authors' are 2410: steps=250, jump=10, repeats=10,
     grid="vp-respaced". What a way up and down mixes is told by its length in log sigma, .9 for one of the ten levels, .4 for ten of
-    the authors' 250, which walk it in ten steps. Longer steps make the answers narrower than the posterior, and so nearer to its mean: 3.7 dB
-    better on holes than steps=50, jump=5, repeats=4, whose spread is right (benchmarks/results/inpainting.md).
+    the authors' 250, which walk it in ten steps. Longer steps make the answers narrower than the posterior, and so nearer to its mean:
+    3.7 dB better on holes than steps=50, jump=5, repeats=4, whose spread is right (benchmarks/results/inpainting.md).
 
     Args:
         steps: noise levels; with repeats > 1 the network is evaluated steps + ceil((steps - jump) / jump) jump (repeats - 1) times.
