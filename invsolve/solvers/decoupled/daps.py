@@ -30,6 +30,9 @@ class DAPS(Restorer):
     Nothing of one step is kept in the noise of the next, so that an error made at a high level can be put right at a lower one. Any
     differentiable H; a linear one has its draw exactly, others by Langevin moves.
 
+    Exact for white Gaussian images. Of photographs the second factor's draws, which are white, are wider than what x0_hat is off by where H
+    looks: the residual of 4 x 4 means is 1.6 sigma_y (`natural`), and a draw 1 to 2.5 dB below DiffPIR's picture.
+
     Args:
         steps: noise levels.
         calls: network evaluations each. 1 is exact for white Gaussian images; from 2 on x0_hat is nearer to a draw of its own, to which

@@ -43,7 +43,8 @@ class OTODE(Restorer):
         covariance: C, "tweedie" or "white".
         products: of J with a vector, for "tweedie": directions of y in which sigma_y^2 + H C H^T is inverted; exact with as many as y has.
         gamma: "constant", 1, or "schedule", sqrt(t / (t^2 + (1 - t)^2)): for "white", the paper's two.
-        order: of the steps: 2, by the line through two estimates (DPM-Solver++ 2M), or 1, Euler's, as in the paper.
+        order: of the steps: 2, by the line through two estimates (DPM-Solver++ 2M), or 1, Euler's, as in the paper. With 30 steps the
+            covariance is 1 % off at 2 and 12 % too small at 1, whose narrower draws of photographs are .6 to 1.4 dB nearer.
         grid: name of the sigma grid.
         sigma_max: first noise level in data units; None for 20 s0 on the grid `karras`.
 
