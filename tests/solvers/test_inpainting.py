@@ -316,6 +316,19 @@ def test_what_copaint_makes_small_by_hand(sigma):
     assert torch.allclose(gradient, 2 * v * slope * missed + 2 * c * 0.7, rtol=0, atol=1e-14)
 
 
+def test_two_steps_of_copaint_by_hand():
+    """Level .5, two lengths of sqrt(2) for the VE state; pixels shown shrink their miss, hidden ones are held where they were."""
+    prior = GaussianPrior(0.5, 0.25)
+    problem, shown = half(0.0)
+    length, slope = 0.02 * rising(prior.unit, 0.5, 1.012**250) * math.sqrt(2), (1 / 16) / (1 / 16 + 0.25)
+    anchor, x = 1e-4 * rising(prior.unit, 0.5, 1.01**250) / 2, 0.9
+    for _ in range(2):
+        x = x - length * (2 * slope * (0.5 + slope * (x - 0.5) - 0.7) + 2 * anchor * (x - 0.9))
+    start = torch.full((1, *SHAPE), 0.9, dtype=DOUBLE)
+    moved, _, _ = CoPaint(inner=2).fitted(Known.of(problem), prior, start, 0.5, torch.ones(1, dtype=DOUBLE))
+    assert torch.allclose(moved, torch.where(shown, x, start), rtol=0, atol=1e-14)
+
+
 def test_how_the_authors_numbers_rise():
     """1 at their top, the whole growth at their lowest level and below; in between by where a_t = 1/2 lies in their steps."""
     unit = Unit()
