@@ -21,9 +21,9 @@ class ILVR(Replacing):
         x' = generic step (eta) from x_t with x0_hat to the level sigma
         x = x' + H^T (H H^T + sigma_y^2 / (a sigma^2))^-1 (y + sigma H z - H x')        where sigma >= stop
 
-    a is the share of x' that the step made anew, 1 less what it kept of x_t. Without noise x = x' - phi(x') + phi(y_t) with phi = H^+ H,
-    the paper's low-pass filter where H takes means of blocks. What y does not see follows only by way of the next denoising: of the replacement
-    family, whose bias does not vanish with more steps.
+    a is the share of x' that the step made anew, 1 less what it kept of x_t. Without noise x = x' - phi(x') + phi(y_t), phi = H^+ H, which
+    is the paper's low-pass filter where H takes means of blocks. What y does not see follows only by way of the next denoising: of the
+    replacement family, whose bias does not vanish with more steps.
 
     Args:
         steps: network evaluations.
