@@ -194,4 +194,4 @@ class TotalGeneralisedVariation(Regulariser):
     @classmethod
     def examples(cls) -> list[Prior]:
         """A rough one, since every check of a solver runs it."""
-        return [cls(weight=1.0, tol=0.2, max_iter=60)]
+        return [cls(weight=1.0, tol=0.5, max_iter=20)]
