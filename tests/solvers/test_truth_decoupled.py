@@ -175,8 +175,8 @@ LAWS = {
     ),
     "pnp-flow": (PnPFlow(20), lambda *of: pnp_flow_law(*of, steps=20)),
     "pnp-flow-alpha": (PnPFlow(10, 3, 0.7, 0.5), lambda *of: pnp_flow_law(*of, steps=10, draws=3, lr=0.7, alpha=0.5)),
-    "ot-ode": (OTODE(steps=12, order=1), lambda *of: ot_ode_law(*of, steps=12)),
-    "ot-ode-second": (OTODE(steps=12, order=2), lambda *of: ot_ode_law(*of, steps=12, order=2)),
+    "ot-ode": (OTODE(steps=12, order=1, products=4), lambda *of: ot_ode_law(*of, steps=12)),
+    "ot-ode-second": (OTODE(steps=12, order=2, products=4), lambda *of: ot_ode_law(*of, steps=12, order=2)),
     "ot-ode-white": (
         OTODE(steps=12, covariance="white", order=1),
         lambda *of: ot_ode_law(*of, steps=12, covariance="white", gamma=constant),
