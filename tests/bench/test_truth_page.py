@@ -153,6 +153,9 @@ def test_a_bad_sampler_is_ranked_bad_and_fails_as_a_control():
     control = text.split("## Control")[1].split("## By problem")[0]
     assert "bad at 20" in control
     assert "good at 20" not in control
+    coarse = [{**one, "budget": 10} if one["solver"] == "bad" else one for one in rows]
+    finer = [{**one, "solver": "bad"} for one in rows if one["solver"] == "good"]
+    assert "all within" in page([*coarse, *finer], "A page", "a command")  # a grid's error at few steps is not the oracle's
     left = text.split("## Not in the tables")[1]
     assert "broken, failed (everywhere; NFE 20): this one is broken" in left
     assert "ddim, refused" in left

@@ -41,9 +41,9 @@ def two_modes(operator: str, sigma: float) -> Spec:
     return Spec(f"two modes {operator} {sigma:g}", "two_modes", (operator, sigma))
 
 
-def grid(size: int, rows: int) -> Spec:
+def grid(size: int, rows: int, most: int = 1000) -> Spec:
     """MCGdiff's 25 modes."""
-    return Spec(f"25 modes d={size} m={rows}", "grid", (size, rows))
+    return Spec(f"25 modes d={size} m={rows}", "grid", (size, rows), most)
 
 
 def levy(increments: str, operator: str, sigma: float, most: int = 1000) -> Spec:
@@ -67,7 +67,7 @@ SHORT: dict[str, Spec] = {
         two_modes("dense", 0.05),
         grid(8, 1),
         grid(80, 1),
-        grid(800, 1),
+        grid(800, 1, most=20),
         levy("laplace", "blur", 0.05, most=20),
         levy("student", "decimation", 0.05, most=20),
         levy("bernoulli-laplace", "mask", 0.05),

@@ -168,8 +168,12 @@ def surely_above(number: float, error: float, most: float) -> bool:
 
 
 def control(done: list[Row]) -> list[str]:
-    """Solvers that state a bias within .1 s.d. and 6 %: on Gaussian problems they must keep it, or the oracle is wrong."""
-    claimed = [row for row in done if row.get("exact") and row["family"] == "gaussian"]
+    """Solvers that state a bias within .1 s.d. and 6 %: at their most evaluations they must keep it, or the oracle is wrong.
+
+    Fewer steps are another thing: what is exact in the limit of many has an error of its grid.
+    """
+    stated = grouped((row for row in done if row.get("exact") and row["family"] == "gaussian"), ("solver", "problem"))
+    claimed = [max(them, key=lambda row: row["budget"]) for them in stated.values()]
     if not claimed:
         return ["## Control", "No solver here claims to be exact for Gaussian priors (`declared_bias` of .1 s.d. and 6 % or less)."]
     beyond = []
@@ -179,7 +183,9 @@ def control(done: list[Row]) -> list[str]:
             if surely_above(number, error, most):
                 beyond.append(f"{row['solver']} at {row['budget']} on {row['problem']}: {name} {told(number, error)}")
     names = ", ".join(sorted({row["solver"] for row in claimed}))
-    text = f"Solvers that claim to be exact for Gaussian priors, {names}: {len(claimed)} cells"
+    text = (
+        f"Solvers that claim to be exact for Gaussian priors, {names}, at the most evaluations that they were given: {len(claimed)} cells"
+    )
     verdict = "all within .1 s.d. and 6 %." if not beyond else f"beyond .1 s.d. or 6 % by more than {SURE:g} standard errors:"
     return ["## Control", f"{text}, {verdict}", *(["\n".join(f"- {one}" for one in beyond)] if beyond else [])]
 
