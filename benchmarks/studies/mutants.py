@@ -17,7 +17,6 @@ import argparse
 import importlib
 import json
 import math
-import re
 import shutil
 import subprocess
 import tomllib
@@ -137,19 +136,15 @@ class Campaign:
     def tests_of(self, fault: Fault) -> list[str]:
         """The tests that cover a fault, cheap ones first; the hundredth case of one test waits behind the first of another."""
         order: dict[str, None] = {}
-        source = (self.tree / fault.path).read_text()
-        regions = region(source, fault.line)
+        regions = region((self.tree / fault.path).read_text(), fault.line)
         for lines in regions:
             covering = {name for name, found in self.cover.items() if not lines.isdisjoint(found["lines"].get(fault.path, []))}
             files = {name for name in covering if name and "::" not in name}
             own = self._cheap_first(name for name in covering if "::" in name)
             order |= dict.fromkeys(own)
             order |= dict.fromkeys(self._cheap_first(name for name in self.cover if "::" in name and name.partition("::")[0] in files))
-        if len(regions) > 1 and not order:  # a class without code of its own: the files of tests that name it
-            names = re.compile(r"\b(" + "|".join(re.findall(r"^class (\w+)", source, re.MULTILINE)) + r")\b")
-            files = {name.partition("::")[0] for name in self.cover if "::" in name}
-            files = {one for one in files if names.search((self.tree / one).read_text())}
-            order |= dict.fromkeys(self._cheap_first(name for name in self.cover if "::" in name and name.partition("::")[0] in files))
+        if len(regions) > 1:  # and the tests of constants, which often run no line of the class that holds them
+            order = dict.fromkeys(self._cheap_first(name for name in self.cover if "/test_mutants_" in name and "::" in name)) | order
         return list(order)
 
     def _cheap_first(self, names: Iterator[str]) -> list[str]:
