@@ -52,7 +52,8 @@ HEAD = """# Single-line faults
 and of `bench/`. For each the tests ran that cover its line, among those of {files} (none that is marked slow; the conformance checks of
 solvers and operators, which would notice more, were left out for their time). The first trial of a fault had 1 to 5 seconds of its tests,
 so "at first" is a lower bound: {partly} of those not noticed had tests left over. Then tests were written for what lived
-(`test_mutants_rules`, `test_mutants_bench`) and the rest tried again: "now" is the rate of these faults with them, and other faults would
+(`test_mutants_rules`, `test_mutants_inputs`, `test_mutants_bench`)
+and the rest tried again: "now" is the rate of these faults with them, and other faults would
 meet a rate between the two. killed: a test failed; endless: its tests did not end in ten times their time; lives: all that cover the line
 passed; partly: those passed that fit in the budget. Every test named passed on the tree without a fault. Line numbers are the commit's."""
 
