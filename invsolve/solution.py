@@ -103,6 +103,7 @@ class Solution:
             how many last steps x stood still to the last bit, where it did and no rule of the solver had ended the run; `seam` where a
             mask shows a part of the image: how much more neighbours differ across its border than elsewhere, rms, 1 for a seam that
             cannot be seen.
+        why: why this solver was taken, where one was chosen (`Auto`).
     """
 
     x: Tensor
@@ -118,6 +119,7 @@ class Solution:
     backward: int = 0
     latent: Tensor | None = None
     stats: Mapping[str, Tensor] = field(default_factory=dict)
+    why: str = ""
 
     @property
     def mean(self) -> Tensor:

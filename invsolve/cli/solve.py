@@ -234,7 +234,7 @@ def report(setup: Setup, solution: Solution) -> dict[str, Any]:
     }
     if setup.truth is not None:
         facts["psnr"] = listed(PSNR()(solution.mean.cpu(), setup.truth))
-    return facts
+    return {**facts, "why": solution.why} if solution.why else facts
 
 
 def listed(values: Any) -> list[float | str]:

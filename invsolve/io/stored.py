@@ -82,6 +82,7 @@ class StoredSolution(Stored):
     samples: int | None
     trace: list[dict[str, Any]]
     stats: Any = {"dict": {}}
+    why: str = ""
 
 
 def save_problem(problem: Problem, path: str | Path) -> None:
@@ -171,6 +172,7 @@ def save_solution(solution: Solution, path: str | Path) -> None:
         "latent": encode(solution.latent, pool, "latent"),
         **solution.summary(),
         "stats": encode(dict(solution.stats), pool, "stats"),
+        "why": solution.why,
         "trace": [step_table(step, pool, f"trace.{index}") for index, step in enumerate(solution.trace)],
     }
     write_stored(Path(path), data, pool)
@@ -199,7 +201,16 @@ def read_solution(path: str | Path, solver: Solver | None = None) -> dict[str, A
     stats = decode(stored.stats, pool)
     if not isinstance(stats, Mapping) or not all(isinstance(value, Tensor) for value in stats.values()):
         raise InputError(f"{path}: stats must be tensors by name")
-    return {"x": x, "latent": latent, "status": stored.status, "solver": solver, "trace": trace, "stats": stats, **numbers}
+    return {
+        "x": x,
+        "latent": latent,
+        "status": stored.status,
+        "solver": solver,
+        "trace": trace,
+        "stats": stats,
+        "why": stored.why,
+        **numbers,
+    }
 
 
 def step_table(step: Step, pool: Pool, key: str) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+from .auto import Auto as Auto  # auto: what the tables recommend for the problem and the prior, and why
 from .decoupled.daps import DAPS as DAPS  # daps: decoupled annealing, a draw given y about every estimate
 from .decoupled.pnp_dm import PnPDM as PnPDM  # pnp-dm: split Gibbs sampler, a denoising diffusion as its prior step
 from .decoupled.red_diff import REDDiff as REDDiff  # red-diff: regularisation by denoising under noise, by Adam

@@ -58,6 +58,10 @@ class WarmStart(Solver):
         InputError: not two solvers; one of them takes no measurement.
 
     `WarmStart(WarmStart(a, b), c)` is a chain of three.
+
+    References:
+        Come-Closer-Diffuse-Faster (Chung et al., 2022), arXiv:2112.05146, begins a diffusion from another method's answer; SDEdit (Meng et
+        al., 2022), arXiv:2108.01073, from a guide. Here any solver, and any after it.
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))

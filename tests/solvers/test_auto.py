@@ -1,0 +1,69 @@
+"""What is chosen, for problems whose right answer is known otherwise, and that it is said."""
+
+import pytest
+import torch
+from invsolve_operators import BlockMean, BoxMask, GaussianBlur, Identity, PhaseRetrieval
+
+from invsolve import CompatibilityError, GaussianNoise, InputError, PoissonNoise, Problem, Solution
+from invsolve.priors import GaussianPrior, TotalVariation
+from invsolve.solvers import Auto, DiffPIR, OneShot, Spectral
+
+SHAPE = (1, 8, 8)
+
+
+def problem(operator, noise=None):
+    x = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return Problem.simulate(operator, x, noise or GaussianNoise(0.1), generator=0)
+
+
+@pytest.mark.parametrize(
+    ("operator", "noise", "prior", "name"),
+    [
+        (Identity(SHAPE), None, GaussianPrior(), "one-shot"),
+        (3.0 * Identity(SHAPE), GaussianNoise(0.3), GaussianPrior(), "one-shot"),
+        (BoxMask(SHAPE, box=3), None, GaussianPrior(), "spectral"),
+        (2.0 * BoxMask(SHAPE, box=3), None, GaussianPrior(), "spectral"),
+        (GaussianBlur(SHAPE, sigma=1.0), None, GaussianPrior(), "diffpir"),
+        (BlockMean(SHAPE, factor=2) @ BoxMask(SHAPE, box=3), None, GaussianPrior(), "spectral"),
+        (PhaseRetrieval(SHAPE), None, GaussianPrior(), "dps"),
+        (GaussianBlur(SHAPE, sigma=1.0), None, TotalVariation(4.0), "pdhg-tv"),
+        (GaussianBlur(SHAPE, sigma=1.0), PoissonNoise(0.02), TotalVariation(4.0), "rl-tv"),
+    ],
+)
+def test_what_is_chosen(operator, noise, prior, name):
+    choice = Auto(steps=4).choose(problem(operator, noise), prior)
+    assert choice is not None
+    assert choice.why.startswith(f"{name}: ")
+
+
+def test_the_answer_is_the_chosen_solvers_and_says_so(tmp_path):
+    given = problem(BoxMask(SHAPE, box=3))
+    found = Auto(steps=4).solve(given, GaussianPrior(), generator=3, samples=2)
+    assert torch.equal(found.x, Spectral(steps=4).solve(given, GaussianPrior(), generator=3, samples=2).x)
+    assert found.solver == Spectral(steps=4)
+    assert found.why.startswith("spectral: a mask")
+    found.save(tmp_path / "kept")
+    assert Solution.load(tmp_path / "kept").why == found.why
+
+
+def test_denoising_is_the_posterior_mean_in_one_evaluation():
+    given = problem(Identity(SHAPE))
+    found = Auto().solve(given, GaussianPrior(0.5, 0.25), generator=0)
+    assert (found.nfe, found.solver) == (1, OneShot())
+    assert torch.allclose(found.x, 0.5 + 0.25**2 / (0.25**2 + 0.1**2) * (given.y - 0.5))  # pyright: ignore[reportOperatorIssue]
+
+
+def test_a_prior_that_nothing_serves_is_refused_solver_by_solver():
+    blind = GaussianPrior()
+    blind.differentiable = False
+    with pytest.raises(CompatibilityError, match=r"diffpir: .*lacks 'prox'(.|\n)*dps: prior GaussianPrior is not differentiable"):
+        Auto().solve(problem(PhaseRetrieval(SHAPE)), blind)
+    with pytest.raises(CompatibilityError, match="no measurement"):
+        Auto().solve(Problem.unconditional(SHAPE), GaussianPrior())
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5])
+def test_steps(steps):
+    with pytest.raises((InputError, TypeError), match="steps must be"):
+        Auto(steps=steps)
+    assert isinstance(Auto(steps=7)._made(DiffPIR), DiffPIR)
