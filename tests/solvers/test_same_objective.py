@@ -34,7 +34,7 @@ def allowed(name, lowest):
     """How far above the minimum a solver may end, from its own rules.
 
     fista: F(x) - F* <= <g, x - x*> / sigma_x^2 with rms(g) <= tol sigma_x^2 and rms(x - x*) <= 1 for images in [0, 1]: N tol.
-    lbfgs: weight N width, and as much again for what 200 iterations leave.
+    lbfgs: weight N width, and as much again for what its iterations leave.
     admm: rms(x - z) <= tol sigma_x moves F by at most N tol (rms of y - Hx over sigma is about 1) and weight sqrt(8) N tol sigma for TV.
     hqs states .13 % of the objective at its default, adam-tv 1 %.
     """

@@ -21,8 +21,8 @@ from invsolve.solver import Requires, Solver
 from invsolve.solvers.splitting.common import keep
 from invsolve.solvers.variational.common import first_image, objective, objective_gaps
 
-ARMIJO, HALVINGS = 1e-4, 20
-WIDE = 0.1  # the first width
+ARMIJO, HALVINGS = 1e-4, 10
+WIDE, SAME = 0.1, 5  # the first width; steps with one width
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class LBFGS(Solver):
         operator=frozenset({Capability.DIFFERENTIABLE}), prior=(Regulariser,), noise=frozenset({Ability.NLL})
     )
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.1}
-    steps: int = 200
+    steps: int = 150
     memory: int = 8
     width: float = 1e-3
     positive: bool = False
@@ -74,21 +74,24 @@ class LBFGS(Solver):
         return objective_gaps(problem, prior)
 
     def at(self, index: int) -> float:
-        """The width of a step."""
+        """The width of a step; the same for some, so that the memory and the last gradient are of one function."""
         falling = max(1, self.steps // 2)
-        return WIDE * (self.width / WIDE) ** min(1.0, index / falling)
+        return WIDE * (self.width / WIDE) ** min(1.0, index // SAME * SAME / falling)
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Regulariser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """x is the answer; stats: the objective itself, without widths, per item."""
         x = first_image(problem, start)
         x = x.clamp_min(0) if self.positive else x
-        state = start.state if start is not None else {}
+        state = dict(start.state) if start is not None else {}
         moves = state.get("moves", x.new_zeros(len(x), self.memory, x[0].numel()))
         changes = state.get("changes", torch.zeros_like(moves))
         for index in range(0 if start is None else start.index + 1, self.steps):
             width = self.at(index)
-            value, gradient = evaluated(problem, prior, x, width)
+            if "gradient" in state and width == self.at(index - 1):
+                value, gradient = state["value"], state["gradient"]
+            else:
+                value, gradient = evaluated(problem, prior, x, width)
             held = (x <= 0) & (gradient > 0) if self.positive else torch.zeros_like(x, dtype=torch.bool)
             free = torch.where(held, 0.0, gradient)
             direction = torch.where(held, 0.0, -two_loops(free.flatten(1), moves, changes).reshape(x.shape))
@@ -96,11 +99,11 @@ class LBFGS(Solver):
             direction = keep(downhill, direction, -free)
             first = torch.where(changes.flatten(1).any(1) & downhill, 1.0, FIRST / rows(free).clamp_min(torch.finfo(x.dtype).tiny))
             new = self._searched(problem, prior, x, value, gradient, column(first, x) * direction, width)
-            change = evaluated(problem, prior, new, width)[1] - gradient
-            moves, changes = remembered(moves, changes, (new - x).flatten(1), torch.where(held, 0.0, change).flatten(1))
-            x = new
-            stats = {"objective": objective(problem, prior, x)}
-            yield Step(index, self.steps, x, x, stats=stats, state={"moves": moves, "changes": changes})
+            ahead, slope = evaluated(problem, prior, new, width)
+            change = torch.where(held, 0.0, slope - gradient)
+            moves, changes = remembered(moves, changes, (new - x).flatten(1), change.flatten(1))
+            x, state = new, {"moves": moves, "changes": changes, "value": ahead, "gradient": slope}
+            yield Step(index, self.steps, x, x, stats={"objective": objective(problem, prior, x)}, state=dict(state))
 
     def _searched(
         self, problem: Problem, prior: Regulariser, x: Tensor, value: Tensor, gradient: Tensor, move: Tensor, width: float
