@@ -205,6 +205,8 @@ def at_budget(solver: Solver, truth: Truth, budget: int) -> tuple[Solver, dict[s
     free = not issubclass(Denoiser, solver.requires.prior)  # it takes no denoiser: its steps cost nothing that is counted here
     if free or not (is_dataclass(solver) and "steps" in {field.name for field in fields(solver)}):
         counts, random = counted(solver)
+        if free:
+            return solver, {**counts, "nfe": 0}, random
         if counts["nfe"] > SLACK * budget:
             raise RefusedError(f"it takes {counts['nfe']} evaluations, and has no number of steps to set")
         return solver, counts, random
