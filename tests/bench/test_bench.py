@@ -191,7 +191,7 @@ def test_a_suite_with_faults_is_refused_with_all_of_them():
     faulty = tiny(
         operator=[{"name": "box-mask", "bax": 6}],
         solver=[
-            {"name": "dsp", "prior": GAUSSIAN},
+            {"name": "diffpri", "prior": GAUSSIAN},
             {"name": "dps", "stps": 3, "prior": {"name": "tv", "wait": 1}},
             {"name": "ddim", "eta": 3.0, "prior": GAUSSIAN},
         ],
@@ -201,7 +201,7 @@ def test_a_suite_with_faults_is_refused_with_all_of_them():
         check(faulty)
     for text in (
         "did you mean box",
-        "did you mean dps",
+        "did you mean diffpir",
         "did you mean steps",
         "did you mean weight",
         "eta must lie in [0, 1]",

@@ -218,7 +218,7 @@ def test_wrong_use_is_one_message_and_exit_code_2(name, here):
 
 def test_messages_suggest_near_names(here):
     assert "did you mean operator" in call("list", "operater").stderr
-    assert "did you mean dps" in call("info", "solver", "dsp").stderr
+    assert "did you mean diffpir" in call("info", "solver", "diffpri").stderr
     assert "did you mean sigma" in call(*RESTORE, "--set", "operator.sigmo=1").stderr
     unfit = call("restore", "photo.png", "--operator", "mask", "--solver", "dps", "--prior", "tv").stderr
     assert "TotalVariation is not a Denoiser" in unfit

@@ -242,8 +242,8 @@ def test_a_plugin_that_fails_at_paths_does_not_keep_others_from_reading_them(sou
 def test_misspelt_names_suggest_near_ones(site):
     distribution(site, "bad", "raise RuntimeError")
     known = Registry(points(site))
-    with pytest.raises(UnknownNameError, match=r"no solver 'dsp'; did you mean dps.*broken plug-ins: bad"):
-        known.load("solver", "dsp")
+    with pytest.raises(UnknownNameError, match=r"no solver 'diffpri'; did you mean diffpir.*broken plug-ins: bad"):
+        known.load("solver", "diffpri")
     with pytest.raises(UnknownNameError, match="did you mean gaussian-blur"):
         known.entry("operator", "gausian-blur")
     with pytest.raises(UnknownNameError, match=f"there are: {', '.join(known.names('noise'))}"):

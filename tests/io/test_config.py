@@ -218,7 +218,7 @@ def test_every_fault_is_listed_at_once():
 
 
 ARGUMENTS = {
-    "unknown name": ({"solver": {"name": "dsp"}}, UnknownNameError, "did you mean dps"),
+    "unknown name": ({"solver": {"name": "diffpri"}}, UnknownNameError, "did you mean diffpir"),
     "unknown prior": ({"prior": {"name": "tvv"}}, UnknownNameError, "did you mean tv"),
     "unknown operator": ({"operator": {"name": "gausian-blur"}}, UnknownNameError, "gaussian-blur"),
     "unknown argument": ({"solver": {"name": "adam-tv", "stps": 3}}, ArgumentError, "did you mean"),
