@@ -86,10 +86,10 @@ class Solver(metaclass=Remembering):
         """
 
     def _complete(self) -> None:
-        refuse_plain_types(type(self), self.arguments)
         steps = self.arguments.get("steps")
         if isinstance(steps, int) and steps > MAX_STEPS:
             raise InputError(f"steps must be at most {MAX_STEPS}; given {steps:.3g}")
+        refuse_plain_types(type(self), self.arguments)
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """What else does not fit, for one solver: overridden where a grid or a hyperparameter has needs of its own."""

@@ -51,4 +51,7 @@ def shifted_solve(square: Callable[[Tensor], Tensor], right: Tensor, tau: Tensor
     system = torch.eye(count, dtype=flat.dtype, device=flat.device) + tau.to(flat.dtype)[:, None, None] * tri
     first = torch.zeros_like(system[:, 0])
     first[:, 0] = length
-    return torch.einsum("bkn,bk->bn", basis, torch.linalg.solve(system, first)).reshape(right.shape)
+    found = torch.linalg.solve_ex(system, first[..., None]).result[
+        ..., 0
+    ]  # `solve` would make the host wait, to look whether it is singular
+    return torch.einsum("bkn,bk->bn", basis, found).reshape(right.shape)

@@ -85,13 +85,21 @@ def smooth_guess(problem: Problem) -> Tensor:
     return grey + x
 
 
-def chebyshev(apply: Callable[[Tensor], Tensor], divided: Callable[[Tensor], Tensor], right: Tensor, x: Tensor, largest: Tensor) -> Tensor:
-    """PRODUCTS steps towards A x = b from x, for the eigenvalues of M^-1 A from largest / SPREAD to largest, (B, 1, 1, 1)."""
-    middle, half = largest * (1 + 1 / SPREAD) / 2, largest * (1 - 1 / SPREAD) / 2
-    ratio = (1 + 1 / SPREAD) / (1 - 1 / SPREAD)
+def chebyshev(
+    apply: Callable[[Tensor], Tensor],
+    divided: Callable[[Tensor], Tensor],
+    right: Tensor,
+    x: Tensor,
+    largest: Tensor,
+    products: int = PRODUCTS,
+    spread: float = SPREAD,
+) -> Tensor:
+    """So many steps towards A x = b from x, for the eigenvalues of M^-1 A from largest / spread to largest, (B, 1, 1, 1)."""
+    middle, half = largest * (1 + 1 / spread) / 2, largest * (1 - 1 / spread) / 2
+    ratio = (1 + 1 / spread) / (1 - 1 / spread)
     residual = right - apply(x)
     move, factor = divided(residual) / middle, 1 / ratio
-    for _ in range(PRODUCTS):
+    for _ in range(products):
         x = x + move
         residual = residual - apply(move)
         following = 1 / (2 * ratio - factor)

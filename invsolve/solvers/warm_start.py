@@ -19,6 +19,7 @@ from invsolve.solution import Status, Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.diffpir import DiffPIR
 from invsolve.solvers.splitting.hqs import HQS
+from invsolve.solvers.variational.adam_tv import AdamTV
 
 FIRST, THEN = HQS(), DiffPIR(sigma_max=0.5)
 STAGE = "stage"  # the state's name for how many steps had been made when the second solver began, -1 before
@@ -120,7 +121,7 @@ class WarmStart(Solver):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Few steps of each; with a prior of its own."""
-        return [cls(HQS(steps=3), DiffPIR(steps=5, sigma_max=0.5)), cls(HQS(steps=3), DiffPIR(steps=5), TotalVariation(4.0))]
+        return [cls(HQS(steps=3), DiffPIR(steps=5, sigma_max=0.5)), cls(AdamTV(steps=3), DiffPIR(steps=5), TotalVariation(4.0))]
 
 
 def warm_start(first: Solver, then: Solver, prior: Prior | None = None) -> WarmStart:

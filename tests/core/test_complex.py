@@ -216,7 +216,7 @@ def off(problem, x):
 
 def short(name):
     solver = registry().load("solver", name)()
-    return dataclasses.replace(solver, steps=12)
+    return dataclasses.replace(solver, steps=12) if hasattr(solver, "steps") else solver
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -241,6 +241,7 @@ def test_which_solvers_and_reality_agree(name, prior):
         assert (off(problem, found) < off(problem, torch.full_like(x, 0.5))).all()
 
 
+DRAW_Y = ("daps", "pnp-dm")  # they draw noise of y, which its twin has in another order: the same law, other numbers
 SOLVERS = [
     name
     for name in registry().names("solver")
@@ -257,8 +258,9 @@ def test_a_complex_problem_is_its_real_twin(name, prior):
     twin = Operator.from_matrix(torch.cat([DENSE.real, DENSE.imag]), SHAPE)
     other = Problem(twin, torch.cat([problem.y.real, problem.y.imag], dim=1), GaussianNoise(0.05))
     solver, prior = short(name), PRIORS[prior]()
-    assert solver.mismatches(problem, prior) == solver.mismatches(other, prior)
-    if not solver.mismatches(problem, prior):
+    said, also = ([gap.replace(one.operator.label, "H") for gap in solver.mismatches(one, prior)] for one in (problem, other))
+    assert [gap.partition(" (it has")[0] for gap in said] == [gap.partition(" (it has")[0] for gap in also]
+    if not solver.mismatches(problem, prior) and name not in DRAW_Y:
         first, second = (solver.solve(one, prior, generator=1).x for one in (problem, other))
         assert (first - second).abs().max() <= 1e-9
 

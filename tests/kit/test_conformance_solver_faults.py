@@ -32,7 +32,7 @@ CAUGHT = {
     base.NoNoiseAtAll: "check_posterior",
     base.SigmaForgotten: "check_posterior",
     base.DeafToStrongNoise: "check_posterior",
-    base.JumpOfAMillion: "check_posterior",
+    base.HugeJump: "check_posterior",
     base.JumpNobodySees: "check_covers",
     base.DeclaredForNothing: "check_covers",
     base.DeclaredWithoutReason: "check_covers",

@@ -14,7 +14,8 @@ from invsolve.operator import MatrixOperator
 from invsolve.priors import GaussianPrior
 from invsolve.priors.base import Denoiser
 from invsolve.solvers import Spectral
-from invsolve.solvers.diffusion.covariance import PRODUCTS, Smooth, filtered, spectrum
+from invsolve.solvers.diffusion import covariance
+from invsolve.solvers.diffusion.covariance import Smooth, filtered, spectrum
 
 SHAPE = (1, 4, 5)
 SIGMA, LEVEL, SLOPE, S0 = 0.3, 0.05, 2.5, 0.25
@@ -31,8 +32,7 @@ def dense():
 
 
 def case(rows=6):
-    """At most PRODUCTS rows, so that the Krylov space is whole."""
-    assert rows <= PRODUCTS
+    """A dense operator of two images."""
     draw = torch.Generator().manual_seed(0)
     matrix = torch.randn(rows, 20, generator=draw, dtype=torch.float64)
     y = torch.randn(2, rows, generator=draw, dtype=torch.float64)
@@ -41,6 +41,13 @@ def case(rows=6):
 
 def smooth(problem):
     return Smooth(problem, spectrum(problem.image, SLOPE, S0))
+
+
+@pytest.fixture
+def converged(monkeypatch):
+    """As many steps as the formula takes to hold to rounding."""
+    monkeypatch.setattr(covariance, "PRODUCTS", 600)
+    monkeypatch.setattr(covariance, "SPREAD", 1e3)
 
 
 def gain(matrix, v):
@@ -55,7 +62,7 @@ def test_the_filter_is_the_covariance_in_the_cosine_basis():
     assert float(filtered(eye, spectrum(eye, SLOPE, S0)).reshape(20, 20).diagonal().mean()) == pytest.approx(S0**2)
 
 
-def test_the_mean_is_the_gaussian_formula():
+def test_the_mean_is_the_gaussian_formula(converged):
     matrix, problem = case()
     guess = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     flat = guess.flatten(1)
@@ -63,7 +70,7 @@ def test_the_mean_is_the_gaussian_formula():
     assert torch.allclose(smooth(problem).mean(guess, SIGMA).flatten(1), expected, atol=1e-10)
 
 
-def test_the_draw_has_the_gaussian_covariance_exactly():
+def test_the_draw_has_the_gaussian_covariance_exactly(converged):
     """It is affine in its two draws, so unit vectors in their place give the columns of a root of the covariance."""
     matrix, problem = case()
     guess = torch.zeros(1, *SHAPE, dtype=torch.float64)

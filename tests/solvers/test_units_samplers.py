@@ -79,7 +79,8 @@ def test_what_no_noise_means_to_diffpir(factor):
     y = factor * torch.tensor([[[[0.2, 0.5, 0.9]]]], dtype=torch.float64)
     operator = factor * Mask(shape, mask=torch.ones(shape).double())
     prior = GaussianPrior(0.5, 0.25)
-    x = DiffPIR(steps=1, sigma_max=sigma).solve(Problem(operator, y, NoNoise(), check_range=False), prior, generator=0).x
+    problem = Problem(operator, y, NoNoise(), check_range=False)
+    x = DiffPIR(steps=1, sigma_max=sigma).solve(problem, prior, generator=0, paste=False).x
     z = Rng.make(0, (0,)).normal(shape, y)
     warm = 0.5 + 0.25**2 / (0.25**2 + 0.001**2) * (y / factor - 0.5)
     estimate = 0.5 + 0.25**2 / (0.25**2 + sigma**2) * (warm + sigma * z - 0.5)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -20,11 +21,14 @@ from invsolve.operator.preconditioners import mirrored
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
-from invsolve.solvers.diffusion.common import noise_of, real_normal
-from invsolve.solvers.lanczos import shifted_solve
+from invsolve.solvers.diffusion.common import noise_of, proximal, real_normal
+from invsolve.solvers.start import SLACK, chebyshev, seen_share
 
 FLAT = 1.5 / 64  # f_0: below it a photograph's spectrum stays as it is
-PRODUCTS = 15  # with H^T H a step: more change the picture by less than .05 dB
+# Steps of the iteration, and the eigenvalues it is made for: what lies below them (the middle of a large hole) comes in over the levels.
+PRODUCTS, SPREAD = 20, 100.0
+COARSE = 0.05  # of the noise in units of the image, for which that is enough
+FIRST = 4, 20.0  # times as many, and for so much more, where there is no estimate to start from
 
 
 def spectrum(x: Tensor, slope: float, s0: float) -> Tensor:
@@ -41,7 +45,7 @@ def spectrum(x: Tensor, slope: float, s0: float) -> Tensor:
 
 def filtered(x: Tensor, values: Tensor) -> Tensor:
     """T^T diag(values) T x, for values on the grid of `spectrum`."""
-    if values.ndim == 0 or not len(x):
+    if x.ndim != 4 or values.shape[-2:].numel() == 1 or not len(x):
         return values * x
     height, width = x.shape[-2:]
     for dim in (-2, -1):
@@ -61,10 +65,19 @@ class Smooth:
     problem: Problem
     e: Tensor
 
+    @cached_property
+    def share(self) -> Tensor:
+        """About the mean diagonal of H^T H / |H|^2, (B,)."""
+        return seen_share(self.problem)
+
     @classmethod
     def of(cls, problem: Problem, prior: Denoiser, slope: float | None = None) -> Smooth:
-        """That of the prior's s0 and slope."""
-        return cls(problem, spectrum(problem.image, prior.slope if slope is None else slope, prior.s0))
+        """That of the prior's s0 and slope; made once for a problem, with which it is kept, as its gain is."""
+        key = (prior.slope if slope is None else slope, prior.s0)
+        kept = vars(problem).setdefault("smooth", {})
+        if key not in kept:
+            kept[key] = cls(problem, spectrum(problem.image, *key))
+        return kept[key]
 
     def values(self, sigma: float) -> Tensor:
         """The eigenvalues of V at this level of noise; e for infinity."""
@@ -73,18 +86,42 @@ class Smooth:
     def mean(self, x0_hat: Tensor, sigma: float, noise: Measurement | None = None) -> Tensor:
         """x0_hat + V H^T (H V H^T + sigma_y^2)^-1 (y - H x0_hat): the mean of x0 given x and y, with `noise` added to y if given.
 
-        Solved as x0_hat + S u, (1 + S H^T H S / sigma_y^2) u = S H^T (y - H x0_hat) / sigma_y^2 with S = V^(1/2), in PRODUCTS products.
+        As x0_hat + d, (H^T H + sigma_y^2 V^-1) d = H^T (y - H x0_hat), by Chebyshev's iteration, preconditioned by c + sigma_y^2 V^-1
+        (c the mean diagonal of H^T H), with noise of COARSE at least and then, from there, with the noise that there is: the first fills
+        large holes soon. No coefficient depends on y: x is affine in y, and rounding is not blown up as it is in the directions of
+        conjugate gradients, which would make an item's image depend on its batch.
         """
-        operator, root, tau = self.problem.operator, self.values(sigma).sqrt(), noise_of(self.problem) ** -2
-        left = minus(self.problem.y, operator(x0_hat))
-        left = left if noise is None else plus(left, noise)
+        y = self.problem.y if noise is None else plus(self.problem.y, noise)
+        if self.e.ndim == 0:  # white: the closed form, where there is one
+            return proximal(self.problem)(x0_hat, y, self.values(sigma) / noise_of(self.problem).square())
+        right = self.problem.operator.adjoint(minus(y, self.problem.operator(x0_hat))) / column(self.problem.gain, x0_hat) ** 2
+        level = noise_of(self.problem) / self.problem.gain
+        found = self._solved(right, torch.zeros_like(right), level.clamp_min(COARSE), sigma)
+        if self.quiet is not None:
+            found = torch.where(self.quiet, self._solved(right, found, level, sigma), found)
+        return x0_hat + found
 
-        def square(u: Tensor) -> Tensor:
-            return filtered(operator.adjoint(operator(filtered(u, root))), root)
+    @cached_property
+    def quiet(self) -> Tensor | None:
+        """Where the noise is below COARSE, (B, 1, 1, 1); None if nowhere."""
+        found = noise_of(self.problem) / self.problem.gain < COARSE
+        return column(found, self.problem.image).bool() if bool(found.any()) else None
 
-        right = filtered(operator.adjoint(left), root)
-        tau = tau.expand(len(x0_hat)).to(right.dtype)
-        return x0_hat + filtered(shifted_solve(square, right * column(tau, right), tau, PRODUCTS), root)
+    def _solved(self, right: Tensor, d: Tensor, level: Tensor, sigma: float) -> Tensor:
+        """(H^T H / |H|^2 + level^2 V^-1) d = right, from d."""
+        operator, size = self.problem.operator, column(self.problem.gain, d) ** 2
+        seen, pull = column(self.share, d), column(level, d) ** 2 / self.values(sigma)
+
+        def apply(d: Tensor) -> Tensor:
+            return operator.adjoint(operator(d)) / size + filtered(d, pull)
+
+        def divided(r: Tensor) -> Tensor:
+            return filtered(r, 1 / (seen + pull))
+
+        least = pull.amin((-2, -1), keepdim=True)
+        largest = ((SLACK + least) / (seen + least)).clamp_min(1.0)
+        more, wider = FIRST if math.isinf(sigma) else (1, 1.0)
+        return chebyshev(apply, divided, right, d, largest, PRODUCTS * more, SPREAD * wider)
 
     def draw(self, x0_hat: Tensor, sigma: float, rng: Rng) -> Tensor:
         """One draw from the law of x0 given x and y: the mean for a drawn x0 and a drawn measurement of it."""

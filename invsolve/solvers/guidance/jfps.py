@@ -14,7 +14,7 @@ from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import estimate, noise_of, proximal
+from invsolve.solvers.diffusion.common import estimate
 from invsolve.solvers.diffusion.covariance import Smooth
 from invsolve.solvers.guidance.common import Guided
 
@@ -62,9 +62,6 @@ class JFPS(Guided):
     def given_y(self, problem: Problem, prior: Denoiser, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """D and D + C H^T (sigma_y^2 + H C H^T)^-1 (y - H D)."""
         x0_hat = estimate(prior, x, sigma)
-        if (prior.slope if self.slope is None else self.slope) == 0:
-            square = prior.s0**2 * sigma**2 / (prior.s0**2 + sigma**2)
-            return x0_hat, proximal(problem)(x0_hat, problem.y, square / noise_of(problem).square())
         return x0_hat, Smooth.of(problem, prior, self.slope).mean(x0_hat, sigma)
 
     @classmethod
