@@ -15,6 +15,7 @@ factor) gives a lower bound, <Dx, E^T q> of R, and <x, t> - |t|^2 / 2 of the pro
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -95,6 +96,8 @@ class TotalGeneralisedVariation(Regulariser):
         A First-Order Primal-Dual Algorithm for Convex Problems with Applications to Imaging (Chambolle, Pock, 2011), algorithm 1, relaxed.
         Deviation: w has no value where Dx has none, at the last row and column, so that planes are free up to the border.
     """
+
+    costly: ClassVar[bool] = True  # its prox takes hundreds of iterations
 
     def __init__(self, weight: float = 10.0, ratio: float = 1.0, tol: float = 1e-4, max_iter: int = 3000) -> None:
         super().__init__()

@@ -150,14 +150,18 @@ def fitting_noise(solver: Solver) -> NoiseModel | None:
 
 
 def fitting_priors(solver: Solver) -> list[Prior]:
-    """The priors of the kinds a solver takes: closed forms of the core, examples of the classes it names and of its own plug-in's."""
+    """The priors of the kinds a solver takes: closed forms of the core, examples of the classes it names and of its own plug-in's.
+
+    A class that says `costly` (its prox takes hundreds of iterations) is left out where the solver does not name it.
+    """
     simple: list[Prior] = [
         TotalVariation(weight=1.0, tol=1e-3, max_iter=20),
         GaussianPrior(0.5, 0.25),
         DiffusionPrior(GaussianPrior(0.5, 0.25), DiscreteVP()),
     ]
     classes = [*solver.requires.prior, LatentPrior, *registered("prior", {"invsolve", type(solver).__module__.partition(".")[0]})]
-    others = [one for cls in classes for one in examples(cls, Prior) if type(one) not in map(type, simple)]
+    named = [cls for cls in classes if cls in solver.requires.prior or not getattr(cls, "costly", False)]
+    others = [one for cls in named for one in examples(cls, Prior) if type(one) not in map(type, simple)]
     return [one for one in [*simple, *once(others)] if isinstance(one, solver.requires.prior)]
 
 

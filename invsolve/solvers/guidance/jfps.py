@@ -66,5 +66,5 @@ class JFPS(Guided):
 
     @classmethod
     def examples(cls) -> list[Solver]:
-        """Eight steps; a slope and a level of one's own."""
-        return [cls(steps=8), cls(steps=8, slope=0.5, sigma_max=2.0)]
+        """A few steps; a slope and a level of one's own."""
+        return [cls(steps=8), cls(steps=4, slope=0.5, sigma_max=2.0)]
