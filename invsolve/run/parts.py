@@ -74,7 +74,7 @@ def joined(solutions: list[Solution], seed: int, samples: int | None, batch: int
     nfe, backward = (
         round(sum(getattr(one, name) * part for one, part in zip(solutions, share, strict=True))) for name in ("nfe", "backward")
     )
-    total = {name: sum(getattr(one, name) for one in solutions) for name in ("seconds", "network_seconds")}
+    seconds, network_seconds = (sum(getattr(one, name) for one in solutions) for name in ("seconds", "network_seconds"))
     shared = [name for name in first.stats if all(name in one.stats for one in solutions)]
     stats = {name: torch.cat([one.stats[name] for one in solutions]) for name in shared}
     latent = None if first.latent is None else gathered([one.latent for one in solutions if one.latent is not None])
@@ -90,5 +90,6 @@ def joined(solutions: list[Solution], seed: int, samples: int | None, batch: int
         backward=backward,
         latent=latent,
         stats=stats,
-        **total,
+        seconds=seconds,
+        network_seconds=network_seconds,
     )
