@@ -160,7 +160,7 @@ class Solver(metaclass=Remembering):
                 generator or callback, a prior whose `given` returns no Denoiser, a checkpoint of another run.
             DivergedError: an iterate is not finite, or grows without end.
         """
-        where = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+        where = checkpoint if checkpoint is None or isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
         options = Options(callback, keep, throw, samples, chunk, paste, budget_s, budget_nfe, where)
         if torch.is_inference_mode_enabled():  # no gradient can be taken in there; without one, nothing is lost by leaving it
             with torch.inference_mode(False), torch.no_grad():
@@ -269,7 +269,7 @@ def operator_gaps(solver: Solver, problem: Problem) -> list[str]:
     if not requires.measurement:
         return [] if empty else ["it takes no measurement; use Problem.unconditional(shape, batch)"]
     if empty:
-        return ["the problem has no measurement; ddim, ddpm and heun sample from the prior alone"]
+        return ["the problem has no measurement; ddim, heun, dpm-solver and other samplers of the prior alone take it"]
     has = ", ".join(sorted(capability.value for capability in operator.capabilities))
     missing = sorted(capability.value for capability in requires.operator - operator.capabilities)
     return [f"operator {operator.label} lacks '{name}' (it has: {has})" for name in missing]

@@ -42,12 +42,13 @@ def save_run(kept: Kept, path: Path) -> None:
         table = {name: encode(value, pool, f"ended.{index}.{name}") for name, value in plain.items()}
         trace = [step_table(step, pool, f"ended.{index}.trace.{place}") for place, step in enumerate(solution.trace)]
         ended.append({"rows": [list(pair) for pair in rows], "status": solution.status.value, "trace": trace, **table})
-    underway = None
+    underway: dict[str, Any] | None = None
     if kept.underway is not None:
         now = kept.underway
         streams = [encode(state, pool, f"underway.stream.{index}") for index, state in enumerate(now.streams)]
         step = step_table(now.step, pool, "underway.step")
         underway = {"rows": [list(pair) for pair in now.rows], "step": step, "streams": streams, "counts": now.counts}
+        underway["trace"] = [step_table(step, pool, f"underway.trace.{place}") for place, step in enumerate(now.trace)]
     queue = [[list(pair) for pair in rows] for rows in kept.queue]
     write_stored(path, {"kind": "run", "key": kept.key, "seed": kept.seed, "queue": queue, "ended": ended, "underway": underway}, pool)
 
@@ -72,7 +73,14 @@ def read_run(path: Path) -> dict[str, Any]:
             if not all(isinstance(state, Tensor) for state in streams):
                 raise InputError("the streams' positions are no tensors")
             counts = {str(name): float(value) for name, value in now["counts"].items()}
-            underway = {"rows": pairs(now["rows"]), "step": step_fields(now["step"], pool), "streams": streams, "counts": counts}
+            trace = [step_fields(step, pool) for step in now["trace"]]
+            underway = {
+                "rows": pairs(now["rows"]),
+                "step": step_fields(now["step"], pool),
+                "streams": streams,
+                "counts": counts,
+                "trace": trace,
+            }
         queue = [pairs(rows) for rows in stored.queue]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is no run that can be taken up: {error}") from error

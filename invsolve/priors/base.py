@@ -160,6 +160,15 @@ class Regulariser(Prior):
         return self.weight * self.value(x)
 
 
+class ImageRegulariser(Regulariser):
+    """Base of those that look at neighbours: for images (C, H, W) alone, where an item of another shape would be mixed with the next."""
+
+    def gaps(self, problem: Problem) -> list[str]:
+        """Another shape than (C, H, W)."""
+        shape = problem.operator.in_shape
+        return [] if len(shape) == 3 else [f"prior {type(self).__name__} is for images (C, H, W), the operator's have shape {tuple(shape)}"]
+
+
 # What a denoiser says of itself, and a wrapper says of the one inside.
 TAKEN = ("sigma_range", "clip", "s0", "slope", "centre", "unit", "placeless", "batch", "channels", "in_shape", "differentiable", "blind")
 

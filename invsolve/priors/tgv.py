@@ -22,7 +22,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator.measurement import column
-from invsolve.priors.base import Prior, Regulariser
+from invsolve.priors.base import ImageRegulariser, Prior
 from invsolve.priors.tv import differences, plus_divergence
 
 CHECK_EVERY = 10  # the gap costs as much as two iterations
@@ -73,7 +73,7 @@ def within(p: Tensor, radius: Tensor) -> Tensor:
     return p * (radius / torch.maximum(sizes(p), radius).clamp_min(tiny))[:, None]
 
 
-class TotalGeneralisedVariation(Regulariser):
+class TotalGeneralisedVariation(ImageRegulariser):
     """Total generalised variation of second order: piecewise smooth images without the stairs of total variation.
 
         R(x) = min_w  sum |Dx - w| + ratio sum |Ew|;   images in [0, 1], sums over pixels and channels

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator.measurement import column
-from invsolve.priors.base import Prior, Regulariser
+from invsolve.priors.base import ImageRegulariser, Prior
 
 CHECK_EVERY = 8  # the gap costs as much as an iteration
 
@@ -44,7 +44,7 @@ def sloped(x: Tensor) -> tuple[Tensor, Tensor]:
     return dy, torch.nn.functional.pad(x[..., :, 1:] - x[..., :, :-1], (0, 1))
 
 
-class GradientNorm(Regulariser):
+class GradientNorm(ImageRegulariser):
     """Base: R(x) = sum of norms of the differences Dx, with its prox by the fast gradient projection on the dual.
 
     Attributes:

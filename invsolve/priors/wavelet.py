@@ -16,7 +16,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator.measurement import column
-from invsolve.priors.base import Prior, Regulariser
+from invsolve.priors.base import ImageRegulariser, Prior
 
 ROOT = math.sqrt(3)
 # Haar's, and Daubechies' with two vanishing moments (four taps): Ten Lectures on Wavelets (1992), section 6.4
@@ -75,7 +75,7 @@ def synthesised(means: Tensor, details: list[Details], taps: tuple[float, ...]) 
     return x
 
 
-class WaveletL1(Regulariser):
+class WaveletL1(ImageRegulariser):
     """R(x) = sum of the absolute values of the details of x in an orthonormal wavelet basis; the coarsest means are free.
 
         prox:  W^T soft(W x, tau) on the details,   soft(c, t) = sign(c) max(|c| - t, 0);   exact

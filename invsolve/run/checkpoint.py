@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError
+from invsolve.errors import InputError, Note
 from invsolve.operator.measurement import parts
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
-from invsolve.rng import Rng
 from invsolve.run.parts import Rows
 from invsolve.solution import Solution, Status, Step
+
+# What objects hold of their own working: caches, hooks of modules, which no number depends on.
+PASSING = {"gain", "level", "smooth", "training", "_forward_hooks", "_backward_hooks", "_forward_pre_hooks", "_non_persistent_buffers_set"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Checkpoint:
 
     The same call, made again, goes on from what the folder holds: on the CPU to the same bits as a run in one piece. The folder is
     exchanged whole, so that one that was being written when the power failed is not there; a run that has ended stays in it, and the same
-    call gives its answer at once.
+    call gives its answer at once. One that was stopped, or out of budget, goes on from there. A place that cannot be written is refused
+    before the first step; if it fails later, the run goes on without, and says so.
 
     Args:
         path: the folder.
@@ -41,7 +46,9 @@ class Checkpoint:
     every: float = 60.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.every, int | float) or not self.every >= 0:
+        if not isinstance(self.path, str | Path) or not str(self.path) or "\0" in str(self.path):
+            raise InputError(f"a checkpoint is the path of a folder; given {self.path!r}")
+        if isinstance(self.every, bool) or not isinstance(self.every, int | float) or not self.every >= 0:
             raise InputError(f"every must be a number of seconds, at least 0; given {self.every!r}")
 
 
@@ -53,6 +60,7 @@ class Underway:
     step: Step
     streams: list[Tensor]
     counts: dict[str, float]
+    trace: tuple[Step, ...] = ()
 
 
 @dataclass
@@ -76,25 +84,40 @@ class Kept:
     underway: Underway | None = None
     written: float = field(default_factory=time.monotonic)
 
-    def step(self, rows: Rows, step: Step, rng: Rng, counts: dict[str, float]) -> None:
-        """After a step: written if it is time."""
-        if self.where is not None and time.monotonic() - self.written >= self.where.every:
-            self.underway = Underway(rows, step, rng.state(), counts)
-            self.write()
+    def due(self, *, last: bool = False) -> bool:
+        """Whether it is time to write: always before the run stops."""
+        return self.where is not None and (last or time.monotonic() - self.written >= self.where.every)
+
+    def step(self, now: Underway) -> None:
+        """Write where the part under way is."""
+        self.underway = now
+        self.write()
 
     def end(self, rows: Rows, solution: Solution) -> None:
-        """After a part."""
+        """After a part. One that was stopped is not kept: the folder goes on where it stopped, and nothing after it is written."""
         self.ended.append((rows, solution))
         self.underway = None
-        if self.where is not None:
+        if solution.status in (Status.STOPPED, Status.BUDGET):
+            self.where = None
+        elif self.where is not None:
             self.write()
 
-    def write(self) -> None:
-        """All of it, at once or not at all."""
+    def write(self, *, first: bool = False) -> None:
+        """All of it, at once or not at all.
+
+        Raises:
+            InputError: the place cannot be written, at the beginning; later the run goes on without.
+        """
         from invsolve.io.unfinished import save_run
 
         assert self.where is not None
-        save_run(self, Path(self.where.path))
+        try:
+            save_run(self, Path(self.where.path))
+        except (InputError, OSError) as error:
+            if first:
+                raise
+            warnings.warn(f"the run is no longer kept: {error}", Note, stacklevel=2)
+            self.where = None
         self.written = time.monotonic()
 
 
@@ -116,7 +139,9 @@ def taken_up(where: Checkpoint, key: dict[str, str], solver: Any) -> Kept | None
     try:
         ended = [(rows, solution_of(values, solver)) for rows, values in found["ended"]]
         now = found["underway"]
-        underway = None if now is None else Underway(now["rows"], Step(**now["step"]), now["streams"], now["counts"])
+        underway = (
+            None if now is None else Underway(**{**now, "step": Step(**now["step"]), "trace": tuple(Step(**step) for step in now["trace"])})
+        )
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} is no run that can be taken up: {error}") from error
     return Kept(where, found["key"], found["seed"], found["queue"], ended, underway)
@@ -130,26 +155,47 @@ def solution_of(values: dict[str, Any], solver: Any) -> Solution:
 
 def key_of(solver: Any, problem: Problem, prior: Prior, options: Mapping[str, Any]) -> dict[str, str]:
     """Digests of everything that a run's numbers depend on, by name."""
-
-    def digest(*values: Any) -> str:
-        found = hashlib.sha256()
-        for value in values:
-            if isinstance(value, Tensor):
-                found.update(f"{value.dtype}{tuple(value.shape)}".encode())
-                found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-            else:
-                found.update(repr(value).encode())
-        return found.hexdigest()[:16]
-
-    def state(module: Any) -> list[Any]:
-        return [item for name, value in sorted(module.state_dict().items()) for item in (name, value)]
-
-    return {
-        "solver": digest(repr(solver)),
-        "operator": digest(repr(problem.operator), *state(problem.operator)),
-        "noise": digest(repr(problem.noise), *state(problem.noise)),
-        "y": digest(problem.items, *parts(problem.y)),
-        "context": digest(*[item for name, value in sorted(problem.context.items()) for item in (name, value)]),
-        "prior": digest(type(prior).__name__, *state(prior)),
-        **{name: digest(value) for name, value in options.items()},
+    values = {
+        "solver": [repr(solver), solver],
+        "operator": problem.operator,
+        "noise": problem.noise,
+        "y": [problem.items, *parts(problem.y)],
+        "context": dict(problem.context),
+        "prior": prior,
+        **options,
     }
+    return {name: digest_of(value) for name, value in values.items()}
+
+
+def digest_of(value: Any) -> str:
+    """A digest of a value by what it holds: tensors, modules with their arguments and attributes, functions by their code."""
+    found = hashlib.sha256()
+    feed(found, value, set())
+    return found.hexdigest()[:16]
+
+
+def feed(found: Any, value: Any, seen: set[int]) -> None:
+    """Add a value to a digest."""
+    found.update(type(value).__qualname__.encode())
+    if isinstance(value, Tensor):
+        found.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().to_dense().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, np.ndarray):
+        found.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, Mapping):
+        for name in sorted(value, key=str):
+            found.update(str(name).encode())
+            feed(found, value[name], seen)
+    elif isinstance(value, tuple | list):
+        for one in value:
+            feed(found, one, seen)
+    elif value is None or isinstance(value, bool | int | float | complex | str | bytes | Path | torch.dtype | torch.device):
+        found.update(repr(value).encode())
+    elif id(value) not in seen:
+        seen.add(id(value))
+        inside = {name: one for name, one in getattr(value, "__dict__", {}).items() if name not in PASSING}
+        code = getattr(value, "__code__", None)
+        if code is not None:
+            cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+            inside |= {"code": [code.co_code, repr(code.co_consts), code.co_names], "cells": cells, "defaults": value.__defaults__}
+        feed(found, inside, seen)

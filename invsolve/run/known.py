@@ -6,22 +6,40 @@ import torch
 from torch import Tensor
 
 from invsolve.noise import Ability
-from invsolve.operator import Capability
+from invsolve.operator import Capability, Operator, Stack
 from invsolve.operator.algebra import Scaled
 from invsolve.operator.measurement import column, parts
 from invsolve.problem import Problem
 
 
-def known(problem: Problem) -> tuple[Tensor, float] | None:
-    """Where a mask shows the image, bool, (1 or B, C, H, W), and by what number (1 for a plain mask); None where H is none."""
-    operator, factor = problem.operator, 1.0
+def known(problem: Problem) -> tuple[Tensor, Tensor] | None:
+    """Where masks show the image, bool, (1 or B, C, H, W), and what of it, (B, C, H, W); None where H is none.
+
+    A mask in another unit, c M, and several masks of one image, a Stack of them, are masks too.
+    """
+    operator = problem.operator
+    every = list(operator.parts) if isinstance(operator, Stack) else [operator]
+    if len(every) != len(parts(problem.y)):
+        return None
+    shown, values = None, None
+    for one, y in zip(every, parts(problem.y), strict=True):
+        found = shown_by(one, y)
+        if found is None:
+            return None
+        shown, values = found if shown is None or values is None else (shown | found[0], torch.where(shown, values, found[1]))
+    return None if shown is None or values is None else (shown, values)
+
+
+def shown_by(operator: Operator, y: Tensor) -> tuple[Tensor, Tensor] | None:
+    """That of one mask."""
+    factor = 1.0
     while isinstance(operator, Scaled):  # the same pixels are known in another unit
         operator, factor = operator.parts[0], factor * operator.factor
     mask = getattr(operator, "mask", None) if Capability.MASK in operator.capabilities else None
-    if not isinstance(mask, Tensor) or len(parts(problem.y)) != 1 or parts(problem.y)[0].shape[1:] != operator.in_shape:
+    if not isinstance(mask, Tensor) or y.shape[1:] != operator.in_shape:
         return None
     mask = mask if mask.ndim == len(operator.in_shape) + 1 else mask[None]
-    return (mask != 0).expand(-1, *operator.in_shape), factor
+    return (mask != 0).expand(-1, *operator.in_shape), y if factor == 1 else y / factor
 
 
 @torch.no_grad()
@@ -38,14 +56,13 @@ def pasted(problem: Problem, x: Tensor) -> Tensor:
     exact = problem.sigma.expand(len(x)) == 0
     if not bool(exact.any()):
         return x
-    shown, factor = found
-    y = parts(problem.y)[0].to(x.dtype)
-    return torch.where(shown & column(exact, x).bool(), y if factor == 1 else y / factor, x)
+    shown, values = found
+    return torch.where(shown & column(exact, x).bool(), values.to(x.dtype), x)
 
 
 @torch.no_grad()
 def seam(problem: Problem, x: Tensor) -> Tensor | None:
-    """How much more neighbours differ across the border of what is known than on either side of it, (B,); None without a border.
+    """How much more neighbours differ across the border of what is known than on either side of it, (B,); None without any border.
 
         rms of x_p - x_q over neighbours p, q of which one is known  /  the same over those of which both or neither are
 
@@ -64,4 +81,5 @@ def seam(problem: Problem, x: Tensor) -> Tensor | None:
             square += (x.diff(dim=dim).square() * chosen).flatten(1).sum(1)
             count += chosen.flatten(1).sum(1)
         totals.append((square / count).sqrt())
-    return totals[0] / totals[1]
+    found = totals[0] / totals[1]
+    return None if bool(found.isnan().all()) else found

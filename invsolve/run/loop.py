@@ -16,7 +16,7 @@ from invsolve.priors.meter import Meter
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.run.budget import Budget, Share
-from invsolve.run.checkpoint import Checkpoint, Kept, key_of, taken_up
+from invsolve.run.checkpoint import Checkpoint, Kept, Underway, key_of, taken_up
 from invsolve.run.counted import Counted
 from invsolve.run.known import pasted, seam
 from invsolve.run.memory import halves, out_of_memory
@@ -27,6 +27,7 @@ from invsolve.solution import Solution, Status, Step
 if TYPE_CHECKING:
     from invsolve.solver import Solver
 
+MOST = 2**62  # of counts and seconds
 CODE = "code"  # the state's name for x in the prior's own space
 
 
@@ -48,11 +49,11 @@ class Options:
         """Raise InputError for what cannot be."""
         counts = (("samples", self.samples, 1), ("keep", self.keep, 0), ("chunk", self.chunk, 1), ("budget_nfe", self.budget_nfe, 1))
         for name, count, least in counts:
-            if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < least):
-                raise InputError(f"{name} must be a whole number, at least {least}; given {count!r}")
+            if count is not None and (not isinstance(count, int) or isinstance(count, bool) or not least <= count < MOST):
+                raise InputError(f"{name} must be a whole number, at least {least}; given {count!r:.40}")
         seconds = self.budget_s
-        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0):
-            raise InputError(f"budget_s must be a number of seconds, above 0; given {seconds!r}")
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < MOST):
+            raise InputError(f"budget_s must be a number of seconds, above 0; given {seconds!r:.40}")
         if self.chunk is not None and start is not None:
             raise InputError("a kept Step belongs to a run in one piece; give start or chunk, not both")
         if self.checkpoint is not None and start is not None:
@@ -91,12 +92,15 @@ class Run:
         problem, options, checkpoint = self.problem, self.options, self.options.checkpoint
         batch, key, kept = problem.batch, {}, None
         if checkpoint is not None:
-            begin = {"samples": options.samples, "chunk": options.chunk, "keep": options.keep, "paste": options.paste}
+            begin = {name: getattr(options, name) for name in ("samples", "chunk", "keep", "paste", "throw")}
+            begin["x_init"] = None if start is None else start.x
             key = key_of(self.solver, self.outer, self.prior, begin)
             kept = taken_up(checkpoint, key, self.solver)
         rng = Rng.make(kept.seed if kept is not None and generator is None else generator, problem.items)
         if kept is None:
             kept = Kept(checkpoint, key, rng.seed, partition(batch, options.samples, options.chunk))
+            if checkpoint is not None:
+                kept.write(first=True)
         elif kept.seed != rng.seed:
             raise InputError(f"{checkpoint.path} holds the run of seed {kept.seed}, not {rng.seed}")  # pyright: ignore[reportOptionalMemberAccess]
         self._parts(kept, rng, start)
@@ -150,6 +154,8 @@ class Run:
             start, began = kept.underway.step.to(blank.device), began - kept.underway.counts["seconds"]
             meter.resume(kept.underway.counts)
             rng.restore(kept.underway.streams)
+            trace += kept.underway.trace
+            share.counted = meter.forward
         last = start if start is not None and start.index >= 0 else None  # a finished run, resumed, is its own answer
         for step in meter.watch(iter(self.solver.iterate(self.problem, prior, rng, start))):
             self._sound(step, blank)
@@ -162,12 +168,16 @@ class Run:
             last = step
             if self._told(step, trace) is False:
                 status = Status.STOPPED
-                break
-            status = Status.CONVERGED if step.converged else status
-            if share.over(meter.forward) and step.index + 1 < step.total and not step.converged:
+            elif step.converged:
+                status = Status.CONVERGED
+            elif share.over(meter.forward) and step.index + 1 < step.total:
                 status = Status.BUDGET
+            stops = status in (Status.STOPPED, Status.BUDGET)
+            if kept.due(last=stops):
+                counts = {**meter.counts(), "seconds": time.perf_counter() - began}
+                kept.step(Underway(rows, step, rng.state(), counts, tuple(trace)))
+            if stops:
                 break
-            kept.step(rows, step, rng, {**meter.counts(), "seconds": time.perf_counter() - began})
         if last is None and status != Status.DIVERGED:  # an image of zeros would pass for an answer
             raise InputError(f"{self.solver} gave no step: iterate must yield at least one")
         return self._answer(last, status, meter, rng, tuple(trace), watch, began)

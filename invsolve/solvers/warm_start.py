@@ -53,7 +53,7 @@ class WarmStart(Solver):
     Args:
         first: whose answer is begun from.
         then: whose answer is the answer.
-        prior: of the first solver, where it has another one, such as TotalVariation(); None: the same for both.
+        first_prior: of the first solver, where it has another one, such as TotalVariation(); None: the same for both.
 
     Raises:
         InputError: not two solvers; one of them takes no measurement.
@@ -68,7 +68,7 @@ class WarmStart(Solver):
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
     first: Solver = FIRST
     then: Solver = THEN
-    prior: Prior | None = field(default=None, compare=False)
+    first_prior: Prior | None = field(default=None, compare=False)
     believed: str = field(default="", init=False, repr=False)  # what the prior is, for comparisons: modules are only equal to themselves
 
     def __post_init__(self) -> None:
@@ -77,12 +77,12 @@ class WarmStart(Solver):
                 raise InputError(f"{name} must be a solver, such as HQS(); given {type(one).__name__}")
             if not one.requires.measurement:
                 raise InputError(f"{name} must be a solver of problems; {type(one).__name__} takes no measurement")
-        object.__setattr__(self, "believed", "" if self.prior is None else f"{self.prior!r} {state_of(self.prior)}")
-        object.__setattr__(self, "requires", needs_of(self.first, self.then, self.prior))
+        object.__setattr__(self, "believed", "" if self.first_prior is None else f"{self.first_prior!r} {state_of(self.first_prior)}")
+        object.__setattr__(self, "requires", needs_of(self.first, self.then, self.first_prior))
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """What either does not fit, said of which."""
-        own = self.prior
+        own = self.first_prior
         found = [f"first, {type(self.first).__name__}: {gap}" for gap in self.first.mismatches(problem, prior if own is None else own)]
         return [*found, *(f"then, {type(self.then).__name__}: {gap}" for gap in self.then.mismatches(problem, prior))]
 
@@ -107,7 +107,7 @@ class WarmStart(Solver):
 
     def _firsts(self, problem: Problem, prior: Any) -> Any:
         """The first solver's prior, for this problem."""
-        own = self.prior
+        own = self.first_prior
         return prior if own is None else a_denoiser(own.given(problem), own) if isinstance(own, Denoiser) else own
 
     @staticmethod
@@ -124,6 +124,6 @@ class WarmStart(Solver):
         return [cls(HQS(steps=3), DiffPIR(steps=5, sigma_max=0.5)), cls(AdamTV(steps=3), DiffPIR(steps=5), TotalVariation(4.0))]
 
 
-def warm_start(first: Solver, then: Solver, prior: Prior | None = None) -> WarmStart:
+def warm_start(first: Solver, then: Solver, first_prior: Prior | None = None) -> WarmStart:
     """`then` from where `first` ends; see `WarmStart`."""
-    return WarmStart(first, then, prior)
+    return WarmStart(first, then, first_prior)

@@ -7,10 +7,25 @@ import pytest
 import torch
 from invsolve_operators import Mask
 
-from invsolve import Checkpoint, DivergedError, GaussianNoise, InputError, NoNoise, Problem, Requires, Rng, Solution, Solver, Status, Step
-from invsolve.errors import ArgumentError
-from invsolve.priors import GaussianPrior
-from invsolve.solvers import DDRM, HQS, DiffPIR, ScoreALD
+from invsolve import (
+    Checkpoint,
+    DivergedError,
+    GaussianNoise,
+    InputError,
+    NoNoise,
+    Operator,
+    Problem,
+    Requires,
+    Rng,
+    Solution,
+    Solver,
+    Stack,
+    Status,
+    Step,
+)
+from invsolve.errors import ArgumentError, Note
+from invsolve.priors import GaussianPrior, TotalVariation
+from invsolve.solvers import DDRM, HQS, AdamTV, DiffPIR, ScoreALD
 
 SHAPE = (1, 6, 7)
 
@@ -162,6 +177,8 @@ def test_a_budget_of_seconds_ends_a_run_of_slow_steps():
     ("options", "says"),
     [
         ({"budget_nfe": 0}, "budget_nfe must be a whole number, at least 1; given 0"),
+        ({"budget_nfe": 10**400}, "budget_nfe must be a whole number"),
+        ({"budget_s": 10**400}, "budget_s must be a number of seconds"),
         ({"budget_nfe": 2.5}, "budget_nfe must be a whole number"),
         ({"budget_s": 0}, "budget_s must be a number of seconds, above 0; given 0"),
         ({"budget_s": "60s"}, "budget_s must be a number of seconds"),
@@ -195,6 +212,7 @@ def test_a_run_taken_up_again_has_the_bits_of_one_in_one_piece(tmp_path, solver,
         made.clear()
     again = solver.solve(problem, prior, callback=lambda step: made.append(step), **call)
     assert torch.equal(again.x, whole.x)
+    assert [step.index for step in again.trace] == [step.index for step in whole.trace]
     assert (again.nfe, again.steps, again.status, again.seed) == (whole.nfe, whole.steps, whole.status, 5)
     total = 6 * 3 * 2 if options else 6
     assert len(made) == total - (calls - 1 if calls <= 6 or options else 0)  # nothing but the step that died is made twice
@@ -222,6 +240,83 @@ def test_a_checkpoint_of_another_run_is_refused_and_says_what_differs(tmp_path):
     (tmp_path / "run" / "tensors.safetensors").write_bytes(b"torn")
     with pytest.raises(InputError, match="does not belong"):
         restorer.solve(problem, prior, generator=5, checkpoint=tmp_path / "run")
+
+
+def test_a_checkpoint_belongs_to_everything_that_its_numbers_depend_on(tmp_path):
+    """What no state holds too: a weight, a function, a factor, the start."""
+    x = drawn(1)
+
+    def shifted(by):
+        return Operator.from_function(lambda x: x.roll(by, -1), SHAPE)
+
+    plain = AdamTV(steps=2)
+    runs = [
+        (Problem.simulate(operator, x, GaussianNoise(0.1), generator=0), prior, options)
+        for operator in (shifted(1), shifted(2), 2.0 * shifted(1), 3.0 * shifted(1))
+        for prior, options in ((TotalVariation(1.0), {}), (TotalVariation(9.0), {}), (TotalVariation(1.0), {"x_init": x}))
+    ]
+    for place, (problem, prior, options) in enumerate(runs):
+        plain.solve(problem, prior, generator=0, checkpoint=tmp_path / str(place), **options)
+        for other in range(place):
+            with pytest.raises(InputError, match="another run"):
+                plain.solve(problem, prior, generator=0, checkpoint=tmp_path / str(other), **options)
+        plain.solve(problem, prior, generator=0, checkpoint=tmp_path / str(place), **options)
+
+
+@pytest.mark.parametrize("options", [{"callback": lambda step: step.index < 3}, {"budget_nfe": 4}])
+@pytest.mark.parametrize("samples", [None, 3])
+def test_a_run_that_was_stopped_goes_on(tmp_path, options, samples):
+    problem, prior, solver = half(GaussianNoise(0.1)), GaussianPrior(), DiffPIR(steps=10)
+    whole = solver.solve(problem, prior, generator=5, samples=samples)
+    first = solver.solve(problem, prior, generator=5, samples=samples, checkpoint=tmp_path / "run", **options)
+    assert first.status in (Status.STOPPED, Status.BUDGET)
+    again = solver.solve(problem, prior, generator=5, samples=samples, checkpoint=tmp_path / "run")
+    assert torch.equal(again.x, whole.x)
+    assert (again.status, again.nfe) == (Status.FINISHED, whole.nfe)
+
+
+def test_a_run_taken_up_with_a_budget_has_what_is_left_of_it(tmp_path):
+    problem, prior, solver = half(GaussianNoise(0.1)), GaussianPrior(), DiffPIR(steps=10)
+    solver.solve(problem, prior, generator=5, checkpoint=tmp_path / "run", callback=lambda step: step.index < 4)
+    found = solver.solve(problem, prior, generator=5, checkpoint=tmp_path / "run", budget_nfe=8)
+    assert (found.status, found.nfe, found.steps) == (Status.BUDGET, 8, 8)
+    assert solver.solve(problem, prior, generator=5, checkpoint=tmp_path / "run", budget_nfe=10).status == Status.FINISHED
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere/run", "", "a\0b", 3])
+def test_a_place_that_cannot_be_written_is_refused_before_the_first_step(place):
+    made = []
+    with pytest.raises(InputError, match=r"cannot|folder"):
+        DiffPIR(steps=3).solve(half(GaussianNoise(0.1)), GaussianPrior(), checkpoint=place, callback=made.append)
+    assert not made
+
+
+def test_a_disk_that_fails_later_costs_the_checkpoint_and_not_the_run(tmp_path, monkeypatch):
+    import invsolve.io.unfinished as unfinished
+
+    problem, real, calls = half(GaussianNoise(0.1)), unfinished.save_run, []
+
+    def full(kept, path):
+        calls.append(path)
+        if len(calls) > 2:
+            raise InputError("no space left")
+        real(kept, path)
+
+    monkeypatch.setattr(unfinished, "save_run", full)
+    with pytest.warns(Note, match="no longer kept: no space left"):
+        found = DiffPIR(steps=5).solve(problem, GaussianPrior(), generator=1, checkpoint=Checkpoint(tmp_path / "run", every=0))
+    assert torch.equal(found.x, DiffPIR(steps=5).solve(problem, GaussianPrior(), generator=1).x)
+    assert len(calls) == 3
+
+
+def test_several_masks_of_one_image_hold_what_either_shows():
+    left, top = torch.zeros(SHAPE), torch.zeros(SHAPE)
+    left[..., :2], top[..., :2, :] = 1, 1
+    operator = Stack(Mask(SHAPE, mask=left), 2.0 * Mask(SHAPE, mask=top))
+    x = Constant().solve(Problem.simulate(operator, drawn(2), NoNoise(), generator=0), GaussianPrior()).x
+    shown = ((left + top) > 0).expand(2, -1, -1, -1)
+    assert torch.allclose(x[shown], drawn(2)[shown], rtol=0, atol=1e-15)
+    assert torch.all(x[~shown] == 0.25)
 
 
 @pytest.mark.parametrize("error", ["DefaultCPUAllocator: can't allocate memory", None])

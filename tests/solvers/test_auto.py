@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from invsolve_operators import BlockMean, BoxMask, GaussianBlur, Identity, PhaseRetrieval
+from invsolve_operators import BlockMean, BoxMask, GaussianBlur, Identity, Mask, PhaseRetrieval
 
-from invsolve import CompatibilityError, GaussianNoise, InputError, PoissonNoise, Problem, Solution
+from invsolve import CompatibilityError, GaussianNoise, InputError, Operator, PoissonNoise, Problem, Solution
 from invsolve.priors import GaussianPrior, TotalVariation
-from invsolve.solvers import Auto, DiffPIR, OneShot, Spectral
+from invsolve.solvers import HQS, PDHGTV, Auto, DiffPIR, OneShot, Spectral
 
 SHAPE = (1, 8, 8)
 
@@ -27,6 +27,7 @@ def problem(operator, noise=None):
         (BlockMean(SHAPE, factor=2) @ BoxMask(SHAPE, box=3), None, GaussianPrior(), "spectral"),
         (PhaseRetrieval(SHAPE), None, GaussianPrior(), "dps"),
         (GaussianBlur(SHAPE, sigma=1.0), None, TotalVariation(4.0), "pdhg-tv"),
+        (PhaseRetrieval(SHAPE), None, TotalVariation(4.0), "lbfgs"),
         (GaussianBlur(SHAPE, sigma=1.0), PoissonNoise(0.02), TotalVariation(4.0), "rl-tv"),
     ],
 )
@@ -67,3 +68,21 @@ def test_steps(steps):
     with pytest.raises((InputError, TypeError), match="steps must be"):
         Auto(steps=steps)
     assert isinstance(Auto(steps=7)._made(DiffPIR), DiffPIR)
+
+
+def test_an_item_is_solved_as_it_would_be_alone_whatever_its_mask_shows():
+    mask = torch.ones(2, *SHAPE)
+    mask[1, ..., :4] = 0
+    given, prior = problem(Mask(SHAPE, mask=mask)), GaussianPrior()
+    found = Auto(steps=4).solve(given, prior, generator=0)
+    for item in range(2):
+        assert torch.allclose(found.x[item], Auto(steps=4).solve(given[item], prior, generator=0).x[0], rtol=0, atol=1e-12)
+
+
+def test_tv_is_for_images():
+    """A vector's neighbours are found in the next item of the batch, and the prox ended in an error of torch's."""
+    x = torch.rand(2, 7, dtype=torch.float64)
+    given = Problem.simulate(Operator.from_matrix(torch.rand(5, 7, dtype=torch.float64), in_shape=(7,)), x, GaussianNoise(0.1))
+    for solver in (Auto(), HQS(), PDHGTV()):
+        with pytest.raises(CompatibilityError, match=r"TotalVariation is for images \(C, H, W\), the operator's have shape \(7,\)"):
+            solver.solve(given, TotalVariation(1.0))

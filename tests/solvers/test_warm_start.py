@@ -23,7 +23,7 @@ def test_a_sampler_begins_at_the_answer_with_the_noise_of_its_first_level():
     image = first.solve(problem(), TotalVariation(2.0)).x
     state = image + then.sigmas(PRIOR)[0] * rng.normal_like(image)
     expected = then.solve(problem(), PRIOR, generator=rng, x_init=state)
-    found = warm_start(first, then=then, prior=TotalVariation(2.0)).solve(problem(), PRIOR, generator=3)
+    found = warm_start(first, then=then, first_prior=TotalVariation(2.0)).solve(problem(), PRIOR, generator=3)
     assert torch.equal(found.x, expected.x)
     assert (found.nfe, found.steps) == (5, 9)
 

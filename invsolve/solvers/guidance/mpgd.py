@@ -48,7 +48,7 @@ class MPGD(Guided):
         sigma^2, its upper bound.
     """
 
-    requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}))
+    requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}))
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.9, "cov": 0.7, "trace": (0.8, 1.55)}
     steps: int = 50
     scale: float = 1.0
