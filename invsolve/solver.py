@@ -6,7 +6,6 @@ in `solve`.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -245,15 +244,6 @@ class Solver(metaclass=Remembering):
         """Small instances for the conformance checks: steps cut to 8 where there are steps."""
         names = {field.name for field in fields(cls)}  # pyright: ignore[reportArgumentType]
         return [cls(**({"steps": 8} if "steps" in names else {}))]
-
-
-def finite(x: Tensor) -> bool:
-    """Whether x is finite, by its sum: NaN and Inf survive a sum, and one that overflows is as good as diverged.
-
-    One pass over x in place of three; the check is made after every step.
-    """
-    total = x.detach().sum()
-    return math.isfinite(abs(complex(total)) if x.is_complex() else float(total))
 
 
 def looked(x: Tensor, going: Tensor) -> tuple[bool, bool]:

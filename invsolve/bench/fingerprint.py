@@ -9,7 +9,6 @@ import ast
 import hashlib
 import importlib.util
 import sys
-import types
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from invsolve.bench.suite import Entry
 from invsolve.errors import InvsolveError, PluginError
+from invsolve.io.digest import code_texts
 from invsolve.plugins import registry
 from invsolve.plugins.arguments import signature_of
 from invsolve.plugins.part import prior_part
@@ -61,16 +61,6 @@ def code_hash(target: Any) -> str:
             text = "".join(code_texts(code)) if code else repr(value) if isinstance(value, bool | int | float | str | tuple) else ""
             digest.update(f"{name}={text}\n".encode())
     return digest.hexdigest()
-
-
-def code_texts(code: types.CodeType) -> Iterator[str]:
-    """A function's code with that of the functions in it, without lines and addresses."""
-    yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames} "
-    for value in code.co_consts:
-        if isinstance(value, types.CodeType):
-            yield from code_texts(value)
-        else:
-            yield repr(value)
 
 
 def inner(target: Any, name: str, value: Any, paths: Paths) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from collections.abc import Mapping
@@ -10,19 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from invsolve.errors import InputError, Note
+from invsolve.io.digest import made_hash
 from invsolve.operator.measurement import parts
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
 from invsolve.run.parts import Rows
 from invsolve.solution import Solution, Status, Step
-
-# What objects hold of their own working: caches, hooks of modules, which no number depends on.
-PASSING = {"gain", "level", "smooth", "training", "_forward_hooks", "_backward_hooks", "_forward_pre_hooks", "_non_persistent_buffers_set"}
 
 
 @dataclass(frozen=True)
@@ -164,38 +159,4 @@ def key_of(solver: Any, problem: Problem, prior: Prior, options: Mapping[str, An
         "prior": prior,
         **options,
     }
-    return {name: digest_of(value) for name, value in values.items()}
-
-
-def digest_of(value: Any) -> str:
-    """A digest of a value by what it holds: tensors, modules with their arguments and attributes, functions by their code."""
-    found = hashlib.sha256()
-    feed(found, value, set())
-    return found.hexdigest()[:16]
-
-
-def feed(found: Any, value: Any, seen: set[int]) -> None:
-    """Add a value to a digest."""
-    found.update(type(value).__qualname__.encode())
-    if isinstance(value, Tensor):
-        found.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().to_dense().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    elif isinstance(value, np.ndarray):
-        found.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
-    elif isinstance(value, Mapping):
-        for name in sorted(value, key=str):
-            found.update(str(name).encode())
-            feed(found, value[name], seen)
-    elif isinstance(value, tuple | list):
-        for one in value:
-            feed(found, one, seen)
-    elif value is None or isinstance(value, bool | int | float | complex | str | bytes | Path | torch.dtype | torch.device):
-        found.update(repr(value).encode())
-    elif id(value) not in seen:
-        seen.add(id(value))
-        inside = {name: one for name, one in getattr(value, "__dict__", {}).items() if name not in PASSING}
-        code = getattr(value, "__code__", None)
-        if code is not None:
-            cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-            inside |= {"code": [code.co_code, repr(code.co_consts), code.co_names], "cells": cells, "defaults": value.__defaults__}
-        feed(found, inside, seen)
+    return {name: made_hash(value)[:16] for name, value in values.items()}

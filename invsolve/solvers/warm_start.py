@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -10,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from invsolve.errors import InputError
+from invsolve.io.digest import made_hash
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser, Prior, a_denoiser
 from invsolve.priors.tv import TotalVariation
@@ -32,14 +32,6 @@ def needs_of(first: Solver, then: Solver, prior: Prior | None) -> Requires:
     noise = b.noise if not isinstance(a.noise, frozenset) or not isinstance(b.noise, frozenset) else a.noise | b.noise
     shared = prior is None
     return Requires(a.operator | b.operator, kinds, noise, b.gradient or (shared and a.gradient), b.prox or (shared and a.prox))
-
-
-def state_of(prior: Prior) -> str:
-    """A digest of a prior's numbers."""
-    found = hashlib.sha256()
-    for name, value in sorted(prior.state_dict().items()):
-        found.update(name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ class WarmStart(Solver):
                 raise InputError(f"{name} must be a solver, such as HQS(); given {type(one).__name__}")
             if not one.requires.measurement:
                 raise InputError(f"{name} must be a solver of problems; {type(one).__name__} takes no measurement")
-        object.__setattr__(self, "believed", "" if self.first_prior is None else f"{self.first_prior!r} {state_of(self.first_prior)}")
+        object.__setattr__(self, "believed", "" if self.first_prior is None else made_hash(self.first_prior))
         object.__setattr__(self, "requires", needs_of(self.first, self.then, self.first_prior))
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:

@@ -5,13 +5,14 @@ from typing import ClassVar
 
 import pytest
 import torch
-from invsolve_operators import Mask
+from invsolve_operators import Mask, SeparableGaussianBlur
 
 from invsolve import (
     Checkpoint,
     DivergedError,
     GaussianNoise,
     InputError,
+    IterativeProx,
     NoNoise,
     Operator,
     Problem,
@@ -261,6 +262,16 @@ def test_a_checkpoint_belongs_to_everything_that_its_numbers_depend_on(tmp_path)
             with pytest.raises(InputError, match="another run"):
                 plain.solve(problem, prior, generator=0, checkpoint=tmp_path / str(other), **options)
         plain.solve(problem, prior, generator=0, checkpoint=tmp_path / str(place), **options)
+
+
+def test_what_an_operator_computes_and_keeps_makes_no_other_run_of_it(tmp_path):
+    """Singular values, sizes: kept with the operator by the first run, and no part of what the second is made of."""
+    blur = SeparableGaussianBlur(SHAPE, 1.0, "reflect")
+    dense = Operator.from_matrix(torch.rand(9, 42, generator=torch.Generator().manual_seed(1), dtype=torch.float64), SHAPE)
+    for place, operator in enumerate((blur, 2.0 * blur, dense, IterativeProx(dense))):
+        problem = Problem.simulate(operator, drawn(2), GaussianNoise(0.1), generator=0, check_range=False)
+        first, again = (DiffPIR(steps=2).solve(problem, GaussianPrior(), generator=0, checkpoint=tmp_path / str(place)).x for _ in range(2))
+        assert torch.equal(first, again)
 
 
 @pytest.mark.parametrize("options", [{"callback": lambda step: step.index < 3}, {"budget_nfe": 4}])
