@@ -15,7 +15,8 @@ from invsolve.rng import Rng
 from invsolve.schedule import karras
 from invsolve.solvers import CM4IR, DAPS, LATINO, OTODE, TDS, PnPDM, PnPFlow, REDDiff
 from invsolve.solvers.decoupled.draws import moved_draw, pull
-from invsolve.solvers.flow.ot_ode import of_rows, positive_solve, rows_of
+from invsolve.solvers.flow.ot_ode import positive_solve
+from invsolve.solvers.guidance.common import from_rows, rows_of
 from invsolve.solvers.paths import descend
 from invsolve.testing.oracle import normal
 
@@ -118,7 +119,7 @@ def test_measurements_as_rows_and_back():
     y = (torch.complex(normal(2, 3, seed=1), normal(2, 3, seed=2)), normal(2, 1, 2, seed=3))
     rows = rows_of(y)
     assert rows.shape == (2, 8)
-    assert all(torch.equal(a, b) for a, b in zip(of_rows(rows, y), y, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(from_rows(rows, y), y, strict=True))
 
 
 def test_the_levels_of_cm4ir_are_the_authors():

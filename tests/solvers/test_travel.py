@@ -8,7 +8,8 @@ import torch
 
 from invsolve.errors import InputError
 from invsolve.rng import Rng
-from invsolve.solvers.diffusion.travel import check_travel, go_up, visits
+from invsolve.solvers import RePaint
+from invsolve.solvers.diffusion.travel import go_up, visits
 
 
 def authors(levels, jump, repeats):
@@ -61,9 +62,9 @@ def test_going_up_adds_the_variance_that_is_missing():
 
 
 def test_what_is_no_count_is_refused():
-    check_travel(1, 1)
+    RePaint(jump=1, repeats=1)
     for wrong in (0, -1, 1.5):
         with pytest.raises(InputError, match="jump"):
-            check_travel(wrong, 1)  # pyright: ignore
+            RePaint(jump=wrong, repeats=1)  # pyright: ignore
         with pytest.raises(InputError, match="repeats"):
-            check_travel(1, wrong)  # pyright: ignore
+            RePaint(jump=1, repeats=wrong)  # pyright: ignore

@@ -16,8 +16,9 @@ from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.decoupled.draws import INNER, draw_gaps, draw_of
-from invsolve.solvers.diffusion.common import Restorer, initial, proximal
-from invsolve.solvers.paths import descend, need_between, need_count, need_name, white_spread
+from invsolve.solvers.diffusion.common import Restorer, initial, proximal, white_spread
+from invsolve.solvers.paths import descend
+from invsolve.solvers.ranges import need_between, need_count, need_name
 
 
 @dataclass(frozen=True)

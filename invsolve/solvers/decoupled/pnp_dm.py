@@ -16,7 +16,8 @@ from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.decoupled.draws import INNER, draw_gaps, draw_of
 from invsolve.solvers.diffusion.common import REACH, initial, proximal
-from invsolve.solvers.paths import descend, need_between, need_count, need_name
+from invsolve.solvers.paths import descend
+from invsolve.solvers.ranges import need_between, need_count, need_name
 
 
 @dataclass(frozen=True)

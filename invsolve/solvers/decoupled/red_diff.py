@@ -20,7 +20,7 @@ from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.decoupled.draws import pull
 from invsolve.solvers.diffusion.common import FLOOR, Restorer, estimate, initial, proximal
-from invsolve.solvers.paths import need_between
+from invsolve.solvers.ranges import need_between
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,11 @@ Prox = Callable[[Tensor, Measurement, float | Tensor], Tensor]  # z, y, tau -> a
 
 def estimate(prior: Denoiser, x: Tensor, sigma: float | Tensor) -> Tensor:
     """x0_hat = D(x, sigma), clipped to the prior's interval if it has one."""
-    x0_hat = prior(x, sigma)
+    return clipped(prior, prior(x, sigma))
+
+
+def clipped(prior: Denoiser, x0_hat: Tensor) -> Tensor:
+    """An estimate inside the prior's interval if it has one."""
     return x0_hat if prior.clip is None else x0_hat.clamp(*prior.clip)
 
 
@@ -85,6 +89,20 @@ def real_normal(part: Tensor, rng: Rng) -> Tensor:
 def noise_of(problem: Problem) -> Tensor:
     """sigma_y in y's units, (B,), at least FLOOR in the image's: what "no noise" means where it divides."""
     return torch.maximum(problem.sigma, FLOOR * problem.gain)
+
+
+def white_spread(prior: Denoiser, sigma: float) -> float:
+    """r^2 = s0^2 sigma^2 / (s0^2 + sigma^2): the variance of x0 given x of a white prior."""
+    return prior.s0**2 * sigma**2 / (prior.s0**2 + sigma**2)
+
+
+def renoised(x: Tensor, x0: Tensor, sigma: float, following: float, zeta: float, rng: Rng) -> Tensor:
+    """DiffPIR's step from an estimate to the next level: x0 + sigma_s (sqrt(1 - zeta) (x_t - x0) / sigma_t + sqrt(zeta) z); x0 at 0."""
+    if following == 0:
+        return x0
+    kept = following / sigma * math.sqrt(1 - zeta) * (x - x0)
+    fresh = following * math.sqrt(zeta) * rng.normal_like(x) if zeta > 0 else 0.0
+    return x0 + kept + fresh
 
 
 def grid_gaps(prior: Denoiser, steps: int, grid: str, sigma_max: float | None) -> list[str]:

@@ -17,7 +17,7 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import FLOOR, Restorer, estimate, initial, noise_of
+from invsolve.solvers.diffusion.common import FLOOR, Restorer, estimate, initial, noise_of, renoised, white_spread
 
 
 @dataclass(frozen=True)
@@ -88,22 +88,15 @@ class DiffPIR(Restorer):
             x0_hat = estimate(prior, x, sigma)
             if not (self.authors and following == 0):
                 x0_hat = problem.operator.prox(x0_hat, problem.y, self.tau(problem, prior, sigma))
-                x = self._renoise(x, x0_hat, sigma, following, rng)
+                x = renoised(x, x0_hat, sigma, following, self.zeta, rng)
             yield Step(index, total, x, x0_hat, following)
 
     def tau(self, problem: Problem, prior: Denoiser, sigma: float) -> Tensor:
         """1 / rho, a scalar or (B,): r^2 / (weight sigma_y^2)."""
         if self.authors:
             return (prior.unit.sigma(sigma) / problem.sigma.clamp_min(FLOOR)) ** 2 / self.weight
-        spread = sigma**2 if self.variance == "noise" else prior.s0**2 * sigma**2 / (prior.s0**2 + sigma**2)
+        spread = sigma**2 if self.variance == "noise" else white_spread(prior, sigma)
         return spread / (self.weight * noise_of(problem) ** 2)
-
-    def _renoise(self, x: Tensor, x0: Tensor, sigma: float, following: float, rng: Rng) -> Tensor:
-        if following == 0:
-            return x0
-        kept = following / sigma * math.sqrt(1 - self.zeta) * (x - x0)
-        fresh = following * math.sqrt(self.zeta) * rng.normal_like(x) if self.zeta > 0 else 0.0
-        return x0 + kept + fresh
 
     @classmethod
     def examples(cls) -> list[Solver]:

@@ -16,6 +16,7 @@ from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Sampler, estimate, initial
+from invsolve.solvers.paths import ahead
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,13 @@ class DPMSolver(Sampler):
         total = len(sigmas) - 1
         for index in range(first, total):
             sigma, following = sigmas[index], sigmas[index + 1]
-            x0_hat = ahead = estimate(prior, x, sigma)
+            x0_hat = estimate(prior, x, sigma)
             if following == 0:
                 x = x0_hat
             else:
                 h = math.log(sigma / following)
-                if before is not None:
-                    ahead = x0_hat + h / (2 * math.log(sigmas[index - 1] / sigma)) * (x0_hat - before)
-                x = ahead + math.exp(-(1 + self.eta) * h) * (x - ahead)
+                aim = ahead(x0_hat, None if before is None else (before, sigmas[index - 1]), sigma, following)
+                x = aim + math.exp(-(1 + self.eta) * h) * (x - aim)
                 if self.eta > 0:
                     x = x + following * math.sqrt(-math.expm1(-2 * self.eta * h)) * rng.normal_like(x)
             before = x0_hat

@@ -16,7 +16,7 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import Restorer, estimate, initial
+from invsolve.solvers.diffusion.common import Restorer, estimate, initial, renoised
 from invsolve.solvers.diffusion.covariance import Smooth
 
 
@@ -79,11 +79,7 @@ class Spectral(Restorer):
             sigma, following = sigmas[index], sigmas[index + 1]
             x0_hat = estimate(prior, x, sigma)
             x0_hat = smooth.draw(x0_hat, sigma, rng) if self.draw else smooth.mean(x0_hat, sigma)
-            if following == 0:
-                x = x0_hat
-            else:
-                kept = math.sqrt(1 - self.zeta) / sigma * (x - x0_hat)
-                x = x0_hat + following * (kept + math.sqrt(self.zeta) * rng.normal_like(x))
+            x = renoised(x, x0_hat, sigma, following, self.zeta, rng)
             yield Step(index, total, x, x0_hat, following)
 
     @classmethod

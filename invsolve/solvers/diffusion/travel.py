@@ -6,10 +6,11 @@ A sampler that only goes down settles what is coarse before it has seen what is 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor
 
-from invsolve.errors import InputError
 from invsolve.rng import Rng
 
 
@@ -40,11 +41,15 @@ def visits(levels: int, jump: int = 1, repeats: int = 1) -> list[int]:
     return found
 
 
-def check_travel(jump: int, repeats: int) -> None:
-    """Raise InputError unless both are whole numbers, at least 1."""
-    for name, value in (("jump", jump), ("repeats", repeats)):
-        if not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be a whole number, at least 1; given {value!r}")
+def legs(sigmas: Sequence[float], jump: int, repeats: int) -> list[tuple[float, float, float]]:
+    """(sigma, following, reached) of every evaluation: its level, the one it leads down to, and the one the state has then gone up to.
+
+    Args:
+        sigmas: the grid, ending at 0.
+        jump, repeats: see `visits`.
+    """
+    path = [*visits(len(sigmas) - 1, jump, repeats), len(sigmas) - 1]
+    return [(sigmas[at], sigmas[at + 1], sigmas[ahead]) for at, ahead in pairwise(path)]
 
 
 def go_up(x: Tensor, sigma: float, higher: float, rng: Rng) -> Tensor:

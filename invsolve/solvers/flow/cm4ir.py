@@ -15,8 +15,9 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import initial, noise_of, proximal
-from invsolve.solvers.paths import descend, need_between, need_count, need_name, white_spread
+from invsolve.solvers.diffusion.common import initial, noise_of, proximal, white_spread
+from invsolve.solvers.paths import descend
+from invsolve.solvers.ranges import need_between, need_count, need_name
 
 TOP = 0.69  # the authors' first level, in the prior's unit: 1.4 standard deviations of its data
 LAST = 0.9999  # a at most

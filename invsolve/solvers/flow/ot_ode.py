@@ -12,15 +12,16 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.operator import Capability
-from invsolve.operator.measurement import Measurement, column, minus, parts
+from invsolve.operator.measurement import column, minus
 from invsolve.priors.base import Denoiser
-from invsolve.priors.meter import network_time
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import Restorer, generic_step, initial, noise_of, proximal
-from invsolve.solvers.paths import ahead, need_count, need_name, white_spread
+from invsolve.solvers.diffusion.common import Restorer, generic_step, initial, noise_of, proximal, white_spread
+from invsolve.solvers.guidance.common import from_rows, linearised, rows_of
+from invsolve.solvers.paths import ahead
+from invsolve.solvers.ranges import need_count, need_name
 
 Back = Callable[[Tensor], Tensor]  # v -> (dx0_hat / dx)^T v
 
@@ -109,33 +110,16 @@ class OTODE(Restorer):
         residual = minus(problem.y, operator(x0_hat))
 
         def spread(rows: Tensor) -> Tensor:
-            return rows_of(operator(sigma**2 * back(operator.adjoint(of_rows(rows, residual)))))
+            return rows_of(operator(sigma**2 * back(operator.adjoint(from_rows(rows, residual)))))
 
         right = rows_of(residual)
         solved = column(precision, right) * positive_solve(spread, right, precision, self.products)
-        return sigma**2 * back(operator.adjoint(of_rows(solved, residual)))
+        return sigma**2 * back(operator.adjoint(from_rows(solved, residual)))
 
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps with each covariance."""
         return [cls(steps=8), cls(steps=8, covariance="white", gamma="schedule", order=1, sigma_max=2.0)]
-
-
-def linearised(prior: Denoiser, x: Tensor, sigma: float) -> tuple[Tensor, Back]:
-    """(x0_hat, v -> J^T v) from one evaluation; J is that of the estimate before it is clipped.
-
-    Clipped pixels have no slope, and so would never be pulled back to y on a path without fresh noise.
-    """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_(True)
-        free = prior(x, sigma)
-
-    def back(v: Tensor) -> Tensor:
-        with network_time():
-            return torch.autograd.grad(free, x, v, retain_graph=True)[0]
-
-    x0_hat = free.detach()
-    return x0_hat if prior.clip is None else x0_hat.clamp(*prior.clip), back
 
 
 def positive_solve(apply: Callable[[Tensor], Tensor], right: Tensor, tau: Tensor, products: int) -> Tensor:
@@ -170,20 +154,3 @@ def positive_solve(apply: Callable[[Tensor], Tensor], right: Tensor, tau: Tensor
     turned = torch.einsum("bkj,bk->bj", vectors, torch.einsum("bkm,bm->bk", basis, right))
     turned = torch.einsum("bkj,bj->bk", vectors, turned / (1 + tau[:, None] * values.clamp_min(0)))
     return torch.einsum("bkm,bk->bm", basis, turned)
-
-
-def rows_of(y: Measurement) -> Tensor:
-    """A measurement as one real row an item, (B, m); a complex number is two of its entries."""
-    return torch.cat([(torch.view_as_real(part.resolve_conj()) if part.is_complex() else part).flatten(1) for part in parts(y)], dim=1)
-
-
-def of_rows(rows: Tensor, like: Measurement) -> Measurement:
-    """The inverse of `rows_of`, of another measurement's shapes."""
-    made, at = [], 0
-    for part in parts(like):
-        wide = (*part.shape, 2) if part.is_complex() else tuple(part.shape)
-        size = math.prod(wide[1:])
-        piece = rows[:, at : at + size].reshape(wide)
-        made.append(torch.view_as_complex(piece.contiguous()) if part.is_complex() else piece)
-        at += size
-    return tuple(made) if isinstance(like, tuple) else made[0]

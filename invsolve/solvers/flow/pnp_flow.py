@@ -17,7 +17,7 @@ from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import FLOOR, Restorer, estimate, initial, proximal
-from invsolve.solvers.paths import need_between, need_count
+from invsolve.solvers.ranges import need_between, need_count
 
 
 @dataclass(frozen=True)

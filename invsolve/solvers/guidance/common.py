@@ -9,21 +9,20 @@ and the generic step is taken from D^y in place of D. In VP variables the same i
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError
 from invsolve.operator.measurement import Measurement, parts
 from invsolve.priors.base import Denoiser
 from invsolve.priors.meter import network_time
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
-from invsolve.solvers.diffusion.common import Restorer, generic_step, initial, proximal
+from invsolve.solvers.diffusion.common import Restorer, clipped, generic_step, initial, proximal
+from invsolve.solvers.ranges import need_between
 
 Product = Callable[[Tensor], Tensor]
 
@@ -48,8 +47,7 @@ def linearised(prior: Denoiser, x: Tensor, sigma: float) -> tuple[Tensor, Produc
             (product,) = torch.autograd.grad(estimate, x, v, retain_graph=True)
         return product
 
-    x0_hat = estimate.detach()
-    return (x0_hat if prior.clip is None else x0_hat.clamp(*prior.clip)), pulled
+    return clipped(prior, estimate.detach()), pulled
 
 
 def rows_of(y: Measurement) -> Tensor:
@@ -77,7 +75,7 @@ class Guided(Restorer):
     eta: float
 
     def __post_init__(self) -> None:
-        check_share("eta", self.eta)
+        need_between(self, "eta", 0, 1, ends="[]")
 
     @abstractmethod
     def given_y(self, problem: Problem, prior: Denoiser, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
@@ -94,21 +92,3 @@ class Guided(Restorer):
             x0_hat, x0_given = self.given_y(problem, prior, x, sigma)
             x = generic_step(x, x0_given, sigma, following, self.eta, rng)
             yield Step(index, total, x, x0_hat, following)
-
-
-def check_share(name: str, value: float) -> None:
-    """Raise InputError unless the value lies in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} must lie in [0, 1]; given {value}")
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise InputError unless the value is positive and finite."""
-    if not 0 < value < math.inf:
-        raise InputError(f"{name} must be positive and finite; given {value}")
-
-
-def check_count(name: str, value: int) -> None:
-    """Raise InputError unless the value is a whole number, at least 1."""
-    if not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a whole number, at least 1; given {value!r}")

@@ -17,8 +17,9 @@ from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Restorer, generic_step, initial
-from invsolve.solvers.guidance.common import check_share, guided, linearised
+from invsolve.solvers.guidance.common import guided, linearised
 from invsolve.solvers.projection.common import renewed, replaced
+from invsolve.solvers.ranges import need_between
 
 LIMIT = 2.0  # of scale, as in `dps`
 
@@ -61,7 +62,7 @@ class MCG(Restorer):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        check_share("eta", self.eta)
+        need_between(self, "eta", 0, 1, ends="[]")
         if not 0 <= self.scale < LIMIT:
             raise InputError(f"scale must be at least 0 and below 2, where a step overshoots the data; given {self.scale}")
 

@@ -15,8 +15,9 @@ from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import noise_of
-from invsolve.solvers.guidance.common import Guided, check_count, from_rows, guided, linearised, rows_of
+from invsolve.solvers.guidance.common import Guided, from_rows, guided, linearised, rows_of
 from invsolve.solvers.guidance.gmres import gmres
+from invsolve.solvers.ranges import need_count
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class MMPS(Guided):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("iterations", self.iterations)
+        need_count(self, "iterations")
 
     def given_y(self, problem: Problem, prior: Denoiser, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """D and D + sigma^2 g."""

@@ -13,7 +13,7 @@ from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import noise_of, proximal
+from invsolve.solvers.diffusion.common import noise_of, proximal, white_spread
 from invsolve.solvers.guidance.common import Guided, guided, linearised
 
 
@@ -69,7 +69,7 @@ class PiGDM(Guided):
     def given_y(self, problem: Problem, prior: Denoiser, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """D and D + sigma^2 g."""
         x0_hat, pulled = linearised(prior, x, sigma)
-        square = sigma**2 if self.variance == "noise" else prior.s0**2 * sigma**2 / (prior.s0**2 + sigma**2)
+        square = sigma**2 if self.variance == "noise" else white_spread(prior, sigma)
         pull = proximal(problem)(x0_hat, problem.y, square / noise_of(problem).square()) - x0_hat
         return x0_hat, guided(x0_hat, pulled(pull / square), sigma)
 

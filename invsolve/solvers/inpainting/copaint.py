@@ -21,8 +21,9 @@ from invsolve.schedule import DiscreteVP
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import estimate, generic_step, initial
-from invsolve.solvers.diffusion.travel import check_travel, go_up, visits
+from invsolve.solvers.diffusion.travel import go_up, legs
 from invsolve.solvers.inpainting.common import Inpainter, Known
+from invsolve.solvers.ranges import need_count
 from invsolve.unit import Unit
 
 RATE_GROWTH, ANCHOR, ANCHOR_GROWTH = 1.012**250, 1e-4, 1.01**250  # the authors', over a whole run
@@ -73,7 +74,7 @@ class CoPaint(Inpainter):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        check_travel(self.jump, self.repeats)
+        need_count(self, "jump", "repeats")
         if not isinstance(self.inner, int) or self.inner < 1:
             raise InputError(f"inner must be a whole number, at least 1; given {self.inner!r}")
         if not 0 < self.rate < math.inf:
@@ -83,19 +84,18 @@ class CoPaint(Inpainter):
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """A step is one level and the way up after it, if any; the last x is the answer."""
         sigmas, known = self.sigmas(prior), Known.of(problem)
-        order = visits(len(sigmas) - 1, self.jump, self.repeats)
+        path = legs(sigmas, self.jump, self.repeats)
         first, x = initial(problem, prior, rng, sigmas[0], start)
         length = x.new_ones(len(x)) if start is None else start.state.get("length", x.new_ones(len(x)))
-        for index in range(first, len(order)):
-            at, ahead = order[index], [*order[index + 1 : index + 2], order[index] + 1][0]
-            sigma, following = sigmas[at], sigmas[at + 1]
+        for index in range(first, len(path)):
+            sigma, following, reached = path[index]
             x, x0_hat, length = self.fitted(known, prior, x, sigma, length)
             x = generic_step(x, x0_hat, sigma, following, 0.0, rng)
-            if ahead <= at:
+            if reached > following:
                 x, _, length = self.fitted(known, prior, x, following, length)
-                x = go_up(x, following, sigmas[ahead], rng)
+                x = go_up(x, following, reached, rng)
             x = known.pasted(x) if following == 0 else x
-            yield Step(index, len(order), x, x0_hat, sigmas[ahead], state={"length": length})
+            yield Step(index, len(path), x, x0_hat, reached, state={"length": length})
 
     def fitted(self, known: Known, prior: Denoiser, x: Tensor, sigma: float, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x after the gradient steps, its estimate, and the items' lengths (B,), 1 at first."""

@@ -14,8 +14,9 @@ from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Solver
 from invsolve.solvers.diffusion.common import estimate, initial
-from invsolve.solvers.diffusion.travel import check_travel, visits
+from invsolve.solvers.diffusion.travel import legs
 from invsolve.solvers.inpainting.common import Inpainter, Known
+from invsolve.solvers.ranges import need_count
 
 
 @dataclass(frozen=True)
@@ -55,23 +56,22 @@ class RePaint(Inpainter):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        check_travel(self.jump, self.repeats)
+        need_count(self, "jump", "repeats")
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """A step is one evaluation and the way up after it, if any; the last x is the answer."""
         sigmas, known = self.sigmas(prior), Known.of(problem)
-        order = visits(len(sigmas) - 1, self.jump, self.repeats)
+        path = legs(sigmas, self.jump, self.repeats)
         first, x = initial(problem, prior, rng, sigmas[0], start)
-        for index in range(first, len(order)):
-            at, ahead = order[index], [*order[index + 1 : index + 2], order[index] + 1][0]
-            sigma, following = sigmas[at], sigmas[at + 1]
+        for index in range(first, len(path)):
+            sigma, following, reached = path[index]
             x = known.at(x, sigma, rng)
             x0_hat = estimate(prior, x, sigma)
             x = known.down(x, x0_hat, sigma, following, rng)
-            if ahead <= at:
-                x = known.up(x, following, sigmas[ahead], rng)
-            yield Step(index, len(order), x, x0_hat, sigmas[ahead])
+            if reached > following:
+                x = known.up(x, following, reached, rng)
+            yield Step(index, len(path), x, x0_hat, reached)
 
     @classmethod
     def examples(cls) -> list[Solver]:

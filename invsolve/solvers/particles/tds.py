@@ -17,8 +17,8 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import Prox, Restorer, estimate, noise_of, proximal
-from invsolve.solvers.paths import need_between, need_count, white_spread
+from invsolve.solvers.diffusion.common import Prox, Restorer, estimate, noise_of, proximal, white_spread
+from invsolve.solvers.ranges import need_between, need_count
 
 
 @dataclass(frozen=True)

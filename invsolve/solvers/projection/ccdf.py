@@ -18,8 +18,8 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.guidance.common import check_share
 from invsolve.solvers.projection.common import Replacing
+from invsolve.solvers.ranges import need_between
 from invsolve.solvers.start import smooth_guess
 
 LEVEL = 2.0  # of s0, the first level by rule
@@ -62,7 +62,7 @@ class CCDF(Replacing):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        check_share("eta", self.eta)
+        need_between(self, "eta", 0, 1, ends="[]")
         if not 0 <= self.stop < math.inf:
             raise InputError(f"stop must be finite and not negative; given {self.stop}")
 

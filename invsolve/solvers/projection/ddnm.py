@@ -16,9 +16,9 @@ from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Restorer, estimate, initial
-from invsolve.solvers.diffusion.travel import check_travel, go_up, visits
-from invsolve.solvers.guidance.common import check_share
+from invsolve.solvers.diffusion.travel import go_up, legs
 from invsolve.solvers.projection.common import trust
+from invsolve.solvers.ranges import need_between, need_count
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ class DDNM(Restorer):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        check_share("eta", self.eta)
-        check_travel(self.jump, self.repeats)
+        need_between(self, "eta", 0, 1, ends="[]")
+        need_count(self, "jump", "repeats")
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the answer."""
         sigmas = self.sigmas(prior)
-        path = [*visits(len(sigmas) - 1, self.jump, self.repeats), len(sigmas) - 1]
+        path = legs(sigmas, self.jump, self.repeats)
         first, x = initial(problem, prior, rng, sigmas[0], start, problem.operator.prox)
-        for index in range(first, len(path) - 1):
-            sigma, following, reached = sigmas[path[index]], sigmas[path[index] + 1], sigmas[path[index + 1]]
+        for index in range(first, len(path)):
+            sigma, following, reached = path[index]
             x0_hat = estimate(prior, x, sigma)
             x0 = problem.operator.prox(x0_hat, problem.y, trust(problem, sigma))
             x = x0 + following / sigma * math.sqrt(1 - self.eta**2) * (x - x0_hat)
@@ -78,7 +78,7 @@ class DDNM(Restorer):
                 x = x + following * self.eta * rng.normal_like(x)
             if reached > following:
                 x = go_up(x, following, reached, rng)
-            yield Step(index, len(path) - 1, x, x0, reached)
+            yield Step(index, len(path), x, x0, reached)
 
     @classmethod
     def examples(cls) -> list[Solver]:

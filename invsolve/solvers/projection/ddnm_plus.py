@@ -18,8 +18,8 @@ from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Restorer, estimate
 from invsolve.solvers.diffusion.spectrum import Measured
-from invsolve.solvers.diffusion.travel import check_travel, go_up, visits
-from invsolve.solvers.guidance.common import check_share
+from invsolve.solvers.diffusion.travel import go_up, legs
+from invsolve.solvers.ranges import need_between, need_count
 
 TRUST = 10.0  # of s0: a component that y tells with more noise than that is hardly asked; as `ddrm` has it
 
@@ -68,24 +68,24 @@ class DDNMPlus(Restorer):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        check_share("eta", self.eta)
-        check_travel(self.jump, self.repeats)
+        need_between(self, "eta", 0, 1, ends="[]")
+        need_count(self, "jump", "repeats")
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last x is the answer."""
         sigmas = self.sigmas(prior)
-        path = [*visits(len(sigmas) - 1, self.jump, self.repeats), len(sigmas) - 1]
+        path = legs(sigmas, self.jump, self.repeats)
         svd = problem.operator.svd()
         measured = Measured.of(svd, problem, sigmas[-2])
         first, x = self._first(measured, problem, prior, svd, sigmas[0], rng, start)
-        for index in range(first, len(path) - 1):
-            sigma, following, reached = sigmas[path[index]], sigmas[path[index] + 1], sigmas[path[index + 1]]
+        for index in range(first, len(path)):
+            sigma, following, reached = path[index]
             x0_hat = estimate(prior, x, sigma)
             x = svd.V(self._down(measured, prior, svd.Vt(x), svd.Vt(x0_hat), sigma, following, svd.Vt(rng.normal_like(x))))
             if reached > following:
                 x = go_up(x, following, reached, rng)
-            yield Step(index, len(path) - 1, x, x0_hat, reached)
+            yield Step(index, len(path), x, x0_hat, reached)
 
     def _first(
         self, measured: Measured, problem: Problem, prior: Denoiser, svd: SVD, sigma: float, rng: Rng, start: Step | None

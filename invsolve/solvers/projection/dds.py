@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from invsolve.errors import InputError
 from invsolve.operator import Capability
 from invsolve.operator.measurement import column, minus
 from invsolve.priors.base import Denoiser
@@ -17,9 +18,9 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import Restorer, estimate, initial, noise_of, proximal
-from invsolve.solvers.guidance.common import check_count, check_positive, check_share
+from invsolve.solvers.diffusion.common import Restorer, estimate, initial, noise_of, proximal, white_spread
 from invsolve.solvers.lanczos import shifted_solve
+from invsolve.solvers.ranges import need_between, need_count
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ class DDS(Restorer):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        check_share("eta", self.eta)
-        check_count("iterations", self.iterations)
-        if self.gamma is not None:
-            check_positive("gamma", self.gamma)
+        need_between(self, "eta", 0, 1, ends="[]")
+        need_count(self, "iterations")
+        if self.gamma is not None and not 0 < self.gamma < math.inf:
+            raise InputError(f"gamma must be positive and finite; given {self.gamma}")
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
@@ -85,7 +86,7 @@ class DDS(Restorer):
         """x0~; in the unknown x - x0_hat the right-hand side is gamma H^T (y - H x0_hat), and the start 0."""
         operator = problem.operator
         if self.gamma is None:
-            gamma = prior.s0**2 * sigma**2 / (prior.s0**2 + sigma**2) / noise_of(problem).square()
+            gamma = white_spread(prior, sigma) / noise_of(problem).square()
         else:
             gamma = self.gamma / problem.gain.square()
         right = column(gamma, x0_hat) * operator.adjoint(minus(problem.y, operator(x0_hat)))

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from invsolve.errors import InputError
 from invsolve.operator import Capability
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.guidance.common import check_share
 from invsolve.solvers.projection.common import Replacing
+from invsolve.solvers.ranges import need_between
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ILVR(Replacing):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        check_share("eta", self.eta)
+        need_between(self, "eta", 0, 1, ends="[]")
         if not 0 <= self.stop < math.inf:
             raise InputError(f"stop must be finite and not negative; given {self.stop}")
 

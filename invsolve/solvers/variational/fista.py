@@ -18,6 +18,7 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver, looked
+from invsolve.solvers.ranges import need_count
 from invsolve.solvers.splitting.common import keep, pulls, regulariser_prox
 from invsolve.solvers.variational.common import first_image, objective, objective_gaps, rms
 
@@ -59,8 +60,7 @@ class FISTA(Solver):
     positive: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.steps, int) or self.steps < 1:
-            raise InputError(f"steps must be a whole number, at least 1; given {self.steps!r}")
+        need_count(self, "steps")
         if not 0 <= self.tol < math.inf:
             raise InputError(f"tol must be finite and not negative; given {self.tol}")
 
