@@ -42,7 +42,12 @@ FAULTS = {
         "return 3 * spread / (self.weight * noise_of(problem) ** 2)",
         check_posterior,
     ),
-    "diffpir: a root forgotten": (DiffPIR, "math.sqrt(1 - self.zeta) *", "(1 - self.zeta) *", check_posterior),
+    "diffpir: a root forgotten": (
+        DiffPIR,
+        "renoised(x, x0_hat, sigma, following, self.zeta, rng)",
+        "x0_hat + following / sigma * (1 - self.zeta) * (x - x0_hat) + following * math.sqrt(self.zeta) * rng.normal_like(x)",
+        check_posterior,
+    ),
     "ddrm: a level not squared": (DDRM, "- (pull * measured.level).square()", "- (pull * measured.level)", check_posterior),
     "ddrm: eta lost where nothing is measured": (
         DDRM,
