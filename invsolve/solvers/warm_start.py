@@ -48,7 +48,7 @@ class WarmStart(Solver):
         first_prior: of the first solver, where it has another one, such as TotalVariation(); None: the same for both.
 
     Raises:
-        InputError: not two solvers; one of them takes no measurement.
+        InputError: not two solvers; one of them takes no measurement; first_prior is not a prior.
 
     `WarmStart(WarmStart(a, b), c)` is a chain of three.
 
@@ -69,6 +69,8 @@ class WarmStart(Solver):
                 raise InputError(f"{name} must be a solver, such as HQS(); given {type(one).__name__}")
             if not one.requires.measurement:
                 raise InputError(f"{name} must be a solver of problems; {type(one).__name__} takes no measurement")
+        if self.first_prior is not None and not isinstance(self.first_prior, Prior):
+            raise InputError(f"first_prior must be a prior, such as TotalVariation(), or None; given {type(self.first_prior).__name__}")
         object.__setattr__(self, "believed", "" if self.first_prior is None else made_hash(self.first_prior))
         object.__setattr__(self, "requires", needs_of(self.first, self.then, self.first_prior))
 
