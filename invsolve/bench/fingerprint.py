@@ -174,7 +174,7 @@ def read(module: str) -> tuple[bytes, tuple[str, ...]] | None:
     if path is None:
         return None
     source = path.read_bytes()
-    return source, tuple(imports(source, module))
+    return source, imports(source, module)
 
 
 def locate(module: str, *, folder: bool = False) -> Path | None:
@@ -192,16 +192,18 @@ def locate(module: str, *, folder: bool = False) -> Path | None:
     return origin if origin is not None and origin.suffix == ".py" and origin.is_file() else None
 
 
-def imports(source: bytes, module: str) -> Iterator[str]:
+@cache  # of the text itself, which is read anew: a notebook's many runs parse each file once
+def imports(source: bytes, module: str) -> tuple[str, ...]:
     """Names that a module imports, those for type checkers left out; `from a import b` gives a and a.b."""
+    found: list[str] = []
     for node in _running(parsed(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             parent = ".".join(module.split(".")[: -node.level]) if node.level else ""
             base = ".".join(part for part in (parent, node.module or "") if part)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found += (base, *(f"{base}.{alias.name}" for alias in node.names))
+    return tuple(found)
 
 
 def parsed(source: bytes) -> ast.Module:

@@ -107,11 +107,15 @@ def prior_of(kind: str, law: Gaussian) -> Prior:
 
 
 def draws(solver: Solver, problem: Problem, prior: Prior) -> bool:
-    """Whether a run moves the random streams."""
+    """Whether a run moves the random streams; it ends with the step that does."""
     rng = Rng(0, problem.items)
     before = rng.state()
-    solver.solve(problem, prior, generator=rng)
-    return any(not torch.equal(old, new) for old, new in zip(before, rng.state(), strict=True))
+
+    def moved(_step: object = None) -> bool:
+        return any(not torch.equal(old, new) for old, new in zip(before, rng.state(), strict=True))
+
+    solver.solve(problem, prior, generator=rng, callback=moved)
+    return moved()
 
 
 def rows(solver: Solver, chains: int = CHAINS) -> Iterator[Row]:

@@ -216,7 +216,7 @@ def off(problem, x):
 
 def short(name):
     solver = registry().load("solver", name).examples()[0]  # few particles and inner steps
-    return dataclasses.replace(solver, steps=10) if hasattr(solver, "steps") else solver
+    return dataclasses.replace(solver, steps=5) if hasattr(solver, "steps") else solver
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -252,7 +252,7 @@ SOLVERS = [
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_complex_problem_is_its_real_twin(name, prior):
-    """y = A x with complex A, and (Re y, Im y) = [Re A; Im A] x: the same numbers, so the same answer, to rounding in 10 steps."""
+    """y = A x with complex A, and (Re y, Im y) = [Re A; Im A] x: the same numbers, so the same answer, to rounding in 5 steps."""
     operator = Operator.from_matrix(DENSE, SHAPE)
     problem = Problem.simulate(operator, 0.5 + 0.2 * draw(2, *SHAPE), GaussianNoise(0.05), generator=0)
     twin = Operator.from_matrix(torch.cat([DENSE.real, DENSE.imag]), SHAPE)

@@ -1,4 +1,4 @@
-"""The dot test on 200 draws of shapes and parameters for every linear operator in the registry.
+"""The dot test on 200 draws of shapes and parameters for every linear operator in the registry; on 25 of a preset, whose base has its 200.
 
 |<H x, y> - <x, H^T y>| relative to |H x| |y|, item by item: below 1e-6 in single and 1e-12 in double precision; the inner products
 themselves are taken in double, their real parts where y is complex. Where H x is 0 the adjoint's product must be too.
@@ -13,6 +13,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from invsolve_operators import PaddedBlur
+from invsolve_operators.preset import Preset
 
 from invsolve import Capability, IterativePinv, IterativeProx, KrylovSVD, Operator, Stack, registry
 from invsolve.errors import InvsolveError
@@ -23,6 +25,7 @@ from invsolve.operator.matrix import MatrixOperator
 from invsolve.operator.measurement import flat, mapped
 
 many = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+few = settings(many, max_examples=25)
 LIMITS = {torch.float32: 1e-6, torch.float64: 1e-12}
 
 sides = st.integers(1, 12)
@@ -260,12 +263,16 @@ def strategy_of(name):
     return one(in_shape=shapes())
 
 
+CLASSES = {name: registry().load("operator", name) for name in registry().names("operator")}
+PRESETS = [name for name, made in CLASSES.items() if isinstance(made, type) and issubclass(made, Preset)]
+
+
 @pytest.mark.parametrize("name", linear_names())
 def test_dot_product(name):
     strategy = strategy_of(name)
     refused = []
 
-    @many
+    @(few if name in PRESETS else many)
     @given(given=strategy, seed=seeds)
     def dot_test(given, seed):
         try:
@@ -291,7 +298,11 @@ def dot_product_holds(operator, dtype, limit, seed):
     left, right = inner(image, rows), inner(x.double(), returned)
     scale = image.norm(dim=1) * rows.norm(dim=1)
     back = returned.flatten(1).norm(dim=1) * x.double().flatten(1).norm(dim=1)
-    assert ((left - right).abs() <= limit * torch.maximum(scale, back)).all(), (operator, dtype)
+    scale = torch.maximum(scale, back)
+    if isinstance(operator, PaddedBlur):  # its FFT rounds relative to the whole kernel, of which a small image sees a corner
+        transfer = operator.get_buffer("transfer").norm(dim=-1).flatten(1).amax(1)
+        scale = torch.maximum(scale, transfer * x.double().flatten(1).norm(dim=1) * rows.norm(dim=1))
+    assert ((left - right).abs() <= limit * scale).all(), (operator, dtype)
 
 
 def test_the_dot_test_can_fail():

@@ -121,7 +121,8 @@ def test_levels_are_in_units_of_the_image():
 # ---- accuracy ----
 
 
-CASES = [(kind, sigma, isotropic) for kind in ("blur", "means", "box") for sigma in (0.005, 0.05, 0.5) for isotropic in (True, False)]
+CASES = [(kind, sigma, True) for kind in ("blur", "means", "box") for sigma in (0.005, 0.05, 0.5)]
+CASES += [(kind, 0.05, False) for kind in ("blur", "means", "box")]
 
 
 @pytest.fixture(scope="module")
