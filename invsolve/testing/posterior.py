@@ -26,6 +26,7 @@ from invsolve.rng import Rng
 from invsolve.solver import Solver
 from invsolve.testing.cases import need
 from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, empirical, gaussian_case, normal, wasserstein
+from invsolve.testing.pooled import Pooled
 from invsolve.testing.settings import settings, truth
 from invsolve.testing.subjects import Kept, NegativeLog
 
@@ -107,15 +108,15 @@ def prior_of(kind: str, law: Gaussian) -> Prior:
 
 
 def draws(solver: Solver, problem: Problem, prior: Prior) -> bool:
-    """Whether a run moves the random streams; it ends with the step that does."""
+    """Whether a run moves the random streams; it is stopped at the step that does."""
     rng = Rng(0, problem.items)
     before = rng.state()
 
-    def moved(_step: object = None) -> bool:
-        return any(not torch.equal(old, new) for old, new in zip(before, rng.state(), strict=True))
+    def unmoved(_step: object = None) -> bool:
+        return all(torch.equal(old, new) for old, new in zip(before, rng.state(), strict=True))
 
-    solver.solve(problem, prior, generator=rng, callback=moved)
-    return moved()
+    solver.solve(problem, prior, generator=rng, callback=unmoved)
+    return not unmoved()
 
 
 def rows(solver: Solver, chains: int = CHAINS) -> Iterator[Row]:
@@ -134,7 +135,7 @@ def rows(solver: Solver, chains: int = CHAINS) -> Iterator[Row]:
                 continue
             random = draws(solver, short, prior)
             many = short.rows([0] * chains + [1] * chains) if random else short
-            x = solver.solve(many, prior, generator=0).x.flatten(1).double()
+            x = solver.solve(many, prior, generator=Pooled(0, many.items)).x.flatten(1).double()
             yield row(name, kind, law, matrix if solver.requires.measurement else None, y, x.reshape(2, -1, SIZE), random)
 
 

@@ -26,6 +26,7 @@ from invsolve.solution import Step
 from invsolve.solver import Solver
 from invsolve.testing.cases import need
 from invsolve.testing.oracle import Gaussian
+from invsolve.testing.pooled import Pooled
 from invsolve.testing.posterior import at_length, draws
 from invsolve.testing.settings import SHAPE, Setting, truth, under_every_noise
 from invsolve.testing.subjects import Coupled, Kept, NegativeLog
@@ -243,7 +244,7 @@ def movement(solver: Solver, setting: Setting, problem: Problem, allowed: float)
     if moved <= allowed or not draws(solver, problem, setting.prior):
         return moved, 0.0
     rows = [*range(problem.batch)] * CHAINS
-    chains = [long.solve(one.rows(rows), setting.prior, generator=1).x for one in (setting.problem, problem)]
+    chains = [long.solve(one.rows(rows), setting.prior, generator=Pooled(1, rows)).x for one in (setting.problem, problem)]
     first, second = (x.reshape(CHAINS, *problem.image.shape) for x in chains)
     return rms(second.mean(0) - first.mean(0)), math.hypot(rms(first.std(0)), rms(second.std(0))) / math.sqrt(CHAINS)
 

@@ -16,6 +16,7 @@ from invsolve.schedule import DiscreteVP, sigma_grid
 from invsolve.solvers import DPS
 from invsolve.solvers.diffusion.dps import crossed
 from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, gaussian_case, normal, propagate, standard_errors, wasserstein
+from invsolve.testing.pooled import Pooled
 from invsolve.testing.units import in_units
 
 SIZE, CHAINS, SIGMA_Y = 8, 2000, 0.05
@@ -50,7 +51,7 @@ def law_of(law, sigmas, matrix, y, *, scale=1.5, zeta=1.0, sigma_y=SIGMA_Y):
 def test_dps_has_its_exact_law(name, zeta):
     """Mean and covariance of N chains within four standard errors in every entry."""
     law, prior, matrix, y = gaussian_case(name)
-    x = DPS(steps=40, zeta=zeta, sigma_max=3.0).solve(problem_of(matrix, y, CHAINS), prior, generator=0).x
+    x = DPS(steps=40, zeta=zeta, sigma_max=3.0).solve(problem_of(matrix, y, CHAINS), prior, generator=Pooled(0, range(CHAINS))).x
     mean, cov = standard_errors(x, law_of(law, prior.sigmas(40, sigma_max=3.0), matrix, y, zeta=zeta))
     assert mean < 4
     assert cov < 4

@@ -13,6 +13,7 @@ from invsolve.priors import GaussianPrior
 from invsolve.rng import Rng
 from invsolve.solvers import OneShot, SDEdit
 from invsolve.testing.oracle import DenseOperator, Gaussian, gaussian_case, propagate, standard_errors
+from invsolve.testing.pooled import Pooled
 from invsolve.testing.subjects import Kept
 
 DOUBLE = torch.float64
@@ -70,7 +71,9 @@ def test_sdedit_has_its_exact_law(eta, repeats):
         noised = Gaussian(found.mean, found.cov + 0.2**2 * EYE)
         found = propagate(noised, descent(law, prior.sigmas(10, "karras", 0.2), eta))
     problem = Problem(DenseOperator(matrix), y.expand(CHAINS, len(y)), GaussianNoise(0.05))
-    samples = SDEdit(steps=10, sigma=0.2, repeats=repeats, guide="prior", eta=eta).solve(problem, prior, generator=0).x
+    samples = (
+        SDEdit(steps=10, sigma=0.2, repeats=repeats, guide="prior", eta=eta).solve(problem, prior, generator=Pooled(0, range(CHAINS))).x
+    )
     mean, cov = standard_errors(samples, found)
     assert mean < 4
     assert cov < 4

@@ -21,6 +21,7 @@ from invsolve.solvers import JFPS, MCG, MMPS, MPGD, PiGDM
 from invsolve.solvers.guidance.common import from_rows, linearised, rows_of
 from invsolve.solvers.guidance.gmres import gmres
 from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, gaussian_case, normal, propagate, standard_errors
+from invsolve.testing.pooled import Pooled
 
 DOUBLE = torch.float64
 SIZE, CHAINS, STEPS, TOP, SIGMA_Y = 8, 1500, 8, 2.0, 0.05
@@ -151,7 +152,7 @@ def test_guided_samplers_have_their_exact_law(sampler, name):
     law, prior, matrix, y = gaussian_case(name)
     solver, expected = SAMPLERS[sampler]
     problem = Problem(DenseOperator(matrix), y.expand(CHAINS, -1), GaussianNoise(SIGMA_Y))
-    samples = solver.solve(problem, prior, generator=0).x
+    samples = solver.solve(problem, prior, generator=Pooled(0, range(CHAINS))).x
     mean, cov = standard_errors(samples, expected(law, prior, matrix, y)(prior.sigmas(STEPS, sigma_max=TOP)))
     assert mean < 4
     assert cov < 4

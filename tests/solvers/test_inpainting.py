@@ -24,6 +24,7 @@ from invsolve.solvers.inpainting.repaint import RePaint
 from invsolve.solvers.inpainting.replacement import Replacement
 from invsolve.solvers.inpainting.resampling import Resampling, ancestors, log_weights
 from invsolve.testing.oracle import Bias, empirical, standard_errors, wasserstein
+from invsolve.testing.pooled import Pooled
 from invsolve.testing.posterior import check_posterior
 from invsolve.unit import Unit
 
@@ -68,7 +69,7 @@ def test_the_law_of_the_answer(name, sigma):
     """.3 leaves levels below y's own between which the state goes up."""
     case = laws.entries(0, sigma)
     solver, law_of = LAWS[name]
-    x, law = solver.solve(case.problem(CHAINS), case.prior, generator=0).x.flatten(1), law_of(case)
+    x, law = solver.solve(case.problem(CHAINS), case.prior, generator=Pooled(0, range(CHAINS))).x.flatten(1), law_of(case)
     free = case.shown == 0
     if sigma == 0:
         assert torch.equal(x[:, ~free], case.y[~free].expand(CHAINS, -1))

@@ -15,6 +15,7 @@ from invsolve.rng import Rng
 from invsolve.solvers import CCDF, DDNM, DDS, ILVR, DDNMPlus, ScoreSDE
 from invsolve.solvers.start import smooth_guess
 from invsolve.testing.oracle import DenseOperator, Gaussian, gaussian_case, normal, propagate, standard_errors
+from invsolve.testing.pooled import Pooled
 
 DOUBLE = torch.float64
 SIZE, CHAINS, STEPS, TOP, SIGMA_Y = 8, 1500, 8, 2.0, 0.05
@@ -196,7 +197,7 @@ def test_projecting_samplers_have_their_exact_law(sampler, name):
     law, prior, matrix, y = gaussian_case(name)
     solver, expected = LAWS[sampler]
     problem = Problem(DenseOperator(matrix), y.expand(CHAINS, -1), GaussianNoise(SIGMA_Y))
-    samples = solver.solve(problem, prior, generator=0).x
+    samples = solver.solve(problem, prior, generator=Pooled(0, range(CHAINS))).x
     mean, cov = standard_errors(samples, expected(law, prior, solver.sigmas(prior), matrix, y))
     assert mean < 4
     assert cov < 4

@@ -15,6 +15,7 @@ from invsolve import GaussianNoise, Problem
 from invsolve.schedule import karras
 from invsolve.solvers import CM4IR, DAPS, LATINO, OTODE, PnPDM, PnPFlow
 from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, gaussian_case, propagate, standard_errors, wasserstein
+from invsolve.testing.pooled import Pooled
 
 SIZE, ROWS, CHAINS, SIGMA_Y = 8, 4, 1000, 0.05
 EYE = torch.eye(SIZE, dtype=torch.float64)
@@ -194,7 +195,7 @@ def test_the_exact_law(solver, name):
     law, prior, matrix, y = gaussian_case(name, 0, size=SIZE, rows=ROWS, sigma=SIGMA_Y)
     made, expected = LAWS[solver]
     problem = Problem(DenseOperator(matrix), y.expand(CHAINS, ROWS), GaussianNoise(SIGMA_Y))
-    mean, cov = standard_errors(made.solve(problem, prior, generator=0).x, expected(law, prior, matrix, y))
+    mean, cov = standard_errors(made.solve(problem, prior, generator=Pooled(0, range(CHAINS))).x, expected(law, prior, matrix, y))
     assert mean < 4
     assert cov < 4
 

@@ -27,6 +27,7 @@ from invsolve.testing.oracle import (
     sliced_wasserstein,
     standard_errors,
 )
+from invsolve.testing.pooled import Pooled
 
 SIZE, ROWS, CHAINS, SIGMA_Y = 8, 4, 4000, 0.05
 EYE = torch.eye(SIZE, dtype=torch.float64)
@@ -234,7 +235,7 @@ SAMPLERS = {
 def test_posterior_samplers_have_their_exact_law(sampler, name):
     law, prior, matrix, y = case(name)
     solver, expected = SAMPLERS[sampler]
-    samples = solver.solve(problem_of(matrix, y), prior, generator=0).x
+    samples = solver.solve(problem_of(matrix, y), prior, generator=Pooled(0, range(CHAINS))).x
     mean, cov = standard_errors(samples, expected(law, prior, matrix, y))
     assert mean < 4
     assert cov < 4
@@ -254,7 +255,7 @@ def test_posterior_samplers_have_their_exact_law(sampler, name):
 )
 def test_unconditional_samplers_have_their_exact_law(solver, expected, name):
     law, prior, _, _ = case(name)
-    samples = solver.solve(Problem.unconditional((1, 1, SIZE), CHAINS, dtype=torch.float64), prior, generator=1).x
+    samples = solver.solve(Problem.unconditional((1, 1, SIZE), CHAINS, dtype=torch.float64), prior, generator=Pooled(1, range(CHAINS))).x
     mean, cov = standard_errors(samples, expected(law, prior))
     assert mean < 4
     assert cov < 4
@@ -310,7 +311,7 @@ def test_posterior_samplers_beat_the_prior(solver, name):
     count, reached, prior_only = 500, 0.0, 0.0
     for seed in range(4):
         law, prior, matrix, y, posterior = posterior_problem(name, seed)
-        samples = SOLVERS_FOR_RULE[solver].solve(problem_of(matrix, y, count), prior, generator=seed).x.flatten(1)
+        samples = SOLVERS_FOR_RULE[solver].solve(problem_of(matrix, y, count), prior, generator=Pooled(seed, range(count))).x.flatten(1)
         exact = posterior.sample(count, seed=1000 + seed)
         reached += sliced_wasserstein(samples, exact)
         prior_only += sliced_wasserstein(law.sample(count, seed=2000 + seed), exact)
@@ -323,7 +324,7 @@ def test_diffpir_of_the_paper_halves_the_covariance():
     found = diffpir_law(law, prior, grid(prior, 100), matrix, y, zeta=1.0, spread=paper_spread)
     bias = Bias.of(found, posterior)
     assert abs(bias.trace - 0.5) < 0.05
-    samples = DiffPIR(steps=100).solve(problem_of(matrix, y), prior, generator=0).x
+    samples = DiffPIR(steps=100).solve(problem_of(matrix, y), prior, generator=Pooled(0, range(CHAINS))).x
     measured = Bias.of(empirical(samples), posterior)
     # The trace of a sample covariance of N chains has relative standard error sqrt(2 |C|_F^2 / N) / tr C.
     error = math.sqrt(2 * float(found.cov.square().sum()) / CHAINS) / float(posterior.cov.trace())

@@ -18,6 +18,7 @@ from invsolve.rng import Rng
 from invsolve.solution import Status
 from invsolve.solvers import DDIM, PFODE, DPMSolver, EulerMaruyama, Heun, PredictorCorrector
 from invsolve.testing.oracle import Bias, Gaussian, gaussian_case, propagate, standard_errors
+from invsolve.testing.pooled import Pooled
 
 SIZE, CHAINS = 8, 4000
 EYE = torch.eye(SIZE, dtype=torch.float64)
@@ -147,7 +148,7 @@ LAWS = {
 def test_the_output_has_its_exact_law(sampler, name):
     law, prior, _, _ = gaussian_case(name, 0)
     solver, expected = LAWS[sampler]
-    mean, cov = standard_errors(solver.solve(empty(CHAINS), prior, generator=1).x, expected(law, prior))
+    mean, cov = standard_errors(solver.solve(empty(CHAINS), prior, generator=Pooled(1, range(CHAINS))).x, expected(law, prior))
     assert mean < 4
     assert cov < 4
 

@@ -19,6 +19,7 @@ from invsolve.plugins.interrupts import OutOfTimeError, attempted
 from invsolve.priors.base import Denoiser
 from invsolve.rng import Rng
 from invsolve.solver import Solver
+from invsolve.testing.pooled import Pooled
 from invsolve_benchmarks.truth import affine
 from invsolve_benchmarks.truth.measures import Found, measures
 from invsolve_benchmarks.truth.problems import Truth, truth_of
@@ -184,7 +185,7 @@ def answers(solver: Solver, truth: Truth, random: bool, task: Task) -> tuple[Fou
         z = Rng(task.settings.seed, range(len(mean)), purpose="law").normal((truth.chains, len(factor)), mean)
         return Found(mean[:, None] + z @ factor, mean, cov.expand(len(mean), -1, -1)), "exact"
     rows = [item for item in range(len(truth.x)) for _ in range(truth.chains)]
-    x = solver.solve(truth.problem.rows(rows), prior.select(rows), generator=task.settings.seed).x
+    x = solver.solve(truth.problem.rows(rows), prior.select(rows), generator=Pooled(task.settings.seed, rows)).x
     return Found(viewed(truth, x)), "sampled"
 
 
