@@ -264,7 +264,11 @@ def test_unconditional_samplers_have_their_exact_law(solver, expected, name):
 def test_churn_keeps_the_prior_when_steps_are_small():
     """EDM's churn adds the noise it then removes: with many levels the output law tends to the prior's."""
     law, prior, _, _ = case("S")
-    samples = Heun(steps=60, churn=20).solve(Problem.unconditional((1, 1, SIZE), CHAINS, dtype=torch.float64), prior, generator=2).x
+    samples = (
+        Heun(steps=60, churn=20)
+        .solve(Problem.unconditional((1, 1, SIZE), CHAINS, dtype=torch.float64), prior, generator=Pooled(2, range(CHAINS)))
+        .x
+    )
     mean, cov = standard_errors(samples, law)
     assert mean < 4
     assert cov < 4
@@ -283,7 +287,7 @@ def test_the_exact_score_reaches_the_sampling_floor(solver, name):
         *_, posterior = posterior_problem(name, seed)
         prior = GaussianPrior(posterior.mean.reshape(1, 1, SIZE), cov=posterior.cov)
         unconditional = Problem.unconditional((1, 1, SIZE), count, dtype=torch.float64)
-        samples = solver.solve(unconditional, prior, generator=seed).x.flatten(1)
+        samples = solver.solve(unconditional, prior, generator=Pooled(seed, range(count))).x.flatten(1)
         exact = posterior.sample(count, seed=1000 + seed)
         reached += sliced_wasserstein(samples, exact)
         floor += sliced_wasserstein(posterior.sample(count, seed=2000 + seed), exact)
