@@ -264,11 +264,8 @@ def test_unconditional_samplers_have_their_exact_law(solver, expected, name):
 def test_churn_keeps_the_prior_when_steps_are_small():
     """EDM's churn adds the noise it then removes: with many levels the output law tends to the prior's."""
     law, prior, _, _ = case("S")
-    samples = (
-        Heun(steps=60, churn=20)
-        .solve(Problem.unconditional((1, 1, SIZE), CHAINS, dtype=torch.float64), prior, generator=Pooled(2, range(CHAINS)))
-        .x
-    )
+    problem = Problem.unconditional((1, 1, SIZE), CHAINS, dtype=torch.float64)
+    samples = Heun(steps=60, churn=20).solve(problem, prior, generator=Pooled(2, range(CHAINS))).x
     mean, cov = standard_errors(samples, law)
     assert mean < 4
     assert cov < 4
@@ -281,10 +278,14 @@ def posterior_problem(name, seed):
 
 @pytest.mark.parametrize(("solver", "name"), [(DDPM(steps=200), "S"), (Heun(steps=40), "G")], ids=["ddpm-S", "heun-G"])
 def test_the_exact_score_reaches_the_sampling_floor(solver, name):
-    """Rule (ii): with the posterior's own denoiser, mean sliced W1 over 8 seeds is within 1.1 of that of exact samples."""
+    """Rule (ii): with the posterior's own denoiser, mean sliced W1 is within 1.1 of that of exact samples.
+
+    One distance of 1000 exact samples varies by .18 (S) and .26 (G) of itself, the ratio of two means of 64 by 2^.5 / 8 of that: 1.1 is
+    three standard deviations away for S, two for G.
+    """
     count, reached, floor = 1000, 0.0, 0.0
-    for seed in range(8):
-        *_, posterior = posterior_problem(name, seed)
+    for seed in range(64):
+        *_, posterior = posterior_problem(name, seed % 8)
         prior = GaussianPrior(posterior.mean.reshape(1, 1, SIZE), cov=posterior.cov)
         unconditional = Problem.unconditional((1, 1, SIZE), count, dtype=torch.float64)
         samples = solver.solve(unconditional, prior, generator=Pooled(seed, range(count))).x.flatten(1)
