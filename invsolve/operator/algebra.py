@@ -234,6 +234,10 @@ class Scaled(Combined):
     def _divided(self, y: Measurement) -> Measurement:
         return mapped(lambda part: part / self.factor, y)
 
+    def guess(self, y: Measurement) -> Tensor | None:
+        """The operator's own, of y / c."""
+        return self.parts[0].guess(self._divided(y))
+
     def forward(self, x: Tensor) -> Measurement:
         """c H(x)."""
         return mapped(lambda part: self.factor * part, self.parts[0](x))

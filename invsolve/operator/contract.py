@@ -128,6 +128,15 @@ class Operator(Sugar, nn.Module, metaclass=Remembering):
         self.need(Capability.PROX)
         return self.svd().prox(z, parts(y)[0], tau)
 
+    def guess(self, y: Measurement) -> Tensor | None:
+        """An image to begin from, (B, *in_shape), for an H that is not linear and whose y is no image; None where it knows none.
+
+        Every solver that walks from a first image asks for it, so it depends on an item's own y alone, and neither on its batch nor on y's
+        unit; it need not fit y, only lie where going downhill ends well.
+        """
+        del y
+        return None
+
     def compose(self, inner: Operator) -> Operator | None:
         """What `self @ inner` is where that is more than two maps one after the other: an operator equal to it, else None."""
         del inner

@@ -1,5 +1,6 @@
 from .auto import Auto as Auto  # auto: what the tables recommend for the problem and the prior, and why
 from .decoupled.daps import DAPS as DAPS  # daps: decoupled annealing, a draw given y about every estimate
+from .decoupled.mgdm import MGDM as MGDM  # mgdm: Gibbs sampler that guides a state far below the level it is at
 from .decoupled.pnp_dm import PnPDM as PnPDM  # pnp-dm: split Gibbs sampler, a denoising diffusion as its prior step
 from .decoupled.red_diff import REDDiff as REDDiff  # red-diff: regularisation by denoising under noise, by Adam
 from .diffusion.ddim import DDIM as DDIM  # ddim: unconditional sampling, deterministic

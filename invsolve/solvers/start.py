@@ -36,12 +36,13 @@ SLACK = 1.3  # |H|^2 may be larger than the power method found
 
 @torch.no_grad()
 def first_image(problem: Problem, start: Step | None) -> Tensor:
-    """The start's x; else the smooth guess of this module for a linear H, y in the units of x where H is not, else grey 1/2."""
+    """The start's x; else the smooth guess of this module for a linear H; else the operator's own, y in the units of x, or grey 1/2."""
     if start is not None:
         return start.x
     if problem.operator.has(Capability.ADJOINT):
         return smooth_guess(problem)
-    return seen_image(problem)
+    guess = problem.operator.guess(problem.y)
+    return seen_image(problem) if guess is None else guess
 
 
 @torch.no_grad()

@@ -241,7 +241,7 @@ def test_which_solvers_and_reality_agree(name, prior):
         assert (off(problem, found) < off(problem, torch.full_like(x, 0.5))).all()
 
 
-DRAW_Y = ("daps", "pnp-dm")  # they draw noise of y, which its twin has in another order: the same law, other numbers
+DRAW_Y = ("daps", "pnp-dm", "mgdm")  # they draw noise of y, which its twin has in another order: the same law, other numbers
 SOLVERS = [
     name
     for name in registry().names("solver")

@@ -138,7 +138,8 @@ def test_command(photo):
     assert "patches" in done.output
 
 
-def test_restore_with_the_level_estimated(photo):
+def test_restore_with_the_level_estimated(photo, monkeypatch):
+    monkeypatch.chdir(photo.parent)  # where the picture is written
     arguments = ["restore", str(photo), "--operator", "identity", "--solver", "hqs", "--prior", "tv", "--noise", "auto"]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
