@@ -91,7 +91,8 @@ def test_where_rounding_grows_a_unit_does_no_more_than_rounding(kind):
     problem = Problem.simulate(operator, x, noise, generator=0, check_range=False)
 
     def answer(one):
-        return AdamTV(steps=8).solve(one, TotalVariation(1.0)).x
+        # from grey, which is the ridge; phase retrieval's own start is off it
+        return AdamTV(steps=8).solve(one, TotalVariation(1.0), x_init=None if kind == "jpeg" else torch.full_like(x, 0.5)).x
 
     plain = answer(problem)
     moved = [answer(Problem(operator, ulps(problem.y, seed), noise, check_range=False)) for seed in range(20)]
