@@ -1,7 +1,8 @@
 """How wrong samplers are at settings of their papers, on small Gaussian problems: `python benchmarks/studies/settings.py [--out FILE]`.
 
 Dimension 8, four measurements, six draws of (A, y), 4000 chains each: S, white x0 of variance 1 behind a dense A; G, correlated x0
-(variances .3 to .003); both with noise .1; I, G's x0 behind a mask of every other entry, noise .01. A figure is the median over the draws of
+(variances .3 to .003); both with noise .1; I, G's x0 behind a mask of every other entry, noise .01. A figure is the median over the
+draws of
 
     error of the mean in posterior standard deviations / relative error of the covariance / its trace over the posterior's
 
