@@ -13,6 +13,10 @@ class InputError(InvsolveError, ValueError):
     """A tensor or a parameter that cannot be used: shape, dtype, range, device, NaN."""
 
 
+class ConstructorError(InputError):
+    """A constructor did not refuse what it was given, but failed: an error of Python's, torch's or a plug-in's own."""
+
+
 class ArgumentError(InvsolveError, TypeError):
     """A call that does not fit the signature; near names are suggested."""
 

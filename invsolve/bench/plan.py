@@ -14,7 +14,7 @@ from invsolve.bench.cells import canonical
 from invsolve.bench.fingerprint import described
 from invsolve.bench.suite import Labelled, OperatorEntry, SolverEntry, Suite
 from invsolve.data import Picture, fitting, folder_sha256, keys, load_set
-from invsolve.errors import ArgumentError, InputError, InvsolveError, PluginError
+from invsolve.errors import ArgumentError, ConstructorError, InputError, InvsolveError, PluginError
 from invsolve.io.images import TENSOR_FILES, load_image, read_tensor
 from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
@@ -30,9 +30,12 @@ from invsolve.solver import Solver
 def check(suite: Suite) -> None:
     """Raise InputError with every unknown name and unfitting parameter of a suite, inner tables too, before anything is computed.
 
-    An entry that is registered but cannot be imported is no fault of the suite: its rows will say why they failed.
+    Solvers, noises, metrics and priors are made, each prior once, so that a missing weight file or a wrong option of it is found here.
+    An entry that is registered but cannot be imported, or fails otherwise than by refusing, is no fault of the suite: its rows will say
+    why they failed.
     """
-    faults = [fault for where, kind, part, place in _parts(suite) if (fault := _fault(suite, where, kind, part, place))]
+    tried: dict[str, InvsolveError | None] = {}
+    faults = [fault for where, kind, part, place in _parts(suite) if (fault := _fault(suite, where, kind, part, place, tried))]
     if faults:
         raise InputError("\n".join([f"suite '{suite.name}' cannot be run:", *(f"  - {fault}" for fault in dict.fromkeys(faults))]))
 
@@ -59,7 +62,13 @@ def _parts(suite: Suite) -> Iterator[tuple[str, str, Part, tuple[int | str, ...]
         yield "metric" if metric.label == metric.name else f"metric '{metric.label}'", "metric", metric, ("metrics", index)
 
 
-def _fault(suite: Suite, where: str, kind: str, part: Part, place: tuple[int | str, ...]) -> str:
+def _refusal(suite: Suite, part: Part) -> InvsolveError | None:
+    """Why a prior cannot be; None where it is made, or fails in a way of its own."""
+    error = attempted(lambda: recipe.build("prior", part, suite))
+    return error if isinstance(error, InvsolveError) and not isinstance(error, ConstructorError) else None
+
+
+def _fault(suite: Suite, where: str, kind: str, part: Part, place: tuple[int | str, ...], tried: dict[str, InvsolveError | None]) -> str:
     def made() -> None:
         try:
             recipe.check(kind, part, suite, **({"in_shape": None} if kind == "operator" else {}))
@@ -70,6 +79,11 @@ def _fault(suite: Suite, where: str, kind: str, part: Part, place: tuple[int | s
             raise ArgumentError(f"{error}; {wanted}") from None
         if kind in ("solver", "noise", "metric"):
             recipe.build(kind, part, suite)
+        if kind == "prior":
+            key = canonical({"name": part.name, "parameters": part.arguments})
+            tried[key] = refusal = tried[key] if key in tried else _refusal(suite, part)
+            if refusal is not None:
+                raise refusal
 
     error = attempted(made)  # a constructor that fails in another way than by refusing is a fault of its rows, not of the suite
     if isinstance(error, InvsolveError) and not isinstance(error, PluginError):

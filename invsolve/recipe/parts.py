@@ -18,7 +18,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from invsolve.errors import ArgumentError, InputError, InvsolveError
+from invsolve.errors import ArgumentError, ConstructorError, InputError, InvsolveError
 from invsolve.io.images import TENSOR_FILES, load_image, read_tensor
 from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
@@ -61,7 +61,7 @@ def build(kind: Literal["operator", "noise", "prior", "solver"] | str, part: Par
     except InvsolveError:
         raise
     except Exception as error:  # whatever Python, torch or a stranger makes of what passed the types
-        raise InputError(f"{what} cannot be made with {shown(arguments)}: {type(error).__name__}: {error!s:.300}") from error
+        raise ConstructorError(f"{what} cannot be made with {shown(arguments)}: {type(error).__name__}: {error!s:.300}") from error
 
 
 def check(kind: str, part: Part, paths: Paths, **extra: Any) -> None:

@@ -6,14 +6,18 @@ import math
 from typing import Any
 
 from invsolve.errors import InputError
+from invsolve.solver import MAX_STEPS
+
+# What is done again within a step: more than anybody waits for, yet no mistyped number runs for ever. Particles are held all at once.
+MOST, MOST_OF = 100_000, {"steps": MAX_STEPS, "particles": 10_000}
 
 
-def need_count(solver: Any, *names: str) -> None:
-    """Raise InputError unless these fields are whole numbers, at least 1."""
+def need_count(solver: Any, *names: str, least: int = 1) -> None:
+    """Raise InputError unless these fields are whole numbers from `least` to what `MOST_OF` says, else `MOST`."""
     for name in names:
-        value = getattr(solver, name)
-        if not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be a whole number, at least 1; given {value!r}")
+        value, most = getattr(solver, name), MOST_OF.get(name, MOST)
+        if not isinstance(value, int) or not least <= value <= most:
+            raise InputError(f"{name} must be a whole number, at least {least} and at most {most}; given {value!r}")
 
 
 def need_between(solver: Any, name: str, low: float, high: float = math.inf, *, ends: str = "()") -> None:

@@ -18,6 +18,8 @@ from invsolve_deepinv.physics import construct
 
 # DRUNet's family cuts pictures of 64 pixels or more that are no multiple of 8 into four overlapping pieces.
 PADDED = {"DRUNet": 8, "GSDRUNet": 8}
+# Beyond any image's; a mistyped number would take all memory, in the trial of the network or in the padding.
+MOST = 1024
 
 
 class Alone(nn.Module):
@@ -50,6 +52,12 @@ def couples(model: nn.Module, channels: int, sigma: float) -> bool:
     return bool(((both - alone).abs() > 1e-4).any() or ((used(x.clone(), level) - both).abs() > 1e-4).any())
 
 
+def need_size(name: str, value: Any) -> None:
+    """Raise InputError unless it is a whole number that channels or sides may have."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
+        raise InputError(f"{name} must be a whole number, at least 1 and at most {MOST}; given {value!r}")
+
+
 class DeepinvDenoiser(NetworkDenoiser):
     """Any deepinv denoiser model(x, sigma) on [0, 1] images as a Denoiser.
 
@@ -63,7 +71,7 @@ class DeepinvDenoiser(NetworkDenoiser):
         precision, channels_last: see NetworkDenoiser.
 
     Raises:
-        InputError: the model is no module, or sigma_range is not 0 < low < high.
+        InputError: the model is no module, sigma_range is not 0 < low < high, channels or multiple is no whole number from 1 to 1024.
     """
 
     def __init__(
@@ -83,6 +91,9 @@ class DeepinvDenoiser(NetworkDenoiser):
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch.nn.Module such as deepinv.models.DRUNet(); given {type(model).__name__}")
         low, high = interval("sigma_range", sigma_range, above=0.0)
+        need_size("channels", channels)
+        if multiple is not None:
+            need_size("multiple", multiple)
         model = model.eval()
         if alone is None:
             alone = couples(model, channels, (low * high) ** 0.5)
@@ -116,6 +127,7 @@ class DeepinvModel(DeepinvDenoiser):
 
     Raises:
         ArgumentError: no such class, arguments it does not take, or `pretrained` left out.
+        InputError: see DeepinvDenoiser.
     """
 
     def __init__(

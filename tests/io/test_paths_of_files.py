@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from invsolve_operators import FileMask
 from places import ROOT
 
-from invsolve import GaussianNoise, InvsolveError, Problem, load_prior
+from invsolve import GaussianNoise, InputError, InvsolveError, Problem, load_prior
 from invsolve.bench import Suite, run
 from invsolve.bench.plan import Workshop
 from invsolve.cli import main
@@ -205,6 +205,32 @@ def test_what_is_wrong_with_weights_is_said(weights, prior, words):
     (weights / "problem.toml").write_text("\n".join([f"prior = {prior}", *text[1:]]))
     with pytest.raises(InvsolveError, match=words):
         set_up(load_config(weights / "problem.toml"))
+
+
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        ('{ file = "nets/none.safetensors" }', "none.safetensors"),
+        ('"nets/none.safetensors"', "none.safetensors"),
+        ('{ file = "suite.toml" }', "suite.toml"),
+        ('{ file = "nets/mine.safetensors", precison = "float64" }', "did you mean precision"),
+        ('{ name = "natural", precision = "float12" }', "float12"),
+        ('{ name = "gaussian", std = -1.0 }', "std"),
+    ],
+)
+def test_what_is_wrong_with_a_prior_is_refused_before_a_suite_runs(weights, tmp_path, monkeypatch, prior, words):
+    """For a solver, and for one operator only; the other cells are not computed, and nothing is written."""
+    text = (weights / "suite.toml").read_text()
+    monkeypatch.setattr("invsolve.solver.Solver.solve", lambda *given, **named: pytest.fail("it went to work"))
+    for right, where in (
+        ('"mnist"', "solver 'by name', prior: "),
+        ('"nets/mine.safetensors" } }', "solver 'for one' for 'identity', prior: "),
+    ):
+        assert text.count(right) == 1
+        (weights / "suite.toml").write_text(text.replace(right, prior + " } }" * right.endswith(" } }")))
+        with pytest.raises(InputError, match=rf"(?s)cannot be run:\n  - {where}.*{words}.*\(line \d+\)$"):
+            run(str(weights / "suite.toml"), out=tmp_path / "run", progress=False)
+        assert not (tmp_path / "run").exists()
 
 
 def test_arguments_that_are_paths_are_kept_in_full_by_files(tmp_path, monkeypatch):

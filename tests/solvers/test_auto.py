@@ -6,7 +6,7 @@ from invsolve_operators import BlockMean, BoxMask, GaussianBlur, Identity, Mask,
 
 from invsolve import CompatibilityError, GaussianNoise, InputError, Operator, PoissonNoise, Problem, Solution
 from invsolve.priors import GaussianPrior, TotalVariation
-from invsolve.solvers import HQS, PDHGTV, Auto, DiffPIR, OneShot, Spectral
+from invsolve.solvers import HQS, PDHGTV, Auto, OneShot, Spectral
 
 SHAPE = (1, 8, 8)
 
@@ -23,7 +23,9 @@ def problem(operator, noise=None):
         (3.0 * Identity(SHAPE), GaussianNoise(0.3), GaussianPrior(), "one-shot"),
         (BoxMask(SHAPE, box=3), None, GaussianPrior(), "spectral"),
         (2.0 * BoxMask(SHAPE, box=3), None, GaussianPrior(), "spectral"),
-        (GaussianBlur(SHAPE, sigma=1.0), None, GaussianPrior(), "diffpir"),
+        (Mask(SHAPE, keep=0.6), None, GaussianPrior(), "admm"),
+        (Mask(SHAPE, keep=0.08), None, GaussianPrior(), "spectral"),  # one known pixel in twelve: most have no known neighbour
+        (GaussianBlur(SHAPE, sigma=1.0), None, GaussianPrior(), "hqs"),
         (BlockMean(SHAPE, factor=2) @ BoxMask(SHAPE, box=3), None, GaussianPrior(), "spectral"),
         (PhaseRetrieval(SHAPE), None, GaussianPrior(), "dps"),
         (GaussianBlur(SHAPE, sigma=1.0), None, TotalVariation(4.0), "pdhg-tv"),
@@ -67,7 +69,12 @@ def test_a_prior_that_nothing_serves_is_refused_solver_by_solver():
 def test_steps(steps):
     with pytest.raises((InputError, TypeError), match="steps must be"):
         Auto(steps=steps)
-    assert isinstance(Auto(steps=7)._made(DiffPIR), DiffPIR)
+
+
+def test_how_many_steps():
+    given = problem(GaussianBlur(SHAPE, sigma=1.0))
+    assert Auto(steps=7).solve(given, GaussianPrior(), generator=0).solver == HQS(steps=7)
+    assert Auto().solve(given, GaussianPrior(), generator=0).solver == HQS(steps=20)
 
 
 def test_an_item_is_solved_as_it_would_be_alone_whatever_its_mask_shows():

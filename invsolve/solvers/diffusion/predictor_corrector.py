@@ -16,6 +16,7 @@ from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Sampler, estimate, initial
 from invsolve.solvers.diffusion.euler_maruyama import reverse_diffusion
+from invsolve.solvers.ranges import need_count
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ class PredictorCorrector(Sampler):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.correct, int) or self.correct < 1:
-            raise InputError(f"correct must be a whole number, at least 1; given {self.correct!r}")
+        need_count(self, "correct")
         if not 0 < self.snr <= 0.7:
             raise InputError(f"snr must lie in (0, 0.7]; given {self.snr}")
 

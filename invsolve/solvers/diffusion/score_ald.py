@@ -20,6 +20,7 @@ from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Prox, Restorer, estimate, initial, noise_of, proximal, real_normal
+from invsolve.solvers.ranges import need_count
 
 THEIRS = "tuned to the authors' grid and prior, it diverges on small cases; a test has its recursion"
 Move = Callable[[Tensor, Tensor, float, float, Rng], Tensor]  # x, D(x, sigma), sigma, sigma_next, draws -> the next x
@@ -93,10 +94,9 @@ class ScoreALD(Restorer):
     authors: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, int) or self.inner < 1 or not 0 < self.step < 1 or not 0 <= self.gamma < math.inf:
-            raise InputError(
-                f"need a whole inner >= 1, 0 < step < 1, gamma >= 0; given inner={self.inner}, step={self.step}, gamma={self.gamma}"
-            )
+        need_count(self, "inner")
+        if not 0 < self.step < 1 or not 0 <= self.gamma < math.inf:
+            raise InputError(f"need 0 < step < 1, gamma >= 0; given step={self.step}, gamma={self.gamma}")
         if self.noise not in ("consistent", "langevin"):
             raise InputError(f"noise must be 'consistent' or 'langevin'; given {self.noise!r}")
 

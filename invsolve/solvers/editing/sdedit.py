@@ -19,6 +19,7 @@ from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Sampler, estimate, generic_step, noise_of, proximal
+from invsolve.solvers.ranges import need_count
 from invsolve.solvers.start import first_image
 
 
@@ -70,8 +71,7 @@ class SDEdit(Sampler):
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
             raise InputError(f"sigma must be positive and finite; given {self.sigma}")
-        if not isinstance(self.repeats, int) or self.repeats < 1:
-            raise InputError(f"repeats must be a whole number, at least 1; given {self.repeats!r}")
+        need_count(self, "repeats")
         if not 0 <= self.eta <= 1:
             raise InputError(f"eta must lie in [0, 1]; given {self.eta}")
         if self.guide not in ("prior", "smooth"):

@@ -74,9 +74,7 @@ class CoPaint(Inpainter):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        need_count(self, "jump", "repeats")
-        if not isinstance(self.inner, int) or self.inner < 1:
-            raise InputError(f"inner must be a whole number, at least 1; given {self.inner!r}")
+        need_count(self, "jump", "repeats", "inner")
         if not 0 < self.rate < math.inf:
             raise InputError(f"rate must be positive and finite; given {self.rate}")
 

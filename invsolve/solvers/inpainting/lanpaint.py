@@ -18,6 +18,7 @@ from invsolve.solution import Step
 from invsolve.solver import Solver
 from invsolve.solvers.diffusion.common import estimate, initial
 from invsolve.solvers.inpainting.common import Inpainter, Known
+from invsolve.solvers.ranges import need_count
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,7 @@ class LanPaint(Inpainter):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, int) or self.inner < 0:
-            raise InputError(f"inner must be a whole number, at least 0; given {self.inner!r}")
+        need_count(self, "inner", least=0)
         if not (0 < self.step < math.inf and 0 <= self.guidance < math.inf):
             raise InputError(f"need step > 0 and guidance >= 0, both finite; given step={self.step}, guidance={self.guidance}")
         if not 0 <= self.eta <= 1:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
@@ -17,6 +16,7 @@ from invsolve.solution import Step
 from invsolve.solver import Solver
 from invsolve.solvers.diffusion.common import estimate, initial
 from invsolve.solvers.inpainting.common import Inpainter, Known
+from invsolve.solvers.ranges import need_count
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,7 @@ class Resampling(Inpainter):
     sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.particles, int) or self.particles < 1:
-            raise InputError(f"particles must be a whole number, at least 1; given {self.particles!r}")
+        need_count(self, "particles")
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:

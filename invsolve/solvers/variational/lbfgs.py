@@ -18,6 +18,7 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
+from invsolve.solvers.ranges import need_count
 from invsolve.solvers.splitting.common import keep
 from invsolve.solvers.variational.common import first_image, objective, objective_gaps
 
@@ -61,10 +62,7 @@ class LBFGS(Solver):
     positive: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "memory"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a whole number, at least 1; given {value!r}")
+        need_count(self, "steps", "memory")
         if not 0 < self.width <= WIDE:
             raise InputError(f"width must lie in (0, {WIDE}]; given {self.width}")
 

@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError
 from invsolve.noise import PoissonNoise
 from invsolve.operator import Capability
 from invsolve.operator.measurement import column, mapped
@@ -19,6 +18,7 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
+from invsolve.solvers.ranges import need_count
 from invsolve.solvers.variational.common import first_image, objective, objective_gaps
 
 LEAST = 0.1  # of a count, in units of the image: what starts at 0 stays there
@@ -58,10 +58,7 @@ class RLTV(Solver):
     inner: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("steps", "inner"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a whole number, at least 1; given {value!r}")
+        need_count(self, "steps", "inner")
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """An unusable weight, or complex data."""
