@@ -266,7 +266,7 @@ class TestSolve:
             cls(steps=steps)
 
     def test_a_number_of_inner_steps_and_a_churn_that_are_none(self):
-        with pytest.raises(InputError, match=r"a whole inner >= 1.*given inner=1\.5"):
+        with pytest.raises(InputError, match=r"inner must be a whole number.*given 1\.5"):
             ScoreALD(inner=1.5)
         with pytest.raises(InputError, match=r"churn >= 0.*given churn=nan"):
             Heun(churn=float("nan"))
