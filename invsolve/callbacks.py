@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from invsolve.plugins.former import without
 from invsolve.solution import Step
 
 
@@ -37,14 +38,12 @@ class Progress:
             self.bar = None
 
 
-GONE = {
-    "Trace": "solve(..., keep=1) keeps the steps in solution.trace",
-    "StopWhen": "a callback that returns False stops: callback=lambda step: step.index < 9",
+__getattr__ = without(
+    __name__,
+    {
+    "Trace": "solve(..., keep=1), which keeps the steps in solution.trace",
+    "StopWhen": "callback=lambda step: step.index < 9: a callback that returns False stops the run",
     "SaveImages": "a callback that calls invsolve.io.images.write_image",
     "Callbacks": "a function that calls one after the other",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """What stood here, in a line."""
-    raise AttributeError(f"module 'invsolve.callbacks' has no {name!r}" + (f" any more; write {GONE[name]}" if name in GONE else ""))
+    },
+)

@@ -21,6 +21,7 @@ from invsolve.noise import Ability, NoiseModel
 from invsolve.operator import Capability
 from invsolve.operator.measurement import mapped, parts
 from invsolve.plugins.arguments import Remembering, checked, refuse_plain_types, signature_of
+from invsolve.plugins.former import without
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import NoMeasurement, Problem, check_tensor
 from invsolve.rng import Rng
@@ -318,3 +319,9 @@ def notify(problem: Problem, solution: Solution) -> None:
     from invsolve.plugins import registry
 
     registry().finished(problem, solution)
+
+
+__getattr__ = without(
+    __name__,
+    {"finite": "bool(x.isfinite().all())", "join": "solve(..., samples=n), which joins the runs, or torch.stack([run.x for run in runs])"},
+)

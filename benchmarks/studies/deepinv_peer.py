@@ -4,8 +4,10 @@
 
 Seven tasks: a box, 70 % of the pixels, one half, a Gaussian and a motion blur, 4 x 4 means, noise alone. Ours: `auto` at 20 network
 evaluations, and the solvers it chooses from. deepinv's: DPS (1000 evaluations, each with a backward pass), DiffPIR (100), DDRM (100) and
-DPIR (8), with the arguments their pages show, noise level given; DDRM also at the levels of our prior (its own end at sigma 1), DiffPIR
-started from the pseudoinverse where y is no image. Their physics are views of our operators, so that both see one A, A^T, prox and SVD.
+DPIR (8), with the arguments their pages show, noise level given; DDRM also at the levels of our prior (its own end at sigma 1), DPS also
+with its annealed guidance (its norm's is weak here), DiffPIR started from the pseudoinverse where y is no image. Their physics are views
+of our operators, so that both see one A, A^T, prox and SVD.
+
 Every finished cell is a line of OUT/rows.jsonl and is not run again. An item is an average over the photographs, in brackets the standard
 error of the paired difference to the best of deepinv's.
 """
@@ -57,11 +59,17 @@ class Ours(deepinv.models.Denoiser):
         return self.prior(x, level)
 
 
-def dps(network: Ours, physics: Any, y: Tensor, sigma: float) -> Tensor:
-    """1000 steps of the DDPM sampler."""
+def dps(network: Ours, physics: Any, y: Tensor, sigma: float, guidance: str = "norm") -> Tensor:
+    """1000 steps of the DDPM sampler, weight 1."""
     del sigma
-    model = deepinv.sampling.DPS(network, num_steps=1001, dtype=torch.float32, rng=torch.Generator().manual_seed(1))
+    rng = torch.Generator().manual_seed(1)
+    model = deepinv.sampling.DPS(network, num_steps=1001, guidance=guidance, dtype=torch.float32, rng=rng)
     return model(y.clone(), physics, x_init=(len(y), *physics.img_size), seed=1)
+
+
+def dps_annealed(network: Ours, physics: Any, y: Tensor, sigma: float) -> Tensor:
+    """With its other guidance, for which its pages say that 1 is the natural weight."""
+    return dps(network, physics, y, sigma, "annealed")
 
 
 def diffpir(network: Ours, physics: Any, y: Tensor, sigma: float) -> Tensor:
@@ -95,6 +103,7 @@ THEIRS: dict[str, Callable[[Ours, Any, Tensor, float], Tensor]] = {
     "deepinv DDRM-100": ddrm,
     "deepinv DDRM-100, our levels": ddrm_levels,
     "deepinv DPS-1000": dps,
+    "deepinv DPS-1000, annealed": dps_annealed,
 }
 
 
@@ -132,7 +141,7 @@ def answers(name: str, problem: Problem, prior: Denoiser, sigma: float) -> Tenso
         physics = to_deepinv(problem.operator, GaussianNoise(sigma))
         if hasattr(physics, "mask"):  # deepinv 0.5.0's DDRM wants one value per channel
             physics.mask = physics.mask.expand(1, *physics.U_adjoint(parts(problem.y)[0]).shape[1:]).clone()
-        with torch.set_grad_enabled(name.endswith("DPS-1000")):
+        with torch.set_grad_enabled("DPS" in name):
             return THEIRS[name](Ours(prior), physics, parts(problem.y)[0], sigma).detach()
 
 

@@ -6,7 +6,7 @@
     operator = [                                           # alternatives; what is not name, label or noise is a parameter
         { name = "gaussian-blur", sigma = 1.6 },
         { label = "holes after blur", chain = [{ name = "gaussian-blur" }, { name = "mask" }], noise = { sigma = 0.1 } },
-        { name = "iterative-prox", label = "valid blur", tol = 1e-4, operator = { name = "padded-blur", boundary = "valid" } },
+        { name = "iterative-prox", label = "no rim", operator = { name = "padded-blur", kernel = [[0.5, 0.5]], boundary = "valid" } },
         { problem = "scanner", label = "scanner" },        # operator and noise of a folder that Problem.save wrote; with
                                                            # truth = "photo.png" its measurement too
     ]
@@ -37,7 +37,7 @@ from invsolve.errors import InputError, UnknownNameError, did_you_mean
 from invsolve.plugins import NAME, registry
 from invsolve.plugins.interrupts import attempted
 from invsolve.plugins.part import prior_part
-from invsolve.recipe.config import set_part
+from invsolve.recipe.config import DataEntry, set_part
 from invsolve.recipe.tables import Part, Table, lined, located, modelled, plain, read_toml
 
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$", strict=True)]
@@ -75,21 +75,6 @@ def _entry(default: str) -> BeforeValidator:
         return {"name": default, **value} if isinstance(value, dict) else value
 
     return BeforeValidator(convert)
-
-
-class DataEntry(Part):
-    """A data set with its parameters, and which of its pictures."""
-
-    crop: (
-        Annotated[int, Field(ge=1, strict=True)]
-        | Annotated[list[Annotated[int, Field(ge=1, strict=True)]], Field(min_length=2, max_length=2)]
-        | None
-    ) = None
-    """Side, or [height, width], of what is cut from the middle of every picture; an odd pixel stays at the bottom or right."""
-    first: Annotated[int, Field(ge=1, strict=True)] | None = None
-    """Only so many pictures, in the set's order."""
-    channels: Literal[1, 3] | None = None
-    """1 makes pictures grey (0.299 R + 0.587 G + 0.114 B), 3 repeats grey ones; as they are unless said."""
 
 
 class Labelled(Part):

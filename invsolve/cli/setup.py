@@ -17,6 +17,8 @@ from invsolve.noise import GaussianNoise, NoiseModel
 from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.plugins.arguments import signature_of
+from invsolve.plugins.former import without
+from invsolve.plugins.typed import as_tuple as as_tuple
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem, refuse_unmeasured
 from invsolve.recipe.config import Config
@@ -204,3 +206,6 @@ def shapes_for(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     for factor, count in product(FACTORS, channels):
         if factor == 1 or factor**2 * shape[1] * shape[2] <= MAX_PIXELS:
             yield (count, shape[1] * factor, shape[2] * factor)
+
+
+__getattr__ = without(__name__, {"hinted": "members(hint_of(target, name)), both of invsolve.plugins.typed"})

@@ -153,7 +153,9 @@ def operator_table(text: str) -> Any:
         return value
     outer, slash, inner = text.partition("/")
     if slash and not (outer and inner):
-        raise InputError(f"--operator {text} names nothing on one side of the /; it reads outer/inner, such as iterative-prox/padded-blur")
+        raise InputError(
+            f"--operator {text} names nothing on one side of the /; it reads outer/inner, such as iterative-prox/padded-file-blur"
+        )
     return {"name": outer, "operator": operator_table(inner)} if slash else {"name": outer}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from invsolve.cli.output import clean, line, print_json, print_table
+from invsolve.plugins.former import without
 
 if TYPE_CHECKING:
     from invsolve.operator import Operator
@@ -135,3 +136,6 @@ def noise(image: str, operator: str, settings: tuple[str, ...], method: str, as_
         print_json({"sigma": levels, "method": found.method, "count": found.count})
         return
     click.echo(clean(f"sigma {', '.join(f'{level:.4g}' for level in levels)}  ({found.method}, from {found.count} numbers or patches)"))
+
+
+__getattr__ = without(__name__, {"bare_config": 'registry().build("prior", name, **arguments): a prior is made without a configuration'})

@@ -81,6 +81,10 @@ def own_batch(operator: Operator) -> int | None:
     return None if operator.batch == 1 else operator.batch
 
 
+# As they were called.
+check_back = check_inverse = check_y
+check_items = check_image
+
 CHECKS: dict[str, Callable[..., None]] = {
     "forward": check_image,
     "adjoint": check_y,

@@ -28,6 +28,12 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     return (a.conj() * b).real.flatten(1).sum(1)
 
 
+def cg(apply: Callable[[Tensor], Tensor], right: Tensor, x: Tensor, *, tol: float = 1e-6, max_iter: int = 500) -> tuple[Tensor, Tensor]:
+    """x and the relative residuals (B,) of `conjugate_gradients`, as earlier releases gave them."""
+    solved = conjugate_gradients(apply, right, x, tol=tol, max_iter=max_iter)
+    return solved.x, solved.residual
+
+
 @dataclass(frozen=True)
 class Solved:
     """What an iteration found, item by item.

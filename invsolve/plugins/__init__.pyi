@@ -6,6 +6,8 @@ from .entries import PluginRecord as PluginRecord
 from .entries import Registry as Registry
 from .entries import is_path as is_path
 from .entries import load_prior as load_prior
+from .entries import no_kind as no_kind
+from .entries import path_or_name as path_or_name
 from .entries import registry as registry
 from .hookspecs import hookimpl as hookimpl
 from .hookspecs import hookspec as hookspec

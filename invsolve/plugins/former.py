@@ -1,11 +1,14 @@
-"""Import paths of earlier releases: a module asked for by its former name is the module that holds its contents now."""
+"""Import paths of earlier releases: a module asked for by its former name is the module that holds its contents now.
+
+What is no more, a module or a name in one, is an ImportError that says in a line what to write instead.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -19,15 +22,18 @@ class Former(MetaPathFinder, Loader):
 
     Args:
         moved: present name by former name.
+        gone: what to write now, by the name of a module that is no more.
     """
 
-    def __init__(self, moved: Mapping[str, str]) -> None:
-        self.moved = moved
+    def __init__(self, moved: Mapping[str, str], gone: Mapping[str, str] | None = None) -> None:
+        self.moved, self.gone = moved, gone or {}
         self.specs: dict[str, ModuleSpec | None] = {}
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """A spec for a former name, else None."""
         del path, target
+        if fullname in self.gone:
+            raise ModuleNotFoundError(f"{fullname} is no more; write {self.gone[fullname]}", name=fullname)
         present = importlib.util.find_spec(self.moved[fullname]) if fullname in self.moved else None
         # The place of the file: `python -m` shows it as the program's name.
         return None if present is None else ModuleSpec(fullname, self, origin=present.origin)
@@ -50,9 +56,30 @@ class Former(MetaPathFinder, Loader):
         return None if spec is None or spec.loader is None else spec.loader.get_code(spec.name)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def moved(names: Mapping[str, str]) -> None:
+def moved(names: Mapping[str, str], gone: Mapping[str, str] | None = None) -> None:
     """Make former names known, {former: present}; asked first, since a former package shares its folder with the present one."""
-    sys.meta_path.insert(0, Former(names))
+    sys.meta_path.insert(0, Former(names, gone))
+
+
+def without(module: str, gone: Mapping[str, str], otherwise: Callable[[str], Any] | None = None) -> Callable[[str], Any]:
+    """A module's `__getattr__` that says of names which are no more what to write now, {name: words}.
+
+    It raises ImportError, also for `module.name`: of an AttributeError `from module import name` would show nothing but "cannot import".
+
+    Args:
+        module: its `__name__`.
+        gone: what to write, by former name.
+        otherwise: the module's own `__getattr__`.
+    """
+
+    def missing(name: str) -> Any:
+        if name in gone:
+            raise ImportError(f"{module}.{name} is no more; write {gone[name]}", name=module)
+        if otherwise is not None:
+            return otherwise(name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return missing
 
 
 MOVED = {

@@ -19,7 +19,7 @@
 
 An argument { file = "mask.npy" } is the tensor in that file. An operator made of others takes their tables, see `invsolve.recipe`:
 
-    operator = { name = "iterative-prox", tol = 1e-4, operator = { name = "padded-blur", boundary = "valid" } }
+    operator = { name = "iterative-prox", tol = 1e-4, operator = { name = "padded-blur", kernel = [[0.25, 0.5, 0.25]] } }
     operator = { chain = [{ name = "gaussian-blur" }, { name = "mask" }] }
 
 Suites have the same tables; there `operator` is a list of alternatives, `chain` and `stack` mean the same. `EXAMPLE` is a file that runs.
@@ -41,7 +41,20 @@ from invsolve.errors import InputError
 from invsolve.plugins.part import prior_part
 from invsolve.recipe.tables import MAX_NUMBERS, Part, Table, lined, located, modelled, part_of, read_toml, to_toml
 
-__all__ = ["EXAMPLE", "Config", "Data", "Part", "Run", "Table", "apply_override", "load_config", "make_config", "parse_value", "part_of"]
+__all__ = [
+    "EXAMPLE",
+    "Config",
+    "Data",
+    "DataEntry",
+    "Part",
+    "Run",
+    "Table",
+    "apply_override",
+    "load_config",
+    "make_config",
+    "parse_value",
+    "part_of",
+]
 
 Side = Annotated[int, Field(ge=1)]
 EXAMPLE = """# A blurred photograph with holes, simulated and restored. Run it: invsolve run FILE (invsolve run --example > FILE).
@@ -93,13 +106,28 @@ def set_part(value: Any) -> Any:
     return value if short else {"name": "synthetic", **value}
 
 
+class DataEntry(Part):
+    """A data set with its parameters, and which of its pictures."""
+
+    crop: (
+        Annotated[int, Field(ge=1, strict=True)]
+        | Annotated[list[Annotated[int, Field(ge=1, strict=True)]], Field(min_length=2, max_length=2)]
+        | None
+    ) = None
+    """Side, or [height, width], of what is cut from the middle of every picture; an odd pixel stays at the bottom or right."""
+    first: Annotated[int, Field(ge=1, strict=True)] | None = None
+    """Only so many pictures, in the set's order."""
+    channels: Literal[1, 3] | None = None
+    """1 makes pictures grey (0.299 R + 0.587 G + 0.114 B), 3 repeats grey ones; as they are unless said."""
+
+
 class Data(Table):
     """Where the numbers come from: an image, a picture of a data set, a saved problem, or nothing but a shape (plain sampling)."""
 
     image: str | None = None
     """A picture or tensor file, relative to this file."""
-    set: Annotated[Part, BeforeValidator(set_part)] | None = None
-    """A data set, by its name or as in a suite: `set = "quick-photos"`, `set = { folder = "photos" }`."""
+    set: Annotated[DataEntry, BeforeValidator(set_part)] | None = None
+    """A data set, by its name or as in a suite: `set = "quick-photos"`, `set = { folder = "photos", crop = 128 }`."""
     picture: str | None = None
     """Which picture of the set, by its id; the first unless said."""
     problem: str | None = None

@@ -1,6 +1,6 @@
 """Objects from tables: a registered name with its arguments, checked and converted. A table inside a table is an object too.
 
-    { name = "iterative-prox", tol = 1e-4, operator = { name = "padded-blur", boundary = "valid" } }
+    { name = "iterative-prox", tol = 1e-4, operator = { name = "padded-blur", kernel = [[0.25, 0.5, 0.25]] } }
     { stack = [{ name = "mask" }, { chain = [{ name = "gaussian-blur" }, { name = "block-mean" }] }] }
 
 Problem files, suites and the shell build by it. `chain` and `stack` are written out, or by name (name = "chain", operators = [...]). A

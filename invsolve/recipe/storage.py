@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from invsolve.io.stored import Stored as Stored
+from invsolve.io.stored import StoredProblem as StoredProblem
+from invsolve.io.stored import StoredSolution as StoredSolution
+from invsolve.io.stored import installed as installed
 from invsolve.io.stored import save_prior, save_problem, save_solution
 from invsolve.noise import NoiseModel
 from invsolve.operator import Operator

@@ -27,8 +27,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from invsolve.data import Here, Picture, load_set
-from invsolve.recipe.config import set_part
-from invsolve.recipe.tables import Part, Table, located, modelled, read_toml
+from invsolve.recipe.config import DataEntry, set_part
+from invsolve.recipe.tables import Table, located, modelled, read_toml
 from invsolve.training.loop import Recipe
 from invsolve.training.objectives import LogSigma, UniformSigma
 
@@ -80,7 +80,7 @@ class Pictures(Table):
     """A zip file of pictures."""
     npz: Place | None = None
     """An npz file with the array `images`, uint8."""
-    set: Annotated[Part, BeforeValidator(set_part)] | None = None
+    set: Annotated[DataEntry, BeforeValidator(set_part)] | None = None
     """A registered data set, by its name or with parameters: `set = "quick-photos"`."""
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from invsolve.operator.measurement import Measurement, mapped, parts
 from invsolve_deepinv.recast import ours, theirs
 
 KINDS = ("image", "measurement")
+split, joined = paired, joined_pairs  # as they were called here
 
 
 class Pairs(deepinv.physics.LinearPhysics):

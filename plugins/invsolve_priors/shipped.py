@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from invsolve_weights.carded import GreyThroughColour as GreyThroughColour
+from invsolve_weights.carded import OwnNetwork as OwnNetwork
 from invsolve_weights.carded import Shipped
+from invsolve_weights.carded import from_path as from_path
 
 from invsolve.priors.base import Prior
 

@@ -18,7 +18,7 @@ from invsolve.cli.setup import set_up
 from invsolve.data import Here, Picture, centred, chosen, keys, load_pictures, load_set
 from invsolve.errors import UnknownNameError
 from invsolve.plugins import Entry, registry
-from invsolve.recipe.config import make_config
+from invsolve.recipe.config import load_config, make_config
 from invsolve.recipe.tables import Part
 from invsolve.training.config import Source, Validation
 from invsolve.training.data import Crops, read_images, validation_images
@@ -213,6 +213,45 @@ def test_a_problem_file_takes_a_picture_of_a_set(photos):
     assert torch.equal(truth[0], whole[:, 6:14, 8:16])
     with pytest.raises(InputError, match=r"no picture 'd' in 'folder'; there are: a, b, sub-c-d"):
         set_up(make_config({"data": {**data, "picture": "d"}, **tables}, folder=photos))
+
+
+SETS = [
+    {"folder": "photos", "crop": 12, "first": 2},
+    {"folder": "photos", "crop": [10, 12], "channels": 1},
+    {"zip": "photos.zip", "channels": 1},
+    {"npz": "photos.npz", "first": 1},
+    {"name": "quick-photos", "first": 1, "crop": 16},
+    {"shape": [3, 16, 16], "images": 2, "crop": 8},
+]
+
+
+@pytest.mark.parametrize("table", SETS, ids=lambda table: " ".join(map(str, table)))
+def test_crop_first_and_channels_go_with_every_set_in_suites_problem_files_and_training(photos, table):
+    parts = {"operator": {"name": "mask"}, "noise": {"sigma": 0.1}}
+    suite = Suite.make({"data": table, **parts, "solver": {"name": "hqs", "prior": "tv"}})
+    suite._folder = photos
+    pictures = Workshop(suite, torch.device("cpu")).pictures()
+    assert all(table.get("channels", 3) == len(one.image) for one in pictures)
+    assert len(pictures) <= table.get("first", 3)
+    crop = table.get("crop")
+    assert all(one.image.shape[1] == (crop[0] if isinstance(crop, list) else crop) for one in pictures if crop)
+    tables = {**parts, "prior": {"name": "tv"}, "solver": {"name": "hqs", "steps": 2}}
+    for one in pictures:
+        config = make_config({"data": {"set": table, "picture": one.id, "simulate": True}, **tables}, folder=photos)
+        assert torch.equal(set_up(config).truth[0], one.image)
+    (photos / "elsewhere").mkdir()
+    (photos / "elsewhere" / "saved.toml").write_text(config.toml())
+    assert torch.equal(set_up(load_config(photos / "elsewhere" / "saved.toml")).truth[0], one.image)
+    assert all(torch.equal(a.image, b.image) for a, b in zip(Source(set=table).of(photos), pictures, strict=True))
+
+
+def test_a_wrong_crop_of_a_set_is_named_in_a_problem_file_too(photos):
+    tables = {"operator": {"name": "mask"}, "noise": {"sigma": 0.1}, "prior": {"name": "tv"}, "solver": {"name": "hqs", "steps": 2}}
+    for key, wrong in (("crop", "large"), ("crop", 0), ("first", 0), ("channels", 2)):
+        with pytest.raises(InputError, match=rf"data\.set\.{key}"):
+            make_config({"data": {"set": {"folder": "photos", key: wrong}}, **tables}, folder=photos)
+    with pytest.raises(InputError, match=r"'a' of 'folder'.*fewer than crop = 40 x 40"):
+        set_up(make_config({"data": {"set": {"folder": "photos", "crop": 40}}, **tables}, folder=photos))
 
 
 def test_training_takes_the_same_sets(photos):
