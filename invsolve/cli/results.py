@@ -21,7 +21,7 @@ class NotWrittenError(InvsolveError, OSError):
     """The result could not be written where it should, and lies somewhere else."""
 
 
-def destination(config: Config, setup: Setup, bits: int | None, name: str) -> Path:
+def destination(config: Config, setup: Setup, name: str) -> Path:
     """Where the result goes, checked: as config.run.out says, else `name`_restored beside the file, with a number where that is taken.
 
     Raises:
@@ -29,7 +29,7 @@ def destination(config: Config, setup: Setup, bits: int | None, name: str) -> Pa
     """
     from invsolve.io.writing import check_place, check_target
 
-    shape = setup.problem.operator.in_shape
+    shape, bits = setup.problem.operator.in_shape, config.run.bits
     count = setup.problem.batch
     if config.run.out is None:
         picture = ".png" if bits in (None, 8) else ".tif"
@@ -42,7 +42,7 @@ def destination(config: Config, setup: Setup, bits: int | None, name: str) -> Pa
         check_target(path, shape, bits)
         numbers = count * setup.problem.image[0].numel()
     elif bits is not None:
-        raise InputError(f"--bits {bits} goes with a picture (.png, .tif), not with the folder {path}")
+        raise InputError(f"bits = {bits} goes with a picture (.png, .tif), not with the folder {path}")
     elif path.is_file():
         raise InputError(f"{path} is a file; give the name of a folder, or a name that ends in .png, .tif, .npy or .safetensors")
     check_place(path, 8 * numbers)

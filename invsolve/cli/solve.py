@@ -61,8 +61,8 @@ def run(
     """Solve the PROBLEM in a TOML file; OVERRIDES are dotted, such as solver.steps=100."""
     from invsolve.recipe.config import load_config
 
-    texts = [*overrides, *run_overrides(seed, device, out)]
-    solve(load_config(problem, texts), as_json, bits, Path(problem).stem)
+    texts = [*overrides, *run_overrides(seed, device, out, bits)]
+    solve(load_config(problem, texts), as_json, Path(problem).stem)
 
 
 @click.command(short_help="Restore one image.")
@@ -129,12 +129,12 @@ def restore(
         "noise": {"name": "gaussian", "sigma": noise} if noise else {"name": "none"},
         "prior": prior_part(prior),
         "solver": {"name": solver},
-        "run": {"seed": seed, "device": device, "samples": samples, "out": out},
+        "run": {"seed": seed, "device": device, "samples": samples, "out": out, "bits": bits},
     }
     config = make_config(tables, settings, what="restore")
     if save_config is not None:
         write_text(save_config, config.toml())
-    solve(config, as_json, bits, Path(image).stem)
+    solve(config, as_json, Path(image).stem)
 
 
 def operator_table(text: str) -> Any:
@@ -159,19 +159,19 @@ def operator_table(text: str) -> Any:
     return {"name": outer, "operator": operator_table(inner)} if slash else {"name": outer}
 
 
-def run_overrides(seed: int | None, device: str | None, out: str | None) -> list[str]:
+def run_overrides(seed: int | None, device: str | None, out: str | None, bits: int | None) -> list[str]:
     """The options as overrides; a path on the command line starts from the current folder, not from the file's."""
-    given = {"seed": seed, "device": None if device is None else json.dumps(device)}
+    given = {"seed": seed, "bits": bits, "device": None if device is None else json.dumps(device)}
     if out is not None:
         given["out"] = json.dumps(str(Path(out).absolute()))
     return [f"run.{name}={value}" for name, value in given.items() if value is not None]
 
 
-def solve(config: Config, as_json: bool, bits: int | None, name: str) -> None:
+def solve(config: Config, as_json: bool, name: str) -> None:
     """Build, look where the result can go, solve, write, report."""
     with noting(echo=not as_json) as notes:
-        setup, solution, path = answer(config, bits, name)
-        written = write(path, solution, bits)
+        setup, solution, path = answer(config, name)
+        written = write(path, solution, config.run.bits)
         facts = report(setup, solution)
     if as_json:
         click.echo(json.dumps({**facts, "out": written, "notes": notes}, indent=2))
@@ -184,14 +184,14 @@ def solve(config: Config, as_json: bool, bits: int | None, name: str) -> None:
         click.echo(clean(f"{'written':10} {one}"))
 
 
-def answer(config: Config, bits: int | None, name: str) -> tuple[Setup, Solution, Path]:
+def answer(config: Config, name: str) -> tuple[Setup, Solution, Path]:
     """The solution, and where it goes; whatever can be refused is refused before the work."""
     from invsolve.callbacks import Progress
     from invsolve.cli.doubts import boundary_doubt
     from invsolve.cli.setup import set_up
 
     setup = set_up(config)
-    path = destination(config, setup, bits, name)
+    path = destination(config, setup, name)
     if setup.truth is None:  # a simulated measurement has the operator's own boundary
         tell(boundary_doubt(setup.problem))
     solution = setup.solver.solve(

@@ -173,7 +173,9 @@ class Run(Table):
     samples: Annotated[int, Field(ge=1)] | None = None
     """How many posterior samples; the result is their mean."""
     out: str | None = None
-    """The result: .png, .npy or .safetensors, or a folder with everything."""
+    """The result: .png, .tif, .npy or .safetensors, or a folder with everything; FILE_restored.png beside the file unless said."""
+    bits: Literal[8, 16, 32] | None = None
+    """Of the picture: 8 or (grey) 16 for .png; 8, 16 or 32, floats as they are, for .tif. 8 for .png, 32 for .tif unless said."""
 
 
 class Config(Table):

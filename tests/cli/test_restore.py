@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +156,31 @@ def test_bits(here):
     for name, bits in (("a.tif", 16), ("b.tif", 32), ("c.png", 8)):
         assert restore("separable-gaussian-blur", "--out", name, "--bits", bits, steps=2).exit_code == 0
         assert read_image(name)[1].bits == bits
+
+
+@pytest.mark.parametrize(("out", "bits"), [("r.tif", 16), ("r.tif", 8), ("r.tif", 32), ("r.png", 8), (None, 16)])
+def test_a_saved_file_gives_the_same_file_with_its_bits(here, out, bits):
+    """Byte for byte; without a name it is another file, of the same kind and content."""
+    named = () if out is None else ("--out", out)
+    first = restore("separable-gaussian-blur", *SYMMETRIC, *named, "--bits", bits, "--save-config", "f.toml", steps=2)
+    (written,) = json.loads(first.output)["out"]
+    made = Path(written).read_bytes()
+    if out is not None:
+        os.remove(written)
+    again = call("run", "f.toml", "--json")
+    assert again.exit_code == 0, again.output
+    (rewritten,) = json.loads(again.output)["out"]
+    assert os.path.basename(rewritten) == (out or "f_restored.tif")
+    assert Path(rewritten).read_bytes() == made
+    assert read_image(rewritten)[1].bits == bits
+    other = call("run", "f.toml", "--bits", 32, "--out", "other.tif", "--json")
+    assert read_image(json.loads(other.output)["out"][0])[1].bits == 32
+
+
+def test_bits_that_no_picture_has_are_refused(here):
+    for done in (restore("separable-gaussian-blur", "--bits", 12), restore("separable-gaussian-blur", "--set", "run.bits=12")):
+        assert done.exit_code == 2
+        assert "run.bits: Input should be 8, 16 or 32 (given 12)" in done.output
 
 
 def test_bits_that_the_result_has_not_are_said(here):
