@@ -38,12 +38,12 @@ class Progress:
             self.bar = None
 
 
-__getattr__ = without(
+without(
     __name__,
     {
-    "Trace": "solve(..., keep=1), which keeps the steps in solution.trace",
-    "StopWhen": "callback=lambda step: step.index < 9: a callback that returns False stops the run",
-    "SaveImages": "a callback that calls invsolve.io.images.write_image",
-    "Callbacks": "a function that calls one after the other",
+        "Trace": "solve(..., keep=1), which keeps the steps in solution.trace",
+        "StopWhen": "callback=lambda step: step.index < 9: a callback that returns False stops the run",
+        "SaveImages": "a callback that calls invsolve.io.images.write_image",
+        "Callbacks": "a function that calls one after the other",
     },
 )

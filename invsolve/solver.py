@@ -321,7 +321,7 @@ def notify(problem: Problem, solution: Solution) -> None:
     registry().finished(problem, solution)
 
 
-__getattr__ = without(
+without(
     __name__,
     {"finite": "bool(x.isfinite().all())", "join": "solve(..., samples=n), which joins the runs, or torch.stack([run.x for run in runs])"},
 )

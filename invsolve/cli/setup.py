@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 
 import torch
@@ -23,8 +25,8 @@ from invsolve.priors.base import Prior
 from invsolve.problem import Problem, refuse_unmeasured
 from invsolve.recipe.config import Config
 from invsolve.recipe.device import usable_device
-from invsolve.recipe.parts import Paths, build, check, converted, inside, stated_shape
-from invsolve.recipe.tables import Part
+from invsolve.recipe.parts import Paths, build, check, check_items, converted, stated_shape
+from invsolve.recipe.tables import Part, within
 from invsolve.solver import Solver
 
 __all__ = ["Setup", "build", "converted", "cropped", "make_prior", "set_up", "shapes_for", "usable_device"]
@@ -67,7 +69,8 @@ def set_up(config: Config) -> Setup:
     device = usable_device(config.run.device)
     problem, truth = _problem(config, noise)
     refuse_unmeasured(problem)
-    prior = make_prior(config.prior, config, problem.operator.in_shape[0])
+    with placed(config, config.prior, "prior"):
+        prior = make_prior(config.prior, config, problem.operator.in_shape[0])
     return Setup(problem.to(device), prior.to(device), solver, truth)
 
 
@@ -80,12 +83,19 @@ def _check(config: Config, guess: bool) -> None:
     for kind, part, place in parts:
         if part is None:
             continue
-        try:
+        with placed(config, part, *place):
             check(kind, part, config, **({"in_shape": None} if kind == "operator" else {}))
             if kind in ("solver", "noise"):
                 build(kind, part, config)
-        except (ArgumentError, InputError, UnknownNameError) as error:
-            raise type(error)(config.lined(error, part, *place)) from error
+
+
+@contextmanager
+def placed(config: Config, part: Part, *place: int | str) -> Iterator[None]:
+    """A fault of a part gets the line of the file."""
+    try:
+        yield
+    except (ArgumentError, InputError, UnknownNameError) as error:
+        raise type(error)(config.lined(error, part, *place)) from error
 
 
 def make_prior(part: Part, paths: Paths, channels: int) -> Prior:
@@ -107,8 +117,10 @@ def _problem(config: Config, noise: NoiseModel | None) -> tuple[Problem, Tensor 
     if data.simulate:
         operator = _operator(config, tuple(y.shape))
         assert noise is not None
+        _check_items(config, operator, noise, 1)
         return Problem.simulate(operator, y[None], noise, generator=config.run.seed), y[None]
     y, operator = _operator_for(config, y)
+    _check_items(config, operator, noise, len(y))
     return Problem(operator, y, GaussianNoise(estimate_noise(operator, y).sigma) if noise is None else noise), None
 
 
@@ -146,9 +158,27 @@ def cropped(image: Tensor, crop: tuple[int, ...] | None) -> Tensor:
     return image[..., top : top + height, left : left + width].contiguous()
 
 
+def _check_items(config: Config, operator: Operator, noise: NoiseModel | None, count: int) -> None:
+    """Raise where the operator or the noise was made for another number of images, with the part's name and line."""
+    assert config.operator
+    names = [f"operator '{one.name}'" for one in config.operator]
+    with placed(config, config.operator[0], "operator", 0):
+        check_items(operator, count, names[0] if len(names) == 1 else f"one of {', '.join(names)}")
+    if noise is not None and config.noise is not None:
+        with placed(config, config.noise, "noise"):
+            check_items(noise, count, f"noise '{config.noise.name}'")
+
+
 def _operator(config: Config, in_shape: tuple[int, ...]) -> Operator:
-    """The operators in the order they are applied: H = H_last @ ... @ H_first."""
-    return inside("operator", config.operator, "operator", config, {"in_shape": in_shape})
+    """The operators in the order they are applied: H = H_last @ ... @ H_first; which of several is at fault is said."""
+    parts, made = config.operator or [], []
+    for index, part in enumerate(parts):
+        with placed(config, part, "operator", index):
+            try:
+                made.append(build("operator", part, config, in_shape=made[-1].out_shape if made else in_shape))
+            except InvsolveError as error:
+                raise (within(error, f"operator.{index}") if len(parts) > 1 else error) from error
+    return reduce(lambda inner, outer: outer @ inner, made)
 
 
 def _operator_for(config: Config, y: Tensor) -> tuple[Tensor, Operator]:
@@ -208,4 +238,4 @@ def shapes_for(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
             yield (count, shape[1] * factor, shape[2] * factor)
 
 
-__getattr__ = without(__name__, {"hinted": "members(hint_of(target, name)), both of invsolve.plugins.typed"})
+without(__name__, {"hinted": "members(hint_of(target, name)), both of invsolve.plugins.typed"})

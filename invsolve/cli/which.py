@@ -138,4 +138,4 @@ def noise(image: str, operator: str, settings: tuple[str, ...], method: str, as_
     click.echo(clean(f"sigma {', '.join(f'{level:.4g}' for level in levels)}  ({found.method}, from {found.count} numbers or patches)"))
 
 
-__getattr__ = without(__name__, {"bare_config": 'registry().build("prior", name, **arguments): a prior is made without a configuration'})
+without(__name__, {"bare_config": 'registry().build("prior", name, **arguments): a prior is made without a configuration'})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -61,16 +61,17 @@ def moved(names: Mapping[str, str], gone: Mapping[str, str] | None = None) -> No
     sys.meta_path.insert(0, Former(names, gone))
 
 
-def without(module: str, gone: Mapping[str, str], otherwise: Callable[[str], Any] | None = None) -> Callable[[str], Any]:
-    """A module's `__getattr__` that says of names which are no more what to write now, {name: words}.
+def without(module: str, gone: Mapping[str, str]) -> None:
+    """Have a module say of names that are no more what to write now; called at its end.
 
     It raises ImportError, also for `module.name`: of an AttributeError `from module import name` would show nothing but "cannot import".
 
     Args:
         module: its `__name__`.
         gone: what to write, by former name.
-        otherwise: the module's own `__getattr__`.
     """
+    held = vars(sys.modules[module])
+    otherwise = held.get("__getattr__")
 
     def missing(name: str) -> Any:
         if name in gone:
@@ -79,7 +80,7 @@ def without(module: str, gone: Mapping[str, str], otherwise: Callable[[str], Any
             return otherwise(name)
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
-    return missing
+    held["__getattr__"] = missing
 
 
 MOVED = {

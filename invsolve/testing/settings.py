@@ -21,6 +21,7 @@ from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
 from invsolve.operator import Operator, Shape
 from invsolve.operator.measurement import mapped, parts
 from invsolve.plugins import registry
+from invsolve.plugins.former import without
 from invsolve.plugins.interrupts import attempted
 from invsolve.priors.base import DiffusionPrior, Prior
 from invsolve.priors.gaussian import GaussianPrior
@@ -309,3 +310,9 @@ def frozen_state(*objects: Any) -> list[Tensor]:
         values = parts(thing) if isinstance(thing, Tensor | tuple) else [*thing.buffers(), *thing.parameters()]
         tensors.extend(value.detach().clone() for value in values)
     return tensors
+
+
+without(
+    __name__,
+    {"WatchedRegulariser": "poisoned(regulariser, call), which stands here", "problems": "[one.problem for one in settings(solver)]"},
+)

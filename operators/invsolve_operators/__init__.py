@@ -44,7 +44,8 @@ MOVED = {
     "invsolve_operators.separable": "invsolve_operators.blurs.separable",
     "invsolve_operators.slices": "invsolve_operators.fewer.slices",
 }
-moved(MOVED)
+GONE = {"invsolve_operators.catalogue": "listed(invsolve_operators.__file__) of invsolve.plugins.listing: (name, class, summary) of each"}
+moved(MOVED, GONE)
 
 
 @hookimpl

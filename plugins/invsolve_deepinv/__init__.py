@@ -11,7 +11,7 @@ from typing import Any
 from lazy_loader import attach_stub
 
 from invsolve.plugins import hookimpl
-from invsolve.plugins.former import moved
+from invsolve.plugins.former import moved, without
 
 _attached, _names, __all__ = attach_stub(__name__, __file__)
 __all__ += ["DnCNNPrior", "Natural"]
@@ -43,6 +43,7 @@ MOVED = {
     "invsolve_deepinv.weights": "invsolve_weights.cards",
 }
 moved(MOVED)
+HELD = {"DnCNNPrior": "invsolve_priors", "Natural": "invsolve_priors", "invsolve_load_prior": "invsolve_weights"}
 
 
 @hookimpl
@@ -55,10 +56,11 @@ def invsolve_register(registry: Any) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """What the package offers; the shipped priors, which stood here, from where they are now."""
-    if name in ("DnCNNPrior", "Natural"):
-        return getattr(import_module("invsolve_priors"), name)
-    return _attached(name)
+    """What the package offers, and what stood here from where it is now."""
+    return getattr(import_module(HELD[name]), name) if name in HELD else _attached(name)
+
+
+without(__name__, {"invsolve_add_commands": "the hooks of invsolve_weights (invsolve weights) and of invsolve_priors (invsolve train)"})
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,10 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 # As published before the folders: former module, a name in it, where it is now.
 FORMER = [
@@ -62,12 +64,37 @@ FORMER = [
     ("invsolve_operators.sense", "SENSE", "invsolve_operators"),
     ("invsolve_operators.presets_masks", "DPSBoxMask", "invsolve_operators"),
     ("invsolve_operators.camera", "HDR", "invsolve_operators"),
+    ("invsolve.build", "as_tuple", "invsolve.plugins.typed"),
+    ("invsolve.commands", "Kind", "invsolve.cli.kinds"),
+    ("invsolve.plugins", "no_kind", "invsolve.plugins.entries"),
+    ("invsolve.plugins", "path_or_name", "invsolve.plugins.entries"),
+    ("invsolve.storage", "Stored", "invsolve.io.stored"),
+    ("invsolve.storage", "StoredProblem", "invsolve.io.stored"),
+    ("invsolve.storage", "StoredSolution", "invsolve.io.stored"),
+    ("invsolve.storage", "installed", "invsolve.io.stored"),
+    ("invsolve_deepinv", "invsolve_load_prior", "invsolve_weights"),
+    ("invsolve_deepinv.priors", "GreyThroughColour", "invsolve_weights.carded"),
+    ("invsolve_deepinv.priors", "OwnNetwork", "invsolve_weights.carded"),
+    ("invsolve_deepinv.priors", "from_path", "invsolve_weights.carded"),
+]
+# The same, where the name has changed: former module and name, present ones.
+RENAMED = [
+    ("invsolve.guard", "check_back", "invsolve.operator.guard", "check_y"),
+    ("invsolve.guard", "check_inverse", "invsolve.operator.guard", "check_y"),
+    ("invsolve.guard", "check_items", "invsolve.operator.guard", "check_image"),
+    ("invsolve_deepinv.complex_physics", "joined", "invsolve.operator.complex_data", "joined_pairs"),
+    ("invsolve_deepinv.complex_physics", "split", "invsolve.operator.complex_data", "paired"),
 ]
 
 
 @pytest.mark.parametrize(("former", "name", "present"), FORMER, ids=lambda value: str(value))
 def test_a_former_path_gives_what_stands_at_the_present_one(former, name, present):
     assert getattr(importlib.import_module(former), name) is getattr(importlib.import_module(present), name)
+
+
+@pytest.mark.parametrize(("former", "name", "present", "now"), RENAMED, ids=lambda value: str(value))
+def test_a_former_name_gives_what_stands_under_the_present_one(former, name, present, now):
+    assert getattr(importlib.import_module(former), name) is getattr(importlib.import_module(present), now)
 
 
 def test_a_former_path_comes_first_in_a_fresh_process():
@@ -88,9 +115,83 @@ def test_a_name_that_never_was_is_not_found():
         importlib.import_module("invsolve.no_such_module")
 
 
-def test_what_is_gone_says_what_to_write():
-    import invsolve.callbacks
+# Every public function and class of that time, by module; and those that are no more, with a word of what to write instead.
+NAMES = {
+    module: names.split()
+    for module, names in (
+        line.split(":")
+        for line in (Path(__file__).parent / "former_names.txt").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    )
+}
+GONE = {
+    ("invsolve.build", "hinted"): "hint_of",
+    ("invsolve.callbacks", "Callbacks"): "one after the other",
+    ("invsolve.callbacks", "SaveImages"): "write_image",
+    ("invsolve.callbacks", "StopWhen"): "returns False",
+    ("invsolve.callbacks", "Trace"): "keep=1",
+    ("invsolve.commands.which", "bare_config"): "build",
+    ("invsolve.solver", "finite"): "isfinite",
+    ("invsolve.solver", "join"): "samples=n",
+    ("invsolve.solvers.diffusion.dps", "residual_weight"): "variances",
+    ("invsolve.solvers.variational.common", "enlarge"): "smooth_guess",
+    ("invsolve.solvers.variational.common", "fill"): "smooth_guess",
+    ("invsolve.solvers.variational.common", "levels"): "problem.sigma",
+    ("invsolve.solvers.variational.common", "scaled_adjoint"): "smooth_guess",
+    ("invsolve.testing.settings", "WatchedRegulariser"): "poisoned",
+    ("invsolve.testing.settings", "problems"): "settings",
+    ("invsolve_deepinv", "invsolve_add_commands"): "invsolve_weights",
+    ("invsolve_operators.catalogue", "ENTRIES"): "listed",
+}
 
-    for name, word in (("Trace", "keep=1"), ("StopWhen", "returns False"), ("SaveImages", "write_image"), ("Callbacks", "one after")):
-        with pytest.raises(AttributeError, match=f"{name}.*{word}"):
-            getattr(invsolve.callbacks, name)
+
+@pytest.mark.parametrize("module", [one for one in NAMES if one != "invsolve_operators.catalogue"])
+def test_every_former_name_is_where_it_was(module):
+    held = importlib.import_module(module)
+    missing = [name for name in NAMES[module] if (module, name) not in GONE and not hasattr(held, name)]
+    assert missing == []
+
+
+@pytest.mark.parametrize(("module", "name"), GONE, ids=".".join)
+def test_what_is_gone_says_in_a_line_what_to_write(module, name):
+    assert name in NAMES[module] or module == "invsolve_operators.catalogue"
+    with pytest.raises(ImportError) as caught:
+        exec(f"from {module} import {name}")
+    told = str(caught.value)
+    assert "is no more; write " in told
+    assert GONE[module, name] in told.split("; write ")[1]
+    assert "\n" not in told
+    assert len(told) < 200
+
+
+def test_what_is_to_be_written_is_there():
+    """The names that the lines above tell to write."""
+    from invsolve.io.images import write_image
+    from invsolve.plugins.listing import listed
+    from invsolve.plugins.typed import hint_of, members
+    from invsolve.solvers.diffusion.dps import variances
+    from invsolve.solvers.start import smooth_guess
+    from invsolve.testing.settings import poisoned, settings
+
+    assert all(map(callable, (write_image, hint_of, members, variances, smooth_guess, poisoned, settings)))
+    import invsolve_operators
+
+    entries = {name for name, _, _ in listed(invsolve_operators.__file__)}
+    assert {"mask", "gaussian-blur", "bicubic"} <= entries
+
+
+def test_a_name_that_a_module_never_had_is_an_attribute_error():
+    import invsolve.solver
+
+    assert not hasattr(invsolve.solver, "no_such_name")
+    with pytest.raises(ImportError, match="cannot import name 'no_such_name'"):
+        exec("from invsolve.solver import no_such_name")
+
+
+def test_conjugate_gradients_by_their_former_name():
+    """A = diag(1, 2, 4): x is b / diag, and the residual is |b - A x| / |b|."""
+    diagonal, right = torch.tensor([[1.0, 2.0, 4.0]]).double(), torch.tensor([[1.0, 1.0, 1.0]]).double()
+    x, residual = importlib.import_module("invsolve.linalg").cg(lambda v: diagonal * v, right, torch.zeros_like(right), tol=1e-12)
+    torch.testing.assert_close(x, torch.tensor([[1.0, 0.5, 0.25]]).double(), rtol=0, atol=1e-11)
+    assert residual.shape == (1,)
+    assert float(residual) <= 1e-12

@@ -14,6 +14,7 @@ from invsolve.errors import InputError
 from invsolve.noise import Ability
 from invsolve.operator import Capability
 from invsolve.operator.measurement import Measurement, column, flat, mapped, minus
+from invsolve.plugins.former import without
 from invsolve.priors.base import Denoiser
 from invsolve.priors.meter import network_time
 from invsolve.problem import Problem
@@ -163,3 +164,6 @@ def crossed(sigma: float, following: float) -> float:
 def _time(sigma: float) -> float:
     """The (fractional) index of a level on the authors' schedule; -1 for 0, the state that their last step leads to."""
     return -1.0 if sigma == 0 else float(DiscreteVP().time(torch.tensor(sigma, dtype=torch.float64)))
+
+
+without(__name__, {"residual_weight": "(v.mean(1, keepdim=True) / v).sqrt() with v = variances(problem, problem.y), which stands here"})

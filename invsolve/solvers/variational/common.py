@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 from invsolve.noise import Ability, NoNoise
+from invsolve.plugins.former import without
 from invsolve.priors.base import Regulariser
 from invsolve.problem import Problem
 from invsolve.solvers.start import first_image
@@ -35,3 +36,7 @@ def objective(problem: Problem, prior: Regulariser, x: Tensor) -> Tensor:
 def rms(x: Tensor) -> Tensor:
     """Root mean square per item, (B,)."""
     return x.flatten(1).square().mean(1).sqrt()
+
+
+FIRST = "invsolve.solvers.start.smooth_guess(problem), the image that solvers begin at"
+without(__name__, {"enlarge": FIRST, "fill": FIRST, "scaled_adjoint": FIRST, "levels": "problem.sigma.expand(problem.batch)"})
