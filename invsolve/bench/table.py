@@ -74,12 +74,27 @@ def versions(metric: dict[str, Any]) -> str:
 
 def faults(run: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     """Metrics that failed: on how many cells, and why at first."""
+    found = {one["label"]: reasons(run, rows, name) for name, one in run["metrics"].items()}
+    return [plain(f"{label} failed {len(those)} times: {those[0]}") for label, those in found.items() if those]
+
+
+def reasons(run: dict[str, Any], rows: list[dict[str, Any]], name: str) -> list[str]:
+    """Why a metric failed, each time that it did."""
+    of_sets = [found["reason"] for found in run["sets"] if found["metric"] == name and found["reason"]]
+    return [*(row["faults"][name] for row in rows if name in row["faults"]), *of_sets]
+
+
+def in_vain(run: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    """Why a run has no result: every row skipped, or a metric that failed and gave no number anywhere; [] where there is nothing to say."""
     out = []
+    if all(row["status"] == "skipped" for row in rows):
+        why = dict.fromkeys(row["reason"] for row in rows)
+        out.append(plain(f"nothing was solved, {len(rows)} of {len(rows)} rows were skipped: {'; '.join(why)}"))
     for name, one in run["metrics"].items():
-        reasons = [row["faults"][name] for row in rows if name in row["faults"]]
-        reasons += [found["reason"] for found in run["sets"] if found["metric"] == name and found["reason"]]
-        if reasons:
-            out.append(plain(f"{one['label']} failed {len(reasons)} times: {reasons[0]}"))
+        numbers = [row["metrics"].get(name) for row in rows] + [found["value"] for found in run["sets"] if found["metric"] == name]
+        why = reasons(run, rows, name)
+        if why and all(number is None for number in numbers):
+            out.append(plain(f"{one['label']} gave no number in the whole run: {why[0]}"))
     return out
 
 

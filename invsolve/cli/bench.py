@@ -51,11 +51,15 @@ def print_example(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @click.option("--fresh", is_flag=True, help="Compute finished cells again.")
 @click.option("--limit", type=click.FloatRange(min=0, min_open=True), help="Seconds that a cell may take; no limit unless said.")
 def run_suite(suite: str, out: str | None, seed: int, device: str, batch: int, fresh: bool, limit: float | None) -> None:
-    """Run SUITE (a name or a TOML file); run again with the same --out, it goes on where it stopped."""
+    """Run SUITE (a name or a TOML file); run again with the same --out, it goes on where it stopped.
+
+    Exit code 1: a row failed, every row was skipped, or a metric failed wherever it was to be taken.
+    """
     from invsolve.bench import run as run_rows
     from invsolve.bench import write_report
+    from invsolve.bench.export import read_run
     from invsolve.bench.own import own_suite
-    from invsolve.bench.table import print_tables
+    from invsolve.bench.table import in_vain, print_tables
 
     folder = Path(out) if out else Path("runs") / Path(suite).stem
     own = own_suite(suite)
@@ -68,7 +72,10 @@ def run_suite(suite: str, out: str | None, seed: int, device: str, batch: int, f
     rows = run_rows(suite, out=folder, seed=seed, device=device, batch=batch, fresh=fresh, limit=limit)
     print_tables(folder)
     click.echo(f"report: {line(write_report(folder))}")
-    if any(row["status"] == "failed" for row in rows):
+    vain = in_vain(read_run(folder), rows)
+    for one in vain:
+        click.echo(f"Error: {line(one)}", err=True)
+    if vain or any(row["status"] == "failed" for row in rows):
         sys.exit(1)
 
 
