@@ -37,6 +37,7 @@ from invsolve.operator.measurement import parts
 from invsolve.plugins.interrupts import OutOfTimeError, attempted
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem, unmeasured
+from invsolve.recipe.tables import within
 from invsolve.rng import Rng, derive
 from invsolve.solution import Solution, Status
 from invsolve.solver import Solver
@@ -155,7 +156,7 @@ class Job:
         inputs = self.shop.inputs(operator, picture, seed)
         found = attempted(lambda: self.drawn(operator, picture, seed))
         if isinstance(found, InvsolveError):  # the suite is at fault, and says so before anything is computed
-            raise found
+            raise within(found, f"operator '{operator.label}'")
         if isinstance(found, BaseException | str):
             key = cell_key(inputs)
             self.measured[key] = f"operator '{operator.label}': {found if isinstance(found, str) else fault(found)}"

@@ -23,7 +23,8 @@ from invsolve.plugins.interrupts import attempted
 from invsolve.priors.base import Prior
 from invsolve.priors.convert import precision_of
 from invsolve.problem import Problem
-from invsolve.recipe.tables import Part
+from invsolve.recipe.parts import check_items
+from invsolve.recipe.tables import Part, within
 from invsolve.solver import Solver
 
 
@@ -78,7 +79,9 @@ def _fault(suite: Suite, where: str, kind: str, part: Part, place: tuple[int | s
             wanted = "a metric is a class derived from invsolve.bench.Metric that writes compute(x_hat, x), or a function that returns one"
             raise ArgumentError(f"{error}; {wanted}") from None
         if kind in ("solver", "noise", "metric"):
-            recipe.build(kind, part, suite)
+            built = recipe.build(kind, part, suite)
+            if kind == "noise":  # every picture is measured by itself
+                check_items(built, 1, f"noise '{part.name}'")
         if kind == "prior":
             key = canonical({"name": part.name, "parameters": part.arguments})
             tried[key] = refusal = tried[key] if key in tried else _refusal(suite, part)
@@ -87,7 +90,7 @@ def _fault(suite: Suite, where: str, kind: str, part: Part, place: tuple[int | s
 
     error = attempted(made)  # a constructor that fails in another way than by refusing is a fault of its rows, not of the suite
     if isinstance(error, InvsolveError) and not isinstance(error, PluginError):
-        return f"{where}: {suite.lined(error, part, *place)}"
+        return suite.lined(within(error, where), part, *place)
     return ""
 
 
@@ -123,9 +126,16 @@ class Workshop:
         return self._operators[key]
 
     def _made(self, entry: OperatorEntry, shape: tuple[int, ...]) -> Operator:
-        made: Operator = (
-            recipe.build("operator", entry, self.suite, in_shape=shape) if entry.problem is None else self._saved(entry).operator
-        )
+        if entry.problem is not None:
+            made = self._saved(entry).operator
+        else:
+            try:
+                made = recipe.build("operator", entry, self.suite, in_shape=shape)
+                check_items(made, 1, f"operator '{entry.name}'")
+            except InvsolveError as error:
+                named = within(error, f"operator '{entry.label}'")
+                place = [one.label for one in self.suite.operator].index(entry.label)
+                raise type(named)(self.suite.lined(named, entry, "operator", place)) from error
         if made.in_shape != shape:
             raise InputError(f"operator '{entry.label}' takes images {made.in_shape}; the picture is {shape}: crop the data to fit")
         return made

@@ -28,7 +28,7 @@ from invsolve.plugins.interrupts import attempted
 from invsolve.plugins.part import Part, prior_part, written_out
 from invsolve.plugins.typed import fitted, hint_of, members
 from invsolve.priors.base import Prior
-from invsolve.recipe.tables import MAX_NUMBERS, part_of
+from invsolve.recipe.tables import MAX_NUMBERS, part_of, within
 from invsolve.solver import Solver
 
 # What an argument may be made of by a table of its own.
@@ -58,8 +58,8 @@ def build(kind: Literal["operator", "noise", "prior", "solver"] | str, part: Par
         raise InputError(f"{what}: an image has at most {MAX_NUMBERS} numbers (2 GiB in float32); given in_shape={list(sides)}")
     try:
         return registry().build(kind, part.name, **arguments)
-    except InvsolveError:
-        raise
+    except InvsolveError as error:
+        raise within(error, what) from error
     except Exception as error:  # whatever Python, torch or a stranger makes of what passed the types
         raise ConstructorError(f"{what} cannot be made with {shown(arguments)}: {type(error).__name__}: {error!s:.300}") from error
 
@@ -125,8 +125,22 @@ def in_order(several: list[Any], where: str, paths: Paths, extra: dict[str, Any]
     found: list[Operator] = []
     for index, one in enumerate(several):
         shape = {"in_shape": found[-1].out_shape} if found else {}
-        found.append(inside("operator", one, f"{where}.{index}", paths, {**extra, **shape}))
+        place = f"{where}.{index}"
+        try:
+            found.append(inside("operator", one, place, paths, {**extra, **shape}))
+        except InvsolveError as error:
+            raise within(error, place) from error
     return found
+
+
+def check_items(made: Operator | NoiseModel, count: int, what: str) -> None:
+    """Raise where an operator or a noise was made for another number of images.
+
+    Raises:
+        InputError: it has a value for each of several images, and there are not so many.
+    """
+    if made.batch not in (None, 1, count):
+        raise InputError(f"{what} has a value for each of {made.batch} images, and there {'is' if count == 1 else 'are'} {count}; give one")
 
 
 def tables(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:

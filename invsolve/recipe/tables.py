@@ -15,8 +15,9 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from invsolve.errors import InputError, did_you_mean
+from invsolve.errors import InputError, InvsolveError, did_you_mean
 from invsolve.io.files import regular_file
+from invsolve.plugins import KINDS
 from invsolve.plugins.part import MAX_DEPTH, Part, plain
 
 MAX_BYTES = 1_000_000
@@ -27,6 +28,7 @@ DOTTED = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}
 HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
 KEYS = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 WORD = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+NAMED = re.compile(rf"""\b(?:{"|".join(KINDS)}) '[^']*'""")  # a part by its name, which may be that of an argument
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -154,9 +156,18 @@ def line_of(text: str, place: tuple[int | str, ...]) -> int | None:
 
 def lined(message: str, text: str, place: tuple[int | str, ...], part: Part) -> str:
     """A fault of a part with the line it is in: that of the one argument that the message names, else that of the part."""
-    named = [key for key in part.arguments if re.search(rf"'{re.escape(key)}'|(?<![\w-]){re.escape(key)} must ", message)]
+    said = NAMED.sub("", message)
+    named = [key for key in part.arguments if re.search(rf"'{re.escape(key)}'|(?<![\w-]){re.escape(key)} must ", said)]
     line = line_of(text, (*place, *named) if len(named) == 1 else place)
     return message if line is None else f"{message} (line {line})"
+
+
+def within(error: InvsolveError, what: str) -> InvsolveError:
+    """An error of the same kind with the part that it is of in front, unless it begins with that already."""
+    text = str(error)
+    # A plug-in's own kind may take other arguments: the nearest of ours stands for it.
+    kind = next(one for one in type(error).__mro__ if one.__module__ == InvsolveError.__module__)
+    return kind(text if text.startswith(what) else f"{what}: {text}")
 
 
 def reached(path: list[str], place: tuple[int | str, ...], counts: dict[tuple[str, ...], int]) -> int:
