@@ -37,7 +37,7 @@ from invsolve.errors import InputError, UnknownNameError, did_you_mean
 from invsolve.plugins import NAME, registry
 from invsolve.plugins.interrupts import attempted
 from invsolve.plugins.part import prior_part
-from invsolve.recipe.config import DataEntry, set_part
+from invsolve.recipe.config import DataEntry, alternatives, set_part
 from invsolve.recipe.tables import Part, Table, lined, located, modelled, plain, read_toml
 
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$", strict=True)]
@@ -149,10 +149,6 @@ class SolverEntry(Labelled):
         return Part.model_validate({**self.at(operator)[0], "name": self.name})
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, dict) else value
-
-
 class Suite(Table):
     """What is run: every operator x picture x solver, all solvers on the same measurement."""
 
@@ -165,11 +161,13 @@ class Suite(Table):
     { shape = [3, 32, 32], images = 2 }. May be left out where every operator is a saved problem with its truth."""
     noise: Annotated[Part, _entry("gaussian")] | None = None
     """The noise, `gaussian` without a name; may be left out where every operator has its own."""
-    operator: Annotated[list[OperatorEntry], BeforeValidator(_as_list), Field(min_length=1)]
+    operator: Annotated[list[OperatorEntry], BeforeValidator(alternatives), Field(min_length=1)]
     """The operators: alternatives, each with every solver."""
-    solver: Annotated[list[SolverEntry], BeforeValidator(_as_list), Field(min_length=1)]
+    solver: Annotated[list[SolverEntry], BeforeValidator(alternatives), Field(min_length=1)]
     """The solvers, each with its prior."""
-    metrics: Annotated[list[Annotated[Labelled, _entry("")]], Field(min_length=1, validate_default=True)] = METRICS
+    metrics: Annotated[list[Annotated[Labelled, _entry("")]], BeforeValidator(alternatives), Field(min_length=1, validate_default=True)] = (
+        METRICS
+    )
     """What is measured: names (`invsolve list metric`), or tables with parameters and a label."""
     dtype: Literal["float32", "float64"] = "float32"
     """The precision of everything."""

@@ -86,12 +86,49 @@ seed = 0
 """
 
 
-def _default_name(value: Any) -> Any:
-    return {"name": "gaussian", **value} if isinstance(value, dict) else value
+def named(value: Any) -> Any:
+    """A bare string is a name."""
+    return {"name": value} if isinstance(value, str) else value
 
 
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, dict | Part) else value
+def _noise(value: Any) -> Any:
+    return {"name": "gaussian", **value} if isinstance(value, dict) else named(value)
+
+
+def alternatives(value: Any) -> Any:
+    """One table, or one name, as a list of one; names in a list as tables.
+
+    Raises:
+        ValueError: neither, or nothing.
+    """
+    several = [value] if isinstance(value, dict | Part | str) else value
+    if value is not None and not (isinstance(several, list) and several):
+        raise ValueError(f'a table {{ name = "..." }}, a name, or a list of them is wanted; given {value!r:.60}')
+    return None if several is None else [named(one) for one in several]
+
+
+def sides(value: Any) -> Any:
+    """A crop of a data set: a side or [height, width].
+
+    Raises:
+        ValueError: neither.
+    """
+    several = value if isinstance(value, list | tuple) and len(value) == 2 else [value]
+    if value is not None and not all(type(side) is int and side > 0 for side in several):
+        raise ValueError(f"a side or [height, width], whole numbers above 0; given {value!r:.60}")
+    return value
+
+
+def window(value: Any) -> Any:
+    """A crop of the image: a side is the height and the width.
+
+    Raises:
+        ValueError: no list of 2 or 4 whole numbers either.
+    """
+    several = (value, value) if type(value) is int else value
+    if value is None or (isinstance(several, list | tuple) and len(several) in (2, 4) and all(type(one) is int for one in several)):
+        return several
+    raise ValueError(f"crop is a side, [height, width] or [top, left, height, width], whole numbers; given {value!r:.60}")
 
 
 def set_part(value: Any) -> Any:
@@ -109,11 +146,7 @@ def set_part(value: Any) -> Any:
 class DataEntry(Part):
     """A data set with its parameters, and which of its pictures."""
 
-    crop: (
-        Annotated[int, Field(ge=1, strict=True)]
-        | Annotated[list[Annotated[int, Field(ge=1, strict=True)]], Field(min_length=2, max_length=2)]
-        | None
-    ) = None
+    crop: Annotated[int | list[int] | None, BeforeValidator(sides)] = None
     """Side, or [height, width], of what is cut from the middle of every picture; an odd pixel stays at the bottom or right."""
     first: Annotated[int, Field(ge=1, strict=True)] | None = None
     """Only so many pictures, in the set's order."""
@@ -138,8 +171,8 @@ class Data(Table):
     """With shape: how many images."""
     simulate: bool = False
     """Degrade the image first, and report how near the result comes; false: the image is the measurement."""
-    crop: Annotated[tuple[int, ...], Strict(False)] | None = None
-    """[height, width] from the middle (an odd pixel stays at the bottom or right), or [top, left, height, width]."""
+    crop: Annotated[tuple[int, ...] | None, Strict(False), BeforeValidator(window)] = None
+    """A side, or [height, width], from the middle (an odd pixel stays at the bottom or right), or [top, left, height, width]."""
     channels: Literal[1, 3] | None = None
     """1 makes the image grey, 3 repeats a grey one; as it is unless said."""
     dtype: Literal["float32", "float64"] = "float32"
@@ -153,8 +186,6 @@ class Data(Table):
             raise ValueError(f"give exactly one of image, set, problem and shape; given {', '.join(given) or 'none'}")
         if self.shape is not None and math.prod(self.shape) * self.batch > MAX_NUMBERS:
             raise ValueError(f"{self.batch} images of shape {list(self.shape)} are more than {MAX_NUMBERS} numbers")
-        if self.crop is not None and len(self.crop) not in (2, 4):
-            raise ValueError("crop is [height, width] or [top, left, height, width]")
         pictures = ("image", "set")
         only = {"simulate": pictures, "crop": pictures, "channels": pictures, "batch": ("shape",), "picture": ("set",)}
         for key, fitting in only.items():
@@ -183,13 +214,13 @@ class Config(Table):
 
     data: Data
     """Where the numbers come from."""
-    operator: Annotated[list[Part], BeforeValidator(_as_list), Field(min_length=1)] | None = None
+    operator: Annotated[list[Part], BeforeValidator(alternatives), Field(min_length=1)] | None = None
     """What was measured; several tables [[operator]] are one after the other, as `chain` is."""
-    noise: Annotated[Part, BeforeValidator(_default_name)] | None = None
+    noise: Annotated[Part, BeforeValidator(_noise)] | None = None
     """The noise; `gaussian` without a name, and `sigma = "auto"` estimates its level."""
     prior: Annotated[Part, BeforeValidator(prior_part)]
     """What is believed of images: a registered prior, or `{ file = "mine.safetensors" }`, weights that `invsolve weights inspect` knows."""
-    solver: Part
+    solver: Annotated[Part, BeforeValidator(named)]
     """What solves the problem."""
     run: Run = Run()
     """How it is run."""

@@ -28,6 +28,7 @@ DOTTED = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}
 HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
 KEYS = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 WORD = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+NO_TABLE = ("model_type", "model_attributes_type", "dict_type")  # pydantic's names of what is no table
 NAMED = re.compile(rf"""\b(?:{"|".join(KINDS)}) '[^']*'""")  # a part by its name, which may be that of an argument
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -111,6 +112,8 @@ def faults(error: ValidationError, model: type[BaseModel], text: str = "") -> It
             message = f"no such key{did_you_mean(str(one['loc'][-1]), known) or '; there are: ' + ', '.join(known)}"
         elif one["type"] == "missing":
             message = "missing"
+        elif one["type"] in NO_TABLE:
+            message = f"a table is wanted, such as {{ key = value }} (given {one['input']!r:.60})"
         elif one["type"] != "value_error":
             message = f"{message} (given {one['input']!r:.60})"
         line = line_of(text, one["loc"])
