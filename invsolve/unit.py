@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -30,6 +30,18 @@ def interval(name: str, value: Any, above: float = -math.inf) -> tuple[float, fl
         least = "" if above == -math.inf else f"{above:g} < "
         raise InputError(f"{name} must be two finite numbers (low, high) with {least}low < high; given {value!r:.100}")
     return low, high
+
+
+def whole(name: str, value: Any, most: int) -> int:
+    """The whole number from 1 to `most` itself.
+
+    Raises:
+        InputError: anything else, a truth value too; `name` says what it is.
+    """
+    number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else 0
+    if not 1 <= number <= most:
+        raise InputError(f"{name} must be a whole number, at least 1 and at most {most}; given {value!r:.100}")
+    return number
 
 
 @dataclass(frozen=True)

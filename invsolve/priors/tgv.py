@@ -23,7 +23,8 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator.measurement import column
 from invsolve.priors.base import ImageRegulariser, Prior
-from invsolve.priors.tv import differences, plus_divergence
+from invsolve.priors.tv import MOST, differences, plus_divergence
+from invsolve.unit import whole
 
 CHECK_EVERY = 10  # the gap costs as much as two iterations
 # |D|^2, |E|^2 <= 8, so that |(Du - w, Ew)|^2 <= (17 + sqrt(33)) / 2 < 12
@@ -89,7 +90,8 @@ class TotalGeneralisedVariation(ImageRegulariser):
         max_iter: cap on the iterations of either; some hundred are usual.
 
     Raises:
-        InputError: a weight that is negative or not finite, a ratio that is not positive and finite, tol outside (0, 1), max_iter < 1.
+        InputError: a weight that is negative or not finite, a ratio that is not positive and finite, tol outside (0, 1),
+            max_iter no whole number from 1 to 1,000,000.
 
     References:
         Total Generalized Variation (Bredies, Kunisch, Pock, 2010), SIAM J. Imaging Sciences 3(3): TGV^2 with alpha_1 = 1, alpha_0 = ratio.
@@ -105,9 +107,9 @@ class TotalGeneralisedVariation(ImageRegulariser):
             raise InputError(f"weight must be finite and not negative; given {weight}")
         if not 0 < ratio < math.inf:
             raise InputError(f"ratio must be positive and finite; given {ratio}")
-        if not 0 < tol < 1 or max_iter < 1:
-            raise InputError(f"need 0 < tol < 1 and max_iter >= 1; given tol={tol}, max_iter={max_iter}")
-        self.weight, self.ratio, self.tol, self.max_iter = float(weight), float(ratio), float(tol), int(max_iter)
+        if not 0 < tol < 1:
+            raise InputError(f"tol must lie in (0, 1); given {tol}")
+        self.weight, self.ratio, self.tol, self.max_iter = float(weight), float(ratio), float(tol), whole("max_iter", max_iter, MOST)
 
     def value(self, x: Tensor) -> Tensor:
         """R(x), (B,), to tol R + 1e-7 TV; differentiable by the subgradient of the lower bound."""

@@ -17,8 +17,10 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator.measurement import column
 from invsolve.priors.base import ImageRegulariser, Prior
+from invsolve.unit import whole
 
 CHECK_EVERY = 8  # the gap costs as much as an iteration
+MOST = 1_000_000  # iterations: more than anybody waits for
 
 
 def differences(x: Tensor) -> Tensor:
@@ -58,9 +60,9 @@ class GradientNorm(ImageRegulariser):
         super().__init__()
         if not (math.isfinite(weight) and weight >= 0):
             raise InputError(f"weight must be finite and not negative; given {weight}")
-        if not 0 < tol < 1 or max_iter < 1:
-            raise InputError(f"need 0 < tol < 1 and max_iter >= 1; given tol={tol}, max_iter={max_iter}")
-        self.weight, self.tol, self.max_iter = float(weight), float(tol), int(max_iter)
+        if not 0 < tol < 1:
+            raise InputError(f"tol must lie in (0, 1); given {tol}")
+        self.weight, self.tol, self.max_iter = float(weight), float(tol), whole("max_iter", max_iter, MOST)
 
     def value(self, x: Tensor) -> Tensor:
         """R(x), (B,), exact; where a gradient vanishes the subgradient 0 is taken, so autograd never gives NaN."""
@@ -194,7 +196,7 @@ class TotalVariation(GradientNorm):
         max_iter: cap on the iterations of the prox.
 
     Raises:
-        InputError: a weight that is negative or not finite, tol outside (0, 1), max_iter < 1.
+        InputError: a weight that is negative or not finite, tol outside (0, 1), max_iter no whole number from 1 to 1,000,000.
 
     References:
         Nonlinear total variation based noise removal algorithms (Rudin, Osher, Fatemi, 1992).
@@ -228,7 +230,7 @@ class VectorialTV(GradientNorm):
         max_iter: cap on the iterations of the prox.
 
     Raises:
-        InputError: a weight that is negative or not finite, tol outside (0, 1), max_iter < 1.
+        InputError: a weight that is negative or not finite, tol outside (0, 1), max_iter no whole number from 1 to 1,000,000.
 
     References:
         Fast Dual Minimization of the Vectorial Total Variation Norm and Applications to Color Image Processing (Bresson, Chan, 2008),

@@ -17,6 +17,7 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator.measurement import column
 from invsolve.priors.base import ImageRegulariser, Prior
+from invsolve.unit import whole
 
 ROOT = math.sqrt(3)
 # Haar's, and Daubechies' with two vanishing moments (four taps): Ten Lectures on Wavelets (1992), section 6.4
@@ -89,7 +90,7 @@ class WaveletL1(ImageRegulariser):
         levels: at most so many; fewer where a side is too short for another (below 2).
 
     Raises:
-        InputError: a weight that is negative or not finite, another wavelet, levels < 1.
+        InputError: a weight that is negative or not finite, another wavelet, levels no whole number from 1 to 100.
 
     References:
         Ideal Spatial Adaptation by Wavelet Shrinkage (Donoho, Johnstone, 1994); A Theory for Multiresolution Signal Decomposition (Mallat,
@@ -102,9 +103,7 @@ class WaveletL1(ImageRegulariser):
             raise InputError(f"weight must be finite and not negative; given {weight}")
         if wavelet not in FILTERS:
             raise InputError(f"wavelet must be one of {', '.join(map(repr, FILTERS))}; given {wavelet!r}")
-        if levels < 1:
-            raise InputError(f"levels must be at least 1; given {levels}")
-        self.weight, self.wavelet, self.levels = float(weight), wavelet, int(levels)
+        self.weight, self.wavelet, self.levels = float(weight), wavelet, whole("levels", levels, 100)
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, list[Details]]:
         """(means, details per level from fine to coarse: along the columns, the rows, both)."""

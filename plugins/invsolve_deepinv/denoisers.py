@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from invsolve.errors import ArgumentError, InputError, did_you_mean
 from invsolve.priors.base import Prior, interval
 from invsolve.priors.convert import NetworkDenoiser
+from invsolve.unit import whole
 from invsolve_deepinv.physics import construct
 
 # DRUNet's family cuts pictures of 64 pixels or more that are no multiple of 8 into four overlapping pieces.
@@ -52,12 +53,6 @@ def couples(model: nn.Module, channels: int, sigma: float) -> bool:
     return bool(((both - alone).abs() > 1e-4).any() or ((used(x.clone(), level) - both).abs() > 1e-4).any())
 
 
-def need_size(name: str, value: Any) -> None:
-    """Raise InputError unless it is a whole number that channels or sides may have."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
-        raise InputError(f"{name} must be a whole number, at least 1 and at most {MOST}; given {value!r}")
-
-
 class DeepinvDenoiser(NetworkDenoiser):
     """Any deepinv denoiser model(x, sigma) on [0, 1] images as a Denoiser.
 
@@ -91,9 +86,9 @@ class DeepinvDenoiser(NetworkDenoiser):
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch.nn.Module such as deepinv.models.DRUNet(); given {type(model).__name__}")
         low, high = interval("sigma_range", sigma_range, above=0.0)
-        need_size("channels", channels)
+        whole("channels", channels, MOST)
         if multiple is not None:
-            need_size("multiple", multiple)
+            whole("multiple", multiple, MOST)
         model = model.eval()
         if alone is None:
             alone = couples(model, channels, (low * high) ** 0.5)

@@ -44,3 +44,14 @@ def test_padding_to_sides_that_no_image_has_is_refused(multiple):
 
     with pytest.raises(InputError, match=f"multiple must be .*; given {multiple}"):
         DeepinvDenoiser(TVDenoiser(), (0.01, 0.2), multiple=multiple)
+
+
+@pytest.mark.parametrize(
+    ("prior", "name", "most"),
+    [("tv", "max_iter", 1_000_000), ("tgv", "max_iter", 1_000_000), ("vectorial-tv", "max_iter", 1_000_000), ("wavelet-l1", "levels", 100)],
+)
+def test_the_whole_numbers_of_priors(prior, name, most):
+    assert getattr(registry().build("prior", prior, **{name: most}), name) == most
+    for value in (0, -1, 2.5, True, most + 1):
+        with pytest.raises(InputError, match=f"{name} must be a whole number, at least 1 and at most {most}; given {value}"):
+            registry().load("prior", prior)(**{name: value})
