@@ -2,7 +2,7 @@
 
     python benchmarks/studies/field.py suite PHOTOS --crop 64 --first 8 --nfe 20 100 --sigma 0.05 --out field.toml
     invsolve bench run field.toml --out runs/field --batch 8
-    python benchmarks/studies/field.py table runs/field [--out FILE]
+    python benchmarks/studies/field.py table runs/field [runs/more ...] [--out FILE]
 
 Seven tasks: a box, 70 % of the pixels, one half, a Gaussian and a motion blur, 4 x 4 means, noise alone. A solver stands in a column
 with as many steps as its evaluations allow, found by counting them on small problems; one that cannot have so few is left out of it.
@@ -137,8 +137,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         spent: dict[str, tuple[int, int]] = {}
         for row in rows:
-            if row.get(metric) is not None:
-                groups[row["solver"]][row["operator"]].append(row[metric])
+            if (row["metrics"] or {}).get(metric) is not None:
+                groups[row["solver"]][row["operator"]].append(row["metrics"][metric])
                 spent[row["solver"]] = (row["nfe"], row["backward"])
         best = {task: max(statistics.mean(them[task]) for them in groups.values() if task in them) for task in tasks}
 
@@ -173,13 +173,13 @@ def main() -> None:
     one.add_argument("--only", nargs="*", default=[])
     one.add_argument("--out", default="field.toml")
     two = commands.add_parser("table")
-    two.add_argument("run")
+    two.add_argument("run", nargs="+")
     two.add_argument("--out")
     arguments = parser.parse_args()
     if arguments.command == "suite":
         Path(arguments.out).write_text(suite(arguments))
         return
-    text = table(read_rows(Path(arguments.run)))
+    text = table([row for run in arguments.run for row in read_rows(Path(run))])
     if arguments.out:
         Path(arguments.out).write_text(text)
     print(text)
