@@ -34,7 +34,9 @@ class Spectral(Restorer):
 
     Args:
         steps: network evaluations.
-        draw: x0~ is drawn from the Gaussian above in place of its mean: samples whose spread can be believed more, each worse by itself.
+        draw: x0~ is drawn from the Gaussian above in place of its mean: samples whose spread can be believed more, each worse by itself
+            (`natural`, 8 pictures of 64 x 64, sigma_y .05, 4 samples of 20 evaluations: spread over error, 1 if calibrated, .89 on a box,
+            .57 on a blur, .66 on 4 x 4 means, where the mean's are .48, .30, .29; one sample 2.9, .8, 1.8 dB below).
         zeta: share of fresh noise, 0 to 1.
         slope: of the spectrum; None for the prior's own.
         grid: name of the sigma grid.
