@@ -17,7 +17,7 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import Restorer, estimate, initial, noise_of, real_normal
+from invsolve.solvers.diffusion.common import Restorer, estimate, initial, noise_of, real_normal, white_spread
 from invsolve.solvers.ranges import need_between, need_count
 
 Level = float | Tensor  # for all items, or (B,)
@@ -100,8 +100,7 @@ class MGDM(Restorer):
     def _drawn(self, problem: Problem, prior: Denoiser, x_0: Tensor, x: Tensor, tau: Level, sigma: float, rng: Rng) -> Tensor:
         """x_tau given its neighbours and y: the minimiser of the two squares, each about a draw of its own."""
         centre, width = bridge(x_0, x, 0.0, tau, sigma)
-        spread = prior.s0**2 * column(tau, x) ** 2 / (prior.s0**2 + column(tau, x) ** 2)
-        variance = column(noise_of(problem), x) ** 2 + column(problem.gain, x) ** 2 * spread
+        variance = column(noise_of(problem), x) ** 2 + column(problem.gain, x) ** 2 * white_spread(prior, column(tau, x))
         seen = mapped(lambda part: part + column(variance.flatten().sqrt(), part) * real_normal(part, rng), problem.y)
         steepest = (prior.s0**2 / (prior.s0**2 + column(tau, x) ** 2) * column(problem.gain, x) * width) ** 2 / variance
         drawn = place = rng.normal_like(x)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ FLOOR = 0.001  # of sigma_x, DiffPIR's authors' own: a noiseless problem keeps a
 # First level of a sampler that starts from y, in units of the prior's s0. On blurs and means 10 does as well, but a hole of n pixels has
 # an unknown mean of sqrt(n) s0 in the state, which must drown: 10 costs .5 to 1.6 dB there at 10 and 20 evaluations, 40 up to .3.
 REACH = 20.0
+Level = TypeVar("Level", float, Tensor)  # one for all items, or one each as a column
 Prox = Callable[[Tensor, Measurement, float | Tensor], Tensor]  # z, y, tau -> argmin_x |Hx - y|^2 + |x - z|^2 / tau
 
 
@@ -91,7 +92,7 @@ def noise_of(problem: Problem) -> Tensor:
     return torch.maximum(problem.sigma, FLOOR * problem.gain)
 
 
-def white_spread(prior: Denoiser, sigma: float) -> float:
+def white_spread(prior: Denoiser, sigma: Level) -> Level:
     """r^2 = s0^2 sigma^2 / (s0^2 + sigma^2): the variance of x0 given x of a white prior."""
     return prior.s0**2 * sigma**2 / (prior.s0**2 + sigma**2)
 
