@@ -190,20 +190,11 @@ class Training:
     def _train_step(self) -> None:
         recipe = self.recipe
         x0 = self.crops.sample(recipe.batch, self.rng)
-        sigma = recipe.sigmas.sample(recipe.batch, self.rng).to(self.device)
-        noise = torch.randn(x0.shape, generator=self.noise)
-        x0, noise = (part.contiguous(memory_format=self.format).to(self.device) for part in (x0, noise))
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
-        with self.draws.drawing(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            losses = denoising_losses(self.model, x0, sigma, noise, recipe.s0, recipe.target)
-        value = float(losses.detach().mean())
+        losses, value = self._losses(x0)
         if not math.isfinite(value):
             raise self._diverged(f"loss is {value}")
-        if recipe.balance:
-            losses = losses * self.balance.factors(sigma, losses)
-        if recipe.damp is not None:
-            losses = losses * damping(sigma, *recipe.damp)
         self.optimiser.zero_grad(set_to_none=True)
         self.processes.backward(losses.mean())
         nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip)
@@ -220,6 +211,33 @@ class Training:
                 average.copy_(current)
         self.step += 1
         self.loss = value if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * value
+
+    def _losses(self, x0: Tensor) -> tuple[Tensor, float]:
+        """What is minimised, (B,), and the mean that the log shows."""
+        recipe = self.recipe
+        sigma = recipe.sigmas.sample(recipe.batch, self.rng).to(self.device)
+        noise = torch.randn(x0.shape, generator=self.noise)
+        x0, noise = (part.contiguous(memory_format=self.format).to(self.device) for part in (x0, noise))
+        with self.draws.drawing(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            losses = denoising_losses(self.model, x0, sigma, noise, recipe.s0, recipe.target)
+        value = float(losses.detach().mean())
+        if recipe.balance:
+            losses = losses * self.balance.factors(sigma, losses)
+        if recipe.damp is not None:
+            losses = losses * damping(sigma, *recipe.damp)
+        return losses, value
+
+    def _grey_loss(self, network: nn.Module, grey: Tensor) -> float:
+        """The loss on a grey patch without noise: finite where the weights are finite and not far too large."""
+        sigma = torch.full((1,), math.sqrt(self.recipe.sigmas.low * self.recipe.sigmas.high), device=self.device)
+        return float(denoising_losses(network, grey, sigma, torch.zeros_like(grey), self.recipe.s0, self.recipe.target))
+
+    def _measures(self) -> dict[str, float]:
+        """What the log says of the averaged network on the validation images."""
+        if self.validation is None:
+            return {}
+        levels = self.recipe.levels
+        return {f"psnr{one:g}": round(psnr_at(self.ema, self.validation, one / 255, bf16=self.bf16), 3) for one in levels}
 
     def _diverged(self, what: str) -> DivergedError:
         kept = f"the last good state is in {self.checkpoint}" if self.checkpoint.exists() else "nothing was saved yet"
@@ -238,13 +256,12 @@ class Training:
             raise self._diverged(f"{bad[0]} is nan")
         side = self.crops.size or self.crops.pools[0][0].shape[0]
         grey = torch.full((1, self.crops.channels, side, side), 0.5, device=self.device)
-        sigma = torch.full((1,), math.sqrt(self.recipe.sigmas.low * self.recipe.sigmas.high), device=self.device)
         # A copy of the network: eval() and train() would undo what its class has frozen.
         for name, network in (("the network", copy.deepcopy(self.network).eval()), ("its average", self.ema)):
             if not all(bool(torch.isfinite(value).all()) for value in network.parameters()):
                 raise self._diverged(f"{name} has weights that are not finite")
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                loss = float(denoising_losses(network, grey, sigma, torch.zeros_like(grey), self.recipe.s0, self.recipe.target))
+                loss = self._grey_loss(network, grey)
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss of {name} on a grey patch is {loss}")
 
@@ -257,10 +274,7 @@ class Training:
         """One line of the log."""
         images = self.step * self.recipe.batch * self.processes.count
         row = {"step": self.step, "images": images, "minutes": round(self.seconds / 60, 2), "loss": round(self.loss, 5)}
-        if self.validation is not None:
-            for level in self.recipe.levels:
-                row[f"psnr{level:g}"] = round(psnr_at(self.ema, self.validation, level / 255, bf16=self.bf16), 3)
-        return row
+        return {**row, **self._measures()}
 
     def save(self, report: Callable[[str], None] = print) -> None:
         """Write checkpoint.pt and log.csv, each atomically; the log is part of the checkpoint, so that the two agree.
