@@ -226,6 +226,19 @@ class Denoiser(Prior):
         del problem
         return self
 
+    def unconditional(self) -> Denoiser:
+        """The same prior without its condition (the null label, the empty or the negative prompt): what `Guided` leads away from.
+
+        Raises:
+            CapabilityError: it was not made to go without one.
+        """
+        name = type(self).__name__
+        raise CapabilityError(
+            f"{name} has no unconditional(): the same prior without its condition, which guidance and differences of conditions ask for. "
+            "A prior that was trained with its condition left out now and then has one (a null label, an empty prompt); one without any "
+            "condition cannot be guided so"
+        )
+
     def take_after(self, inner: Denoiser) -> None:
         """Say of oneself what another denoiser says: for wrappers, which then correct what they change."""
         for name in TAKEN:
@@ -274,6 +287,10 @@ class DiffusionPrior(Denoiser):
     def given(self, problem: Problem) -> Denoiser:
         """The same schedule on the denoiser of this problem."""
         return self._with(self.denoiser.given(problem))
+
+    def unconditional(self) -> Denoiser:
+        """The same schedule on the denoiser without its condition."""
+        return self._with(self.denoiser.unconditional())
 
     def space(self, problem: Problem) -> tuple[Problem, Callable[[Tensor], Tensor]]:
         """The denoiser's own."""
@@ -335,14 +352,15 @@ class DiffusionPrior(Denoiser):
 
 
 def a_denoiser(value: object, by: Prior) -> Denoiser:
-    """What another prior's `given` or `select` returned, if it is a Denoiser.
+    """What another prior's `given`, `select` or `unconditional` returned, if it is a Denoiser.
 
     Raises:
         InputError: it is none.
     """
     if not isinstance(value, Denoiser):
+        given = type(value).__name__
         raise InputError(
-            f"{type(by).__name__}: given(problem) and select(items) must return a Denoiser; it returned {type(value).__name__}"
+            f"{type(by).__name__}: given(problem), select(items) and unconditional() must return a Denoiser; it returned {given}"
         )
     return value
 

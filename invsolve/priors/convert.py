@@ -66,6 +66,10 @@ class Rescaled(Denoiser):
         """The same range on the denoiser of this problem."""
         return self._with(self.denoiser.given(problem))
 
+    def unconditional(self) -> Denoiser:
+        """The same range on the denoiser without its condition."""
+        return self._with(self.denoiser.unconditional())
+
     def gaps(self, problem: Problem) -> list[str]:
         """The denoiser's own."""
         return self.denoiser.gaps(problem)

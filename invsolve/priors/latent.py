@@ -60,6 +60,10 @@ class LatentPrior(Denoiser):
         """The same decoder on the denoiser of this problem's codes; a solver that asks for one finds `decoder` and `encode` there."""
         return self._with(self.denoiser.given(problem), self.decoder)
 
+    def unconditional(self) -> Denoiser:
+        """The same decoder on the denoiser without its condition."""
+        return self._with(self.denoiser.unconditional(), self.decoder)
+
     def select(self, items: Sequence[int]) -> Prior:
         """The denoiser and the decoder of some items, each where it holds data per item."""
         decoder = self.decoder if self.decoder.batch is None else self.decoder.select(items)  # pyright: ignore[reportArgumentType]

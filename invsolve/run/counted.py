@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.priors.base import Denoiser
+from invsolve.priors.base import Denoiser, a_denoiser
 
 
 class Counted(Denoiser):
@@ -32,6 +32,10 @@ class Counted(Denoiser):
             name = type(self.inner).__name__
             raise InputError(f"prior {name} must return images of shape {tuple(x.shape)}; it gave {tuple(out.shape)}")
         return out.to(x.dtype)
+
+    def unconditional(self) -> Denoiser:
+        """The inner denoiser without its condition, counted and held to x's shape and dtype too."""
+        return Counted(a_denoiser(self.inner.unconditional(), self.inner))
 
     def sigmas(self, steps: int, grid: str = "karras", sigma_max: float | None = None) -> list[float]:
         """The inner denoiser's grid."""

@@ -138,6 +138,10 @@ class Watched(Denoiser):
         """The same of some items' denoiser."""
         return Watched(a_denoiser(self.inner.select(items), self.inner), self.poison)
 
+    def unconditional(self) -> Denoiser:
+        """The same of the denoiser without its condition."""
+        return Watched(a_denoiser(self.inner.unconditional(), self.inner), self.poison)
+
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """The inner estimate, or NaN."""
         self.calls += 1
