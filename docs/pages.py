@@ -30,6 +30,7 @@ TITLES = {
     "dataset": "Data sets",
     "suite": "Benchmark suites",
 }
+SINGLE = ("solver",)  # a page each: people come to one of them from a search
 PUBLIC = ("invsolve", "invsolve.priors", "invsolve.solvers", "invsolve.testing")
 FOREIGN = tuple(
     f"invsolve.operator.{name}" for name in ("function.FunctionOperator", "matrix.MatrixOperator", "matrix.SparseMatrixOperator")
@@ -107,19 +108,26 @@ def heading(text: str, mark: str) -> list[str]:
     return [text, mark * len(text), ""]
 
 
-def catalogue(kind: str) -> str:
-    """The page of a kind: an entry of the registry each, with its summary, docstring, parameters and abilities."""
-    out = heading(TITLES[kind], "=")
-    for entry in registry().of(kind):
-        out += described(entry)
-    return "\n".join(out)
+def catalogue(kind: str) -> dict[str, str]:
+    """The pages of a kind: an entry of the registry each, with its summary, docstring, parameters and abilities.
+
+    All on one page, but for solvers: of them each has its own, and the first one lists them.
+    """
+    first = f"catalogue-{kind}"
+    entries = list(registry().of(kind))
+    if kind not in SINGLE:
+        return {first: "\n".join([*heading(TITLES[kind], "="), *(line for entry in entries for line in described(entry, "-"))])}
+    rows = [line for entry in entries for line in (f":ref:`{entry.name} <{kind}-{entry.name}>`", f"    {escaped(entry.summary)}")]
+    tree = [".. toctree::", "   :hidden:", "", *(f"   {kind}-{entry.name}" for entry in entries)]
+    pages = {f"{kind}-{entry.name}": "\n".join(described(entry, "=")) for entry in entries}
+    return {first: "\n".join([*heading(TITLES[kind], "="), *rows, "", *tree, ""]), **pages}
 
 
-def described(entry: Entry) -> list[str]:
-    """One entry."""
+def described(entry: Entry, mark: str) -> list[str]:
+    """One entry, its heading underlined with the mark."""
     facts = describe_entry(entry)
     target = entry.load()
-    out = [f".. _{entry.kind}-{entry.name}:", "", *heading(entry.name, "-")]
+    out = [f".. _{entry.kind}-{entry.name}:", "", *heading(entry.name, mark)]
     out += [escaped(entry.summary[:1].upper() + entry.summary[1:]) + f" (from {escaped(entry.plugin)}).", ""]
     if isinstance(target, type):
         out += ["::", "", f"    {target.__name__}{signature(target)}", ""]
@@ -194,7 +202,7 @@ def documented(path: str) -> list[str]:
 def write_all(folder: Path) -> None:
     """All generated pages; a file is touched only where its text changes."""
     folder.mkdir(exist_ok=True)
-    texts = {f"catalogue-{kind}": catalogue(kind) for kind in TITLES} | {"public-names": api(), "keys": keys()}
+    texts = {name: text for kind in TITLES for name, text in catalogue(kind).items()} | {"public-names": api(), "keys": keys()}
     for name, text in texts.items():
         file = folder / f"{name}.rst"
         if not file.exists() or file.read_text(encoding="utf-8") != text:

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
+from invsolve.plugins.interrupts import attempted
+
 
 class OwnSuite(ABC):
     """A suite with a shape of its own.
@@ -37,6 +39,19 @@ class OwnSuite(ABC):
     @abstractmethod
     def check(self, entry: Any, out: Path, *, limit: float | None = None) -> tuple[Path, bool]:
         """The same of one solver alone, a registry entry that need not be registered."""
+
+    def known(self, solver: str) -> dict[str, str]:
+        """What the suite's published page says of a solver, a line each, for its card; {} where it says nothing."""
+        del solver
+        return {}
+
+
+def published(solver: str) -> dict[str, str]:
+    """What the published pages of all registered suites say of a solver."""
+    from invsolve.plugins import registry
+
+    suites = (attempted(lambda entry=entry: entry.load()) for entry in registry().of("suite"))  # a broken plug-in hides no card
+    return {key: text for suite in suites if isinstance(suite, OwnSuite) for key, text in suite.known(solver).items()}
 
 
 def own_suite(name: str) -> OwnSuite | None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from invsolve.bench.own import published
 from invsolve.plugins import Entry
 from invsolve.plugins.arguments import signature_of
 from invsolve.plugins.interrupts import attempted
@@ -37,7 +38,7 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
         "references": section(text, "References:"),
         "needs": needs,
         "can": can,
-        "known": known(target) if entry.kind == "solver" else {},
+        "known": {**known(target), **published(entry.name)} if entry.kind == "solver" else {},
     }
 
 

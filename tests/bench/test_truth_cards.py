@@ -1,0 +1,72 @@
+"""What a solver's card says of the truth page is what the page says."""
+
+import json
+from pathlib import Path
+
+import pytest
+from invsolve_benchmarks.truth import cards
+
+from invsolve.bench.own import OwnSuite, published
+from invsolve.cli.describe import describe_entry
+from invsolve.plugins import registry
+
+PAGE = Path(__file__).parents[2] / "benchmarks" / "results" / "truth"
+
+
+def test_the_cards_hold_the_cells_of_the_committed_page():
+    rows = json.loads((PAGE / "truth.json").read_text(encoding="utf-8"))
+    assert cards.published() == cards.leaderboard(rows)
+
+
+def test_a_cell_of_a_card_is_the_mean_over_the_problems_of_the_page():
+    lines = (PAGE / "truth.csv").read_text(encoding="utf-8").splitlines()
+    head = lines[0].split(",")
+    rows = [dict(zip(head, line.split(","), strict=True)) for line in lines[1:] if line.startswith("mmps,")]
+    found = [float(row["cov"]) for row in rows if row["family"] == "gaussian" and row["budget"] == "100" and row["cov"]]
+    # the table has five digits, the card four after the point
+    assert cards.published()["mmps"]["100"]["gaussian cov"] == pytest.approx(sum(found) / len(found), abs=1e-4)
+
+
+def test_the_card_of_a_solver_shows_it():
+    known = describe_entry(registry().entry("solver", "mmps"))["known"]
+    assert "covariance 8% off" in known["truth at 100 evaluations"]
+    known = describe_entry(registry().entry("solver", "ddim"))["known"]
+    assert not any(key.startswith("truth") for key in known)  # it samples no posterior
+
+
+def test_every_solver_on_the_page_has_a_card_and_every_one_that_samples_a_posterior_is_on_it():
+    shown = set(cards.published()) - {"exact draws", "prior alone"}
+    assert shown <= set(registry().names("solver"))
+    drawing = {entry.name for entry in registry().of("solver") if "cov" in entry.load().declared_bias and entry.load().requires.measurement}
+    assert drawing - shown == set()
+
+
+def test_a_suite_of_a_plug_in_says_what_it_knows(monkeypatch):
+    class Mine(OwnSuite):
+        title = "mine"
+
+        def run(self, out, *, seed=0, fresh=False, limit=None):
+            raise NotImplementedError
+
+        def check(self, entry, out, *, limit=None):
+            raise NotImplementedError
+
+        def known(self, solver):
+            return {"mine": f"{solver} is fine"}
+
+    class Entry:
+        def __init__(self, value):
+            self.value = value
+
+        def load(self):
+            if self.value is None:
+                raise ImportError("broken")
+            return self.value
+
+    class Registry:
+        def of(self, kind):
+            assert kind == "suite"
+            return [Entry(None), Entry("a.toml"), Entry(Mine())]
+
+    monkeypatch.setattr("invsolve.plugins.registry", Registry)
+    assert published("dps") == {"mine": "dps is fine"}
