@@ -32,6 +32,7 @@ def train(config: Path | None, resume: Path | None, out: Path | None, data: Path
         raise click.UsageError("--resume goes on in its own folder; leave --out out")
     import torch
 
+    from invsolve.training.autoencoder_config import AutoencoderConfig
     from invsolve.training.config import TrainConfig
     from invsolve_priors.export import export_run
     from invsolve_priors.runs import begin, begun
@@ -46,7 +47,13 @@ def train(config: Path | None, resume: Path | None, out: Path | None, data: Path
         assert config is not None
         folder = out or Path("runs") / TrainConfig.load(config).name
         chosen, places = begin(config, folder, data)
-    run = prepared(chosen, places, folder)
+    if isinstance(chosen, AutoencoderConfig):
+        from invsolve_latent.train import export
+        from invsolve_latent.train import prepared as prepared_autoencoder
+
+        run, exported = prepared_autoencoder(chosen, places, folder), lambda: export(folder, chosen, places)
+    else:
+        run, exported = prepared(chosen, places, folder), lambda: export_run(folder, chosen)
     first = run.processes.rank == 0
     bar = progress_bar(run, hidden=not first)
     try:
@@ -60,7 +67,7 @@ def train(config: Path | None, resume: Path | None, out: Path | None, data: Path
     finally:
         bar.close()
     if first:
-        for path in export_run(folder, chosen):
+        for path in exported():
             click.echo(line(path))
 
 

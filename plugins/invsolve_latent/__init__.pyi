@@ -1,0 +1,3 @@
+from .networks import Autoencoder as Autoencoder
+from .weights import AutoencoderCard as AutoencoderCard
+from .weights import load_autoencoder as load_autoencoder
