@@ -117,8 +117,8 @@ class DDRM(Restorer):
         else:
             informed = self._trust(measured, reach(prior, sigma))
         std = (sigma**2 - (informed * measured.level).square()).clamp_min(0).sqrt()
-        state = middle + informed * (measured.value - middle) + std * svd.Vt(rng.normal_like(problem.image))
-        return state * math.sqrt(1 + 1 / prior.unit.sigma(sigma) ** 2) if self.authors else state
+        away = informed * (measured.value - middle) + std * svd.Vt(rng.normal_like(problem.image))
+        return middle + away * (math.sqrt(1 + 1 / prior.unit.sigma(sigma) ** 2) if self.authors else 1.0)
 
     def _trust(self, measured: Measured, reach: float) -> Tensor:
         """a: how much of a component's noise is taken from y."""
