@@ -63,6 +63,14 @@ class Prior(nn.Module, metaclass=Remembering):
         """The one shape of the images it is for, None for any: its `in_shape`, unless it lives in another space than the image."""
         return getattr(self, "in_shape", None)
 
+    def example_problem(self, x: Tensor) -> Problem | None:
+        """A small problem with the truth x (B, C, H, W) that it serves, where it serves some problems only; None: any will do.
+
+        It is what the conformance checks solve.
+        """
+        del x
+        return None
+
     def example_context(self, batch: int) -> dict[str, Tensor]:
         """What it looks at of `Problem.context`, for a small problem of `batch` items: what the conformance checks give it."""
         del batch
@@ -170,7 +178,21 @@ class ImageRegulariser(Regulariser):
 
 
 # What a denoiser says of itself, and a wrapper says of the one inside.
-TAKEN = ("sigma_range", "clip", "s0", "slope", "centre", "unit", "placeless", "batch", "channels", "in_shape", "differentiable", "blind")
+TAKEN = (
+    "sigma_range",
+    "clip",
+    "s0",
+    "slope",
+    "centre",
+    "unit",
+    "placeless",
+    "batch",
+    "channels",
+    "in_shape",
+    "differentiable",
+    "blind",
+    "sees_y",
+)
 
 
 class Denoiser(Prior):
@@ -191,6 +213,7 @@ class Denoiser(Prior):
         in_shape: the one image shape (C, H, W) it takes, None for any.
         differentiable: whether autograd goes through.
         blind: whether sigma is ignored.
+        sees_y: whether given(problem) looks at the measurement, so that what samplers of the prior alone draw answers it.
         evaluations: network evaluations that one call is, where it calls no other denoiser: what `Solution.nfe` counts. 2 for one that
             calls a network of its own twice; one whose networks are `NetworkDenoiser`s has them counted there.
     """
@@ -207,6 +230,7 @@ class Denoiser(Prior):
     in_shape: tuple[int, ...] | None = None
     differentiable: bool = True
     blind: bool = False
+    sees_y: bool = False
     evaluations: int = 1
 
     @abstractmethod
@@ -304,6 +328,10 @@ class DiffusionPrior(Denoiser):
     def image_shape(self) -> tuple[int, ...] | None:
         """The denoiser's own."""
         return self.denoiser.image_shape
+
+    def example_problem(self, x: Tensor) -> Problem | None:
+        """The denoiser's own."""
+        return self.denoiser.example_problem(x)
 
     def example_context(self, batch: int) -> dict[str, Tensor]:
         """The denoiser's own."""

@@ -30,6 +30,9 @@ def problem_for(prior: Prior, batch: int = 3, dtype: torch.dtype = torch.float64
     """A small problem of the prior's images, with what it looks at."""
     count = prior.batch or batch
     shape = prior.image_shape or (getattr(prior, "channels", None) or SHAPE[0], *SHAPE[1:])
+    own = prior.example_problem(truth(shape, count, dtype))
+    if own is not None:
+        return own
     given = prior.example_context(count) if context else {}
     return Problem.simulate(Kept(shape), truth(shape, count, dtype), GaussianNoise(0.1), generator=0, context=given)
 

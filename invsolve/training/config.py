@@ -15,6 +15,8 @@
     [run]
     hours = 2.0                                            # or steps = 10000
 
+A network (x, sigma, condition) -> x0_hat has `objective.kind` "conditional", "partial" or "regression", and a table [condition].
+
 Unknown keys and impossible values are refused before anything is read.
 """
 
@@ -27,10 +29,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from invsolve.data import Here, Picture, load_set
+from invsolve.priors.moving import Moving
 from invsolve.recipe.config import DataEntry, set_part
 from invsolve.recipe.tables import Table, located, modelled, read_toml
+from invsolve.training.conditions import Condition, pairs_of
 from invsolve.training.loop import Recipe
 from invsolve.training.objectives import LogSigma, UniformSigma
+from invsolve.training.pairs import Pairs, Partial, Regression
 
 MAX_BYTES = 100_000
 Positive = Annotated[float, Field(gt=0)]
@@ -182,6 +187,15 @@ class Damp(Table):
 class Objective(Table):
     """Where the error is measured, and at which noise levels."""
 
+    kind: Literal["denoising", "conditional", "partial", "regression"] = "denoising"
+    """denoising: no condition; conditional: SR3's, of a network that sees the measurement, too; partial: PartDiff's, whose noised image
+    moves to the measurement; regression: no noise either, the network sees the measurement alone."""
+    total: Annotated[int, Field(ge=25, le=2000)] = 100
+    """T of `partial`, the steps of the whole schedule."""
+    part: Annotated[int, Field(ge=2, le=2000)] = 25
+    """K of `partial`, the step that sampling starts from."""
+    align: Literal["exact", "paper"] = "exact"
+    """Of `partial`: whether the error is that of the image, or of the moving image."""
     target: Literal["x0", "eps", "v"] = "v"
     """Where the error is measured: the image, the noise, or the velocity."""
     s0: Annotated[float, Field(ge=1e-4, le=1e4)] = 0.25
@@ -197,7 +211,21 @@ class Objective(Table):
     def _check_order(self) -> Objective:
         if not self.sigmas.low < self.sigmas.high:
             raise ValueError(f"sigmas.low must be below sigmas.high; given {self.sigmas.low} and {self.sigmas.high}")
+        if self.kind == "partial":
+            if self.part > self.total:
+                raise ValueError(f"part, the step that sampling starts from, is at most total; given {self.part} and {self.total}")
+            last = Moving(self.total, self.part).levels[-1]
+            if self.sigmas.high > last * (1 + 1e-6):
+                raise ValueError(
+                    f"sigmas.high is at most the level of step {self.part} of {self.total}, {last:.6g}; given {self.sigmas.high}"
+                )
         return self
+
+    def around(self, pairs: Pairs) -> Pairs:
+        """The pairs as this objective noises them."""
+        if self.kind == "partial":
+            return Partial(pairs, Moving(self.total, self.part), self.align)
+        return Regression(pairs, self.sigmas.high) if self.kind == "regression" else pairs
 
 
 class Run(Table):
@@ -265,10 +293,27 @@ class TrainConfig(Table):
     """Pictures that show how far it is."""
     objective: Objective
     """What is minimised."""
+    condition: Condition | None = None
+    """What the network looks at besides the noised image; for every objective but `denoising`."""
     run: Run
     """How long and how."""
     card: Words = Words()
     """What is said of the weights."""
+
+    @model_validator(mode="after")
+    def _check_condition(self) -> TrainConfig:
+        if (self.condition is None) != (self.objective.kind == "denoising"):
+            wanted = 'objective.kind = "conditional" (or partial, regression) and a table [condition] go together'
+            raise ValueError(f"{wanted}; given {self.objective.kind!r} and {'none' if self.condition is None else 'one'}")
+        return self
+
+    def pairs(self, shape: tuple[int, int, int], folder: Path) -> Pairs | None:
+        """The training pairs for crops of a shape; None without a condition.
+
+        Raises:
+            InputError: see `conditions.pairs_of`.
+        """
+        return None if self.condition is None else self.objective.around(pairs_of(self.condition, shape, folder))
 
     @classmethod
     def load(cls, path: str | Path) -> TrainConfig:
@@ -279,6 +324,11 @@ class TrainConfig(Table):
         """
         path = Path(path)
         values, text = read_toml(path, "training config", MAX_BYTES)
+        objective = values.get("objective")
+        if isinstance(objective, dict) and objective.get("kind") == "autoencoder":
+            from invsolve.training.autoencoder_config import AutoencoderConfig
+
+            cls = AutoencoderConfig
         return modelled(cls, {"name": path.stem.lower(), **values}, f"{path.name} is no training config:", text)
 
     def recipe(self) -> Recipe:

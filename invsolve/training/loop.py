@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -189,10 +189,10 @@ class Training:
 
     def _train_step(self) -> None:
         recipe = self.recipe
-        x0 = self.crops.sample(recipe.batch, self.rng)
+        batch = self._sample()
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
-        losses, value = self._losses(x0)
+        losses, value = self._losses(batch)
         if not math.isfinite(value):
             raise self._diverged(f"loss is {value}")
         self.optimiser.zero_grad(set_to_none=True)
@@ -212,14 +212,24 @@ class Training:
         self.step += 1
         self.loss = value if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * value
 
-    def _losses(self, x0: Tensor) -> tuple[Tensor, float]:
+    def _sample(self) -> Any:
+        """What a step is taken on: crops (B, C, H, W)."""
+        return self.crops.sample(self.recipe.batch, self.rng)
+
+    def _losses(self, batch: Any) -> tuple[Tensor, float]:
         """What is minimised, (B,), and the mean that the log shows."""
+        return self._weighed(
+            batch, lambda x0, sigma, noise: denoising_losses(self.model, x0, sigma, noise, self.recipe.s0, self.recipe.target)
+        )
+
+    def _weighed(self, x0: Tensor, losses_of: Callable[[Tensor, Tensor, Tensor], Tensor]) -> tuple[Tensor, float]:
+        """The losses of (x0, sigma, noise), with the levels and the noise drawn, weighed as the recipe says, and their mean without it."""
         recipe = self.recipe
         sigma = recipe.sigmas.sample(recipe.batch, self.rng).to(self.device)
         noise = torch.randn(x0.shape, generator=self.noise)
         x0, noise = (part.contiguous(memory_format=self.format).to(self.device) for part in (x0, noise))
         with self.draws.drawing(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            losses = denoising_losses(self.model, x0, sigma, noise, recipe.s0, recipe.target)
+            losses = losses_of(x0, sigma, noise)
         value = float(losses.detach().mean())
         if recipe.balance:
             losses = losses * self.balance.factors(sigma, losses)

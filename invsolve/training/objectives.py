@@ -6,14 +6,20 @@ w is chosen by the target (x0, eps or v) in which the error is measured; v is ED
 mean E[x0 | x0 + sigma n] at every sigma: a denoiser and a diffusion prior in one.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from invsolve.errors import InputError
+
+if TYPE_CHECKING:
+    from invsolve.training.pairs import Pairs
 
 TARGETS = ("x0", "eps", "v")
 
@@ -77,6 +83,16 @@ def denoising_losses(network: nn.Module, x0: Tensor, sigma: Tensor, noise: Tenso
     """The weighted loss of each item, (B,); x0 and noise (B, C, H, W), sigma (B,); see `loss_weight` for the target."""
     error = network(x0 + sigma.reshape(-1, 1, 1, 1) * noise, sigma) - x0
     return loss_weight(sigma, s0, target) * error.square().flatten(1).mean(1)
+
+
+def paired_losses(
+    network: nn.Module, pairs: Pairs, pair: tuple[Tensor, Tensor], sigma: Tensor, noise: Tensor, s0: float, target: str = "v"
+) -> Tensor:
+    """The weighted loss of each item of a conditional network, (B,): see `pairs`; `pair` is (what is estimated, condition)."""
+    wanted, condition = pair
+    noised = pairs.noised(wanted, condition, sigma.reshape(-1, 1, 1, 1), noise)
+    error = network(noised, sigma, condition) - wanted
+    return pairs.factors(sigma) * loss_weight(sigma, s0, target) * error.square().flatten(1).mean(1)
 
 
 def damping(sigma: Tensor, above: float, weight: float) -> Tensor:

@@ -65,12 +65,20 @@ def training_of(state: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
         "balance": objective.balance,
         **({} if objective.damp is None else {"damp": objective.damp.model_dump()}),
         "sigmas": objective.sigmas.model_dump(),
+        **({} if config.condition is None else conditioned(config)),
         "rate": run.lr,
         "average_images": run.ema_images,
         "bfloat16": state.get("bf16", run.bf16),
         "seed": run.seed,
         "start": config.start or "random",
     }
+
+
+def conditioned(config: TrainConfig) -> dict[str, Any]:
+    """What a prior must know of a network with a condition: the objective, and what was looked at."""
+    objective = config.objective
+    moving = {"total": objective.total, "part": objective.part, "align": objective.align} if objective.kind == "partial" else {}
+    return {"kind": objective.kind, **moving, "condition": config.condition.model_dump(mode="json") if config.condition else {}}
 
 
 def continued(training: dict[str, Any], file: Path, config: TrainConfig) -> dict[str, Any]:
@@ -98,7 +106,7 @@ def rounding(config: TrainConfig, full: dict[str, Tensor], stored: dict[str, Ten
         "largest_weight": max(float(value.abs().max()) for value in full.values()),
     }
     levels = config.recipe().levels
-    if images is not None and report["largest_change"] > 0:
+    if images is not None and config.condition is None and report["largest_change"] > 0:
         net = NETWORKS[network_name(config)](**config.network.arguments).eval()
         values = []
         for state in (full, {key: value.float() for key, value in stored.items()}):
@@ -165,8 +173,9 @@ def export_run(run: Path, config: TrainConfig, folder: Path | None = None, image
         weaknesses=list(config.card.weaknesses),
     )
     write_bytes(file.with_suffix(".json"), card.text().encode())
-    kept = replace(card, promise=promise_of(*load_network(file)))
-    write_bytes(file.with_suffix(".json"), kept.text().encode())
+    if config.condition is None:  # the promise is of a network (x, sigma)
+        kept = replace(card, promise=promise_of(*load_network(file)))
+        write_bytes(file.with_suffix(".json"), kept.text().encode())
     return [file, file.with_suffix(".json")]
 
 

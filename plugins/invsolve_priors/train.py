@@ -21,6 +21,7 @@ from invsolve.errors import InputError
 from invsolve.training.config import TrainConfig
 from invsolve.training.data import Crops, validation_images
 from invsolve.training.loop import Training, first_line
+from invsolve.training.pairs import Bound, Pairs, PairTraining
 from invsolve.training.pictures import write_pictures
 from invsolve_priors.export import network_name, stored_bytes
 from invsolve_priors.runs import Places
@@ -86,14 +87,17 @@ def fitted(state: dict[str, Tensor], wanted: dict[str, Tensor], start: str) -> d
     """Weights of a colour network for a grey one too: the first layer's image channels are summed, the last one's averaged.
 
     A grey picture shown to the colour network in all three channels, and its three answers averaged, is then what the grey network
-    begins with.
+    begins with. A network with a condition begins as one without: the further channels, in front, have weights 0.
     """
+    first = next(iter(wanted))
     if state.keys() != wanted.keys():
         odd = sorted(state.keys() ^ wanted.keys())
         raise InputError(f"start = '{start}': another network; differing keys: {', '.join(odd[:3])}")
     made = {}
     for key, value in state.items():
         shape = wanted[key].shape
+        if value.ndim == 4 and value.shape[0] == shape[0] and value.shape[1:2] < shape[1:2] and key == first:
+            value = torch.cat([value.new_zeros(shape[0], shape[1] - value.shape[1], *shape[2:]), value], 1)
         if value.shape != shape and value.ndim > 1 and value.shape[1] == shape[1] + 2:
             value = torch.cat([value[:, :3].sum(1, keepdim=True), value[:, 3:]], 1)
         if value.shape != shape and value.shape[0] == shape[0] + 2:
@@ -120,21 +124,30 @@ def prepared(config: TrainConfig, places: Places, out: Path) -> Training:
         validation = validation_images(chosen.of(root), chosen.count, chosen.side or None, channels, data.pad)
     sigmas = config.objective.sigmas
     side = data.side or crops.pools[0][0].shape[0]
-    check_network(network, config, (channels, side, side))
+    shape = (channels, side, side)
+    pairs = config.pairs(shape, places.config)
+    check_network(network, config, shape, pairs)
 
     def pictures(average: nn.Module) -> None:
         device = next(average.parameters()).device
-        write_pictures(average.cpu(), out, validation, (channels, side, side), (sigmas.low, sigmas.high))
+        shown = average.cpu()
+        if pairs is not None and validation is not None:
+            shown = Bound(shown, pairs, validation)
+        if pairs is None or validation is not None:
+            write_pictures(shown, out, validation, shape, (sigmas.low, sigmas.high))
         average.to(device)
 
-    return Training(network, crops, config.recipe(), out, validation, pictures)
+    if pairs is None:
+        return Training(network, crops, config.recipe(), out, validation, pictures)
+    return PairTraining(network, crops, config.recipe(), out, validation, pictures, pairs=pairs)
 
 
-def check_network(network: nn.Module, config: TrainConfig, shape: tuple[int, int, int]) -> None:
+def check_network(network: nn.Module, config: TrainConfig, shape: tuple[int, int, int], pairs: Pairs | None = None) -> None:
     """Whether a network can be trained, and its weights be stored.
 
     Raises:
-        InputError: no map (x, sigma) -> x0_hat, nothing to train, values that are not finite, or too many weights for a weight file.
+        InputError: no map (x, sigma) -> x0_hat, or (x, sigma, condition) -> x0_hat where there are pairs, nothing to train, values that are
+            not finite, or too many weights for a weight file.
     """
     name, sigmas = config.network.path, config.objective.sigmas
     size = stored_bytes(network.state_dict())
@@ -143,12 +156,15 @@ def check_network(network: nn.Module, config: TrainConfig, shape: tuple[int, int
     trial = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     modes = [(module, module.training) for module in network.modules()]
     try:
-        with torch.no_grad():  # in eval mode the trial leaves running statistics alone
-            found = network.eval()(trial, torch.full((1,), math.sqrt(sigmas.low * sigmas.high))).shape
+        network.eval()  # so that the trial leaves running statistics alone
+        seeing = network if pairs is None else Bound(network, pairs, trial)
+        with torch.no_grad():
+            found = seeing(trial, torch.full((1,), math.sqrt(sigmas.low * sigmas.high))).shape
         for module, mode in modes:  # train() would undo what the class has frozen
             module.training = mode
     except Exception as error:
-        raise InputError(f"{name} fails on (x, sigma) with x {tuple(trial.shape)}: {first_line(error)}") from error
+        taken = "(x, sigma)" if pairs is None else f"(x, sigma, condition), condition {tuple(pairs.fixed(trial).shape)},"
+        raise InputError(f"{name} fails on {taken} with x {tuple(trial.shape)}: {first_line(error)}") from error
     if found != trial.shape:
         raise InputError(f"{name} must give x0_hat of x's shape {tuple(trial.shape)}; it gives {tuple(found)}")
     if not any(value.requires_grad for value in network.parameters()):

@@ -86,6 +86,49 @@ class EDMDRUNet(nn.Module):
         return self.mean + (self.s0 / norm) ** 2 * (x - self.mean) + sigma * (self.s0 / norm) * out
 
 
+class ConditionalDRUNet(nn.Module):
+    """EDMDRUNet that sees a condition too, as further channels of its input, before the noised image.
+
+        D(x, sigma, c) = m + c_skip (x - m) + c_out F([(c - m) / s0, c_in (x - m), log(sigma) / 4])
+
+    Begun with the weights of an EDMDRUNet (`start`), its answers are that network's until the condition's weights leave 0.
+
+    Args:
+        channels: image channels.
+        condition: channels of the condition.
+        nc, nb, mean, s0: see EDMDRUNet.
+
+    References:
+        Image Super-Resolution via Iterative Refinement (Saharia et al., 2021), arXiv:2104.07636: concatenation, the condition first, and a
+        continuous noise level. Deviation: EDM's preconditioning, no attention, a noise map in place of an embedding.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        condition: int = 3,
+        nc: tuple[int, int, int, int] = (32, 64, 128, 192),
+        nb: int = 2,
+        mean: float = 0.5,
+        s0: float = 0.25,
+    ) -> None:
+        super().__init__()
+        from deepinv.models import DRUNet
+
+        self.net = DRUNet(channels + condition, channels, nc=(nc[0], nc[1], nc[2], nc[3]), nb=nb, pretrained=None)
+        self.mean, self.s0 = mean, s0
+
+    def forward(self, x: Tensor, sigma: float | Tensor, condition: Tensor) -> Tensor:
+        """x0_hat, shape and dtype of x; condition (B, condition, H, W)."""
+        sigma = sigma_column(sigma, x)
+        norm = (sigma**2 + self.s0**2).sqrt()
+        both = torch.cat([(condition.to(x.dtype) - self.mean) / self.s0, (x - self.mean) / norm], dim=1)
+        centred, (height, width) = pad_to_multiple(both, 8)
+        level = (sigma.clamp_min(1e-6).log() / 4).expand(-1, 1, *centred.shape[-2:])
+        out = self.net.forward_unet(torch.cat([centred, level], dim=1))[..., :height, :width].to(x.dtype)
+        return self.mean + (self.s0 / norm) ** 2 * (x - self.mean) + sigma * (self.s0 / norm) * out
+
+
 class NoiseMapDnCNN(nn.Module):
     """deepinv's DnCNN told its noise level: D(x, sigma) = x + R([x, sigma]).
 
@@ -114,4 +157,4 @@ class NoiseMapDnCNN(nn.Module):
         return self.net(torch.cat([x, level], dim=1))[:, : self.channels].to(x.dtype)
 
 
-NETWORKS = {"edm-drunet": EDMDRUNet, "dncnn": NoiseMapDnCNN}
+NETWORKS = {"edm-drunet": EDMDRUNet, "dncnn": NoiseMapDnCNN, "conditional-drunet": ConditionalDRUNet}

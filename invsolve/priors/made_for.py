@@ -1,0 +1,165 @@
+"""What a conditional prior was trained for: operators, noise and size; and whether a problem is that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invsolve.errors import InputError, InvsolveError
+from invsolve.operator import Operator
+from invsolve.operator.algebra import Scaled
+from invsolve.plugins import registry
+from invsolve.plugins.part import Part
+from invsolve.priors.conditions import UPS, image_condition
+from invsolve.problem import Problem
+from invsolve.rng import Rng
+
+# Eight-bit storage of y, and rounding, are no other noise level than 0; in y's units, for images in [0, 1].
+SLACK = 0.005
+
+
+class Nowhere:
+    """Tables without a file: paths in them are as they are."""
+
+    def path(self, name: str) -> Any:
+        """The path."""
+        from pathlib import Path
+
+        return Path(name)
+
+
+@dataclass(frozen=True)
+class MadeFor:
+    """The problems y = H x + s n that a network was trained on.
+
+    Args:
+        operators: tables {"name": ..., arguments ...} of the registry, without in_shape.
+        noise: (lowest, highest) s, in y's units.
+        up, fill: how y becomes the condition; see `conditions.image_condition`.
+        shape: the image shape (C, H, W) it was trained on; with `any_size` its C only.
+        any_size: whether images of other sizes are served, too.
+        also: names of the registry all of whose operators it serves, such as every kind of mask.
+
+    Raises:
+        InputError: no operator, another `up`, a shape that is none, ends that are no range.
+    """
+
+    operators: tuple[dict[str, Any], ...]
+    noise: tuple[float, float] = (0.0, 0.0)
+    up: str = "bicubic"
+    fill: bool = True
+    shape: tuple[int, int, int] = (3, 64, 64)
+    any_size: bool = False
+    also: tuple[str, ...] = ()
+    _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.operators or not all(isinstance(one, dict) and "name" in one for one in self.operators):
+            raise InputError(f'operators must be tables such as {{"name": "block-mean", "factor": 4}}; given {self.operators!r:.100}')
+        if self.up not in UPS or len(self.noise) != 2 or not 0 <= self.noise[0] <= self.noise[1] < math.inf:
+            raise InputError(f"need up in {', '.join(UPS)} and noise 0 <= low <= high; given {self.up!r} and {self.noise!r:.60}")
+        if len(self.shape) != 3 or not all(isinstance(side, int) and side > 0 for side in self.shape):
+            raise InputError(f"shape must be (C, H, W); given {self.shape!r:.60}")
+
+    def gaps(self, problem: Problem) -> list[str]:
+        """Why a problem is another than those; [] if it is one."""
+        operator, found = problem.operator, []
+        shape = operator.in_shape
+        if len(shape) != 3 or shape[0] != self.shape[0] or not (self.any_size or tuple(shape) == self.shape):
+            return [f"images of shape {tuple(shape)}; {self.words}"]
+        if self.ratio(operator) is None:
+            found.append(f"operator {operator.label}; {self.words}")
+        elif problem.batch:
+            level = problem.level / abs(self.ratio(operator) or 1.0)
+            low, high = float(level.min()), float(level.max())
+            if not self.noise[0] - SLACK <= low <= high <= self.noise[1] + SLACK:
+                found.append(f"noise of standard deviation {low:.3g}{'' if high == low else f' to {high:.3g}'}; {self.words}")
+        return found
+
+    @property
+    def words(self) -> str:
+        """What it is for, in words."""
+        names = [*(written(one) for one in self.operators), *(f"any {name}" for name in self.also)]
+        low, high = self.noise
+        noise = "no noise" if high == 0 else f"noise {low:g}" if low == high else f"noise {low:g} to {high:g}"
+        size = f"{self.shape[0]}-channel images of any size" if self.any_size else f"images of shape {self.shape}"
+        return f"the network was trained for {' or '.join(dict.fromkeys(names))}, {noise}, {size}"
+
+    def ratio(self, operator: Operator) -> float | None:
+        """c with operator = c H of an H that it was made for; None for another operator."""
+        factor = 1.0
+        while isinstance(operator, Scaled) and isinstance(operator.factor, int | float):
+            operator, factor = operator.parts[0], factor * float(operator.factor)
+        if any(isinstance(operator, kind) for kind in self._kinds()):
+            return factor
+        twins = (one for one in self.instances(operator.in_shape) if one.out_shape == operator.out_shape)
+        return factor if any(equal(operator, one) for one in twins) else None
+
+    def _kinds(self) -> Iterator[type]:
+        for name in self.also:
+            target = registry().load("operator", name)
+            if isinstance(target, type):
+                yield target
+
+    def instances(self, shape: tuple[int, ...]) -> list[Operator]:
+        """The operators for images of a shape, those that can be made for it."""
+        from invsolve.recipe.parts import build
+
+        if shape not in self._known:
+            made = []
+            for table in self.operators:
+                try:
+                    made.append(build("operator", Part.model_validate(table), Nowhere(), in_shape=tuple(shape)))
+                except InvsolveError:  # such as a factor that does not divide the sides
+                    continue
+            self._known[shape] = made
+        return self._known[shape]
+
+    def condition(self, problem: Problem) -> Tensor:
+        """The condition of a problem, (B, C, H, W); holes are filled from each item's own stream.
+
+        Raises:
+            InputError: y is no such image.
+        """
+        factor = self.ratio(problem.operator) or 1.0
+        rng = Rng(0, problem.items, purpose="condition")
+        y = problem.y if factor == 1.0 else problem.y / factor  # pyright: ignore[reportOperatorIssue]
+        return image_condition(problem.operator, y, self.up, rng.normal_like if self.fill else None)  # pyright: ignore[reportArgumentType]
+
+    def example(self, x: Tensor) -> Problem:
+        """A problem of images x that it was made for, without or with the lowest noise.
+
+        Raises:
+            InputError: x has no size that it serves.
+        """
+        from invsolve.noise import GaussianNoise, NoNoise
+
+        made = self.instances(tuple(x.shape[1:]))
+        if not made:
+            raise InputError(f"no operator of images {tuple(x.shape[1:])}: {self.words}")
+        noise = GaussianNoise(self.noise[0]) if self.noise[0] > 0 else NoNoise()
+        return Problem.simulate(made[0], x, noise, generator=0)
+
+
+def written(table: dict[str, Any]) -> str:
+    """A table of an operator in words."""
+    rest = ", ".join(f"{key}={value}" for key, value in table.items() if key != "name")
+    return f"{table['name']}({rest})" if rest else str(table["name"])
+
+
+@torch.no_grad()
+def equal(one: Operator, other: Operator) -> bool:
+    """Whether two operators give the same measurement of a drawn image, to the rounding of its type."""
+    x = Rng(0, range(one.batch or 1), purpose="same operator").uniform(one.in_shape, torch.zeros(1, dtype=torch.float64))
+    try:
+        first, second = one(x), other(x)
+    except Exception:  # of a device or a type of its own: the drawn image is none for it
+        return False
+    if not (isinstance(first, Tensor) and isinstance(second, Tensor)) or first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    return bool((first - second).abs().max() <= 1e-5)

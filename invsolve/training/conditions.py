@@ -1,0 +1,101 @@
+"""The table [condition] of a training config: what a conditional network is trained to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from invsolve.errors import InputError
+from invsolve.priors.conditions import Up
+from invsolve.recipe.config import alternatives
+from invsolve.recipe.parts import build
+from invsolve.recipe.tables import Part, Table, located
+from invsolve.training.pairs import Degraded, Pairs
+
+Level = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class Beside:
+    """Files named in the table lie below a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: str) -> Path:
+        """A path in the table."""
+        return located(self.folder, name)
+
+
+def ends(value: Any) -> Any:
+    """A number as a range of one."""
+    return [value, value] if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def tagged(value: Any) -> Any:
+    """A condition without `kind` is a degradation, or labels where it has that key."""
+    if isinstance(value, dict) and "kind" not in value:
+        return {"kind": "labels" if "labels" in value else "degraded", **value}
+    return value
+
+
+class DegradedCondition(Table):
+    """The image degraded by an operator of the registry and brought back to its size; see `pairs.Degraded`."""
+
+    kind: Literal["degraded"] = "degraded"
+    """May be left out."""
+    operator: Annotated[list[Part], BeforeValidator(alternatives), Field(min_length=1, max_length=100)]
+    """One operator, or several of which each item gets one: a name with its arguments; in_shape is that of the crops."""
+    draws: Annotated[int, Field(ge=1, le=4096)] = 1
+    """How many of each operator that takes a `seed` are made, with seeds 0, 1, ...: masks that differ from item to item."""
+    noise: Annotated[list[Level], BeforeValidator(ends), Field(min_length=2, max_length=2)] = Field(default_factory=lambda: [0.0, 0.0])
+    """Standard deviation of the measurement's noise: a number, or [low, high], uniform."""
+    up: Up = "bicubic"
+    """How the measurement comes to the image's size."""
+    fill: bool = True
+    """Whether noise fills the holes of masks."""
+
+    @field_validator("noise")
+    @classmethod
+    def _check_noise(cls, noise: list[float]) -> list[float]:
+        if noise[0] > noise[1]:
+            raise ValueError(f"noise = [low, high] with low <= high; given {noise}")
+        return noise
+
+    def pairs(self, shape: tuple[int, int, int], folder: Path) -> Pairs:
+        """What draws them.
+
+        Raises:
+            InputError: operators that cannot be made for the crops; see `invsolve.recipe.build`.
+        """
+        from invsolve.plugins import registry
+        from invsolve.plugins.arguments import signature_of
+
+        operators = []
+        for part in self.operator:
+            seeded = "seed" in signature_of(registry().load("operator", part.name)).parameters and "seed" not in part.arguments
+            for seed in range(self.draws if seeded else 1):
+                extra = {"in_shape": shape, **({"seed": seed} if seeded else {})}
+                operators.append(build("operator", part, Beside(folder), **extra))
+        return Degraded(operators, (self.noise[0], self.noise[1]), self.up, fill=self.fill)
+
+
+# One line here for another kind of condition; each is told from the others by `kind`.
+Condition = Annotated[DegradedCondition, BeforeValidator(tagged)]
+
+
+def pairs_of(condition: Any, shape: tuple[int, int, int], folder: Path) -> Pairs:
+    """The pairs of a condition's table, tried on a grey image.
+
+    Raises:
+        InputError: it cannot be made, or its measurement is no condition.
+    """
+    import torch
+
+    pairs = condition.pairs(shape, folder)
+    try:
+        pairs.fixed(torch.full((2, *shape), 0.5))
+    except InputError as error:
+        raise InputError(f"[condition]: {error}") from None
+    return pairs

@@ -1,0 +1,210 @@
+"""Training pairs: what a network is to estimate, and what it looks at besides.
+
+    L = E_{pair, n, sigma} w(sigma) f(sigma) mean |D(noised(target, sigma, n), sigma, condition) - target|^2
+
+`noised` is target + sigma n and f is 1 but for `Partial`. A new kind of pair is a class here or in a file of its own, made by a table
+of the config (`invsolve.training.conditions`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from invsolve.operator import Operator
+from invsolve.priors.conditional import MovingNetwork, Unnoised
+from invsolve.priors.conditions import image_condition
+from invsolve.priors.moving import Moving
+from invsolve.training.loop import Training, psnr_at
+from invsolve.training.objectives import paired_losses
+
+if TYPE_CHECKING:
+    from invsolve.training.data import Crops
+
+
+class Pairs(ABC):
+    """(x0, rng) -> (target, condition): target (B, C, H, W), condition a tensor whose first axis is the batch.
+
+    Whatever is drawn comes from `rng`, whose state is part of the checkpoint: a run that goes on ends at the same bits.
+    """
+
+    @abstractmethod
+    def __call__(self, x0: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Target and condition of images x0 (B, C, H, W)."""
+
+    def draw(self, crops: Crops, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Pairs of `count` crops; overridden where the crops bring more than images, such as labels."""
+        return self(crops.sample(count, rng), rng)
+
+    def noised(self, target: Tensor, condition: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+        """What the network sees at the level sigma (B, 1, 1, 1)."""
+        del condition
+        return target + sigma * noise
+
+    def factors(self, sigma: Tensor) -> Tensor:
+        """f(sigma) of each item, (B,)."""
+        return torch.ones_like(sigma)
+
+    def denoiser(self, network: nn.Module) -> nn.Module:
+        """The network as (x0 + sigma n, sigma, condition) -> x0_hat."""
+        return network
+
+    def fixed(self, x0: Tensor) -> Tensor:
+        """A condition of these images that is the same at every call: for validation, pictures and the trial before a run."""
+        return self(x0.cpu(), np.random.default_rng(0))[1].to(x0.device)
+
+
+class Degraded(Pairs):
+    """(x0, the measurement of x0 as an image): y = H x0 + s n, one of the operators drawn for each item.
+
+    Args:
+        operators: of the crops' shape, each as likely.
+        noise: ends of the range that s is uniform on, in y's units.
+        up: how y comes to x0's size, see `priors.conditions.image_condition`.
+        fill: whether noise fills the holes of masks.
+
+    References:
+        Image Super-Resolution via Iterative Refinement (Saharia et al., 2021), arXiv:2104.07636, algorithm 1.
+        Palette: Image-to-Image Diffusion Models (Saharia et al., 2022), arXiv:2111.05826.
+        Deviation: the error is that of D over all pixels, also where a mask leaves them known.
+    """
+
+    def __init__(
+        self, operators: Sequence[Operator], noise: tuple[float, float] = (0.0, 0.0), up: str = "bicubic", *, fill: bool = True
+    ) -> None:
+        self.operators, self.noise, self.up, self.fill = list(operators), noise, up, fill
+
+    def __call__(self, x0: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """x0 and its measurement."""
+        chosen = rng.integers(len(self.operators), size=len(x0))
+        condition = torch.empty_like(x0)
+        for index in np.unique(chosen):
+            rows = torch.from_numpy(np.flatnonzero(chosen == index))
+            condition[rows] = self._condition(self.operators[index], x0[rows], rng)
+        return x0, condition
+
+    def _condition(self, operator: Operator, x0: Tensor, rng: np.random.Generator) -> Tensor:
+        def normal(like: Tensor) -> Tensor:
+            return torch.from_numpy(rng.standard_normal(like.shape, dtype=np.float32))
+
+        with torch.no_grad():
+            y = operator(x0)
+            if self.noise[1] > 0:
+                y = y + torch.from_numpy(rng.uniform(*self.noise, len(x0))).float().reshape(-1, 1, 1, 1) * normal(y)
+            return image_condition(operator, y, self.up, normal if self.fill else None)
+
+
+class Partial(Pairs):
+    """Pairs whose noised image moves from x0 to the condition as sigma rises: see `priors.moving.Moving`.
+
+        noised = w x0 + (1 - w) condition + sigma n,   w = Moving.share(sigma)
+
+    The network estimates x0 in both alignments. "paper" measures the error of the moving image w x0 + (1 - w) condition, which is
+    w^2 times that of x0; "exact" that of x0 itself.
+
+    References:
+        PartDiff: Image Super-resolution with Partial Diffusion Models (Zhao et al., 2023), arXiv:2307.11926.
+        Deviation: the paper's network estimates the noise, from which x0 cannot be told at t = K, where w = 0.
+    """
+
+    def __init__(self, pairs: Pairs, moving: Moving, align: str = "exact") -> None:
+        self.pairs, self.moving, self.align = pairs, moving, align
+
+    def __call__(self, x0: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Those of the inner pairs."""
+        return self.pairs(x0, rng)
+
+    def noised(self, target: Tensor, condition: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+        """The moving image with noise."""
+        return self.moving.between(target, condition[:, : target.shape[1]], sigma) + sigma * noise
+
+    def denoiser(self, network: nn.Module) -> nn.Module:
+        """See `MovingNetwork`."""
+        return MovingNetwork(network, self.moving)
+
+    def factors(self, sigma: Tensor) -> Tensor:
+        """w^2 or 1."""
+        return self.moving.share(sigma) ** 2 if self.align == "paper" else torch.ones_like(sigma)
+
+
+class Regression(Pairs):
+    """Pairs for a network without diffusion: it sees a grey image in place of x_t, and learns E[x0 | condition].
+
+    References:
+        Image Super-Resolution via Iterative Refinement (Saharia et al., 2021), arXiv:2104.07636, section 4: the regression baseline.
+    """
+
+    def __init__(self, pairs: Pairs, top: float) -> None:
+        self.pairs, self.top = pairs, top
+
+    def __call__(self, x0: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Those of the inner pairs."""
+        return self.pairs(x0, rng)
+
+    def noised(self, target: Tensor, condition: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+        """1/2 everywhere."""
+        return torch.full_like(target, 0.5)
+
+    def denoiser(self, network: nn.Module) -> nn.Module:
+        """See `Unnoised`."""
+        return Unnoised(network, self.top)
+
+
+class Bound(nn.Module):
+    """A conditional network as a map (x, sigma) of a few images: the condition of the first ones is put in, in turn for more.
+
+    Args:
+        network: (x, sigma, condition), as it is trained.
+        pairs: what makes the condition.
+        images: (N, C, H, W).
+    """
+
+    def __init__(self, network: nn.Module, pairs: Pairs, images: Tensor) -> None:
+        super().__init__()
+        self.network, self.condition = pairs.denoiser(network), pairs.fixed(images)
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """D(x, sigma, condition)."""
+        rows = torch.arange(len(x), device=self.condition.device) % len(self.condition)
+        return self.network(x, sigma, self.condition[rows].to(x.device))
+
+
+class PairTraining(Training):
+    """A run of a network (x, sigma, condition).
+
+    Args:
+        arguments: those of `Training`.
+        pairs: what is estimated of crops, and what is looked at.
+        options: those of `Training`.
+    """
+
+    def __init__(self, *arguments: Any, pairs: Pairs, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.pairs = pairs
+
+    def _sample(self) -> tuple[Tensor, Tensor]:
+        return self.pairs.draw(self.crops, self.recipe.batch, self.rng)
+
+    def _losses(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, float]:
+        target, condition = batch[0], batch[1].to(self.device)
+
+        def losses(x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+            return paired_losses(self.model, self.pairs, (x0, condition), sigma, noise, self.recipe.s0, self.recipe.target)
+
+        return self._weighed(target, losses)
+
+    def _grey_loss(self, network: nn.Module, grey: Tensor) -> float:
+        return super()._grey_loss(Bound(network, self.pairs, grey), grey)
+
+    def _measures(self) -> dict[str, float]:
+        """Beside the PSNR at the levels that of the estimate at the highest one, where x_t says nothing."""
+        if self.validation is None:
+            return {}
+        network, high = Bound(self.ema, self.pairs, self.validation), self.recipe.sigmas.high
+        levels = {f"psnr{one:g}": one / 255 for one in self.recipe.levels if one / 255 <= high} | {"psnr_top": high}
+        return {name: round(psnr_at(network, self.validation, sigma, bf16=self.bf16), 3) for name, sigma in levels.items()}

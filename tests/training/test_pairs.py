@@ -1,0 +1,226 @@
+"""Training with a condition: what the network sees, exact resume, the config's refusals, the card of the weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from invsolve_priors.train import fitted
+from invsolve_weights.networks import ConditionalDRUNet, EDMDRUNet
+from train_cases import TOY, run, toy_folder, weights
+
+from invsolve.errors import InputError
+from invsolve.operator import Operator
+from invsolve.plugins import registry
+from invsolve.priors.conditional import MovingNetwork, Unnoised
+from invsolve.priors.moving import Moving
+from invsolve.training.config import TrainConfig
+from invsolve.training.objectives import paired_losses
+from invsolve.training.pairs import Degraded, Partial, Regression
+
+CONDITION = '[condition]\noperator = { name = "block-mean", factor = 2 }\nnoise = [0.0, 0.1]\n'
+SR = (
+    TOY.replace("EDMDRUNet", "ConditionalDRUNet")
+    .replace("channels = 3, nc", "channels = 3, condition = 3, nc")
+    .replace("[objective]", '[objective]\nkind = "conditional"')
+    .replace("steps = 30", "steps = 6")
+    .replace("[run]", CONDITION + "[run]")
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    toy_folder(tmp_path)
+    (tmp_path / "sr.toml").write_text(SR)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _same_threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def images(count=3, side=8):
+    return torch.from_numpy(np.random.default_rng(5).random((count, 3, side, side), dtype=np.float32))
+
+
+def test_a_run_with_a_condition_resumes_to_the_bit_and_its_card_says_what_it_is_for(folder):
+    whole, halved = folder / "whole", folder / "halved"
+    assert run(folder / "sr.toml", "--out", whole).exit_code == 0
+    config = TrainConfig.load(folder / "sr.toml")
+    from invsolve_priors.runs import Places
+    from invsolve_priors.train import prepared
+
+    torch.set_num_threads(1)
+    half = prepared(config, Places(folder, folder), halved)
+    for _ in range(3):
+        half._train_step()
+    half.save(lambda line: None)
+    again = prepared(config, Places(folder, folder), halved)
+    again.run(lambda line: None)
+    assert again.step == 6
+    one, other = weights(whole)["network"], weights(halved)["network"]
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    card = json.loads((whole / "toy.json").read_text())
+    assert card["network"] == "conditional-drunet"
+    assert card["training"]["condition"]["operator"] == [{"name": "block-mean", "factor": 2}]
+    assert (card["training"]["kind"], card["training"]["condition"]["noise"]) == ("conditional", [0.0, 0.1])
+
+
+def test_the_pairs_are_the_image_and_its_measurement_brought_to_its_size():
+    operator = registry().build("operator", "block-mean", in_shape=(3, 8, 8), factor=2)
+    x0 = images()
+    target, condition = Degraded([operator], up="nearest")(x0, np.random.default_rng(0))
+    means = x0.reshape(3, 3, 4, 2, 4, 2).mean((3, 5))
+    assert torch.equal(target, x0)
+    assert torch.allclose(condition, means.repeat_interleave(2, -1).repeat_interleave(2, -2), atol=1e-6)
+    bicubic = Degraded([operator])(x0, np.random.default_rng(0))[1]
+    assert torch.allclose(bicubic, torch.nn.functional.interpolate(means, size=(8, 8), mode="bicubic", align_corners=False), atol=1e-6)
+
+
+def test_noise_of_the_measurement_has_the_range_asked_for():
+    """9216 numbers of one level each item: a standard deviation is known to 1 / sqrt(2 n) = .74 %, of which four are 3 %."""
+    identity = registry().build("operator", "identity", in_shape=(1, 96, 96))
+    x0 = torch.full((4, 1, 96, 96), 0.5)
+    condition = Degraded([identity], (0.2, 0.2))(x0, np.random.default_rng(3))[1]
+    assert ((condition - x0).flatten(1).std(1) / 0.2 - 1).abs().max() < 0.03
+    spread = (Degraded([identity], (0.0, 0.2))(x0.repeat(10, 1, 1, 1), np.random.default_rng(3))[1] - 0.5).flatten(1).std(1)
+    assert spread.min() < 0.05 < 0.15 < spread.max() < 0.21
+
+
+def test_every_item_gets_one_of_the_operators_and_holes_are_filled_with_noise():
+    box = registry().build("operator", "box-mask", in_shape=(3, 8, 8), box=4)
+    grey = registry().build("operator", "grey", in_shape=(3, 8, 8))
+    x0 = images(40)
+    condition = Degraded([box, grey])(x0, np.random.default_rng(1))[1]
+    hole = (box(torch.ones(1, 3, 8, 8)) == 0).expand(40, -1, -1, -1)
+    greyed = (condition[:, :1] == condition[:, 1:2]).flatten(1).all(1)
+    assert 8 < int(greyed.sum()) < 32  # four standard deviations of 40 coins
+    assert torch.allclose(condition[greyed], grey(x0[greyed]).expand(-1, 3, -1, -1))
+    masked = condition[~greyed]
+    assert torch.equal(masked[~hole[~greyed]], x0[~greyed][~hole[~greyed]])
+    filled = masked[hole[~greyed]]
+    assert abs(float(filled.mean()) - 0.5) < 4 * 0.5 / len(filled) ** 0.5
+    assert abs(float(filled.std()) - 0.5) < 4 * 0.5 / (2 * len(filled)) ** 0.5
+    zeros = Degraded([box], fill=False)(x0, np.random.default_rng(1))[1]
+    assert float(zeros[hole].abs().max()) == 0
+
+
+class Sees(torch.nn.Module):
+    """Keeps what it was called with; estimates half of it."""
+
+    def forward(self, x, sigma, condition):
+        self.seen = (x, sigma, condition)
+        return 0.5 * x
+
+
+def test_the_loss_of_each_objective_is_that_of_its_definition():
+    operator = registry().build("operator", "block-mean", in_shape=(3, 8, 8), factor=2)
+    x0, noise, sigma = images(), images().flip(0) - 0.5, torch.tensor([0.05, 0.2, 0.4])
+    plain, moving, net = Degraded([operator]), Moving(100, 25), Sees()
+    pair = plain(x0, np.random.default_rng(0))
+    column = sigma.reshape(3, 1, 1, 1)
+    found = paired_losses(net, plain, pair, sigma, noise, 0.5, "x0")
+    assert torch.allclose(found, 4 * (0.5 * (x0 + column * noise) - x0).square().flatten(1).mean(1))
+    w = moving.share(sigma).reshape(3, 1, 1, 1)
+    state = w * x0 + (1 - w) * pair[1] + column * noise
+    for align, factor in (("exact", 1.0), ("paper", w.flatten() ** 2)):
+        found = paired_losses(net, Partial(plain, moving, align), pair, sigma, noise, 0.5, "x0")
+        assert torch.allclose(net.seen[0], state)
+        assert torch.allclose(found, factor * 4 * (0.5 * state - x0).square().flatten(1).mean(1))
+    found = paired_losses(net, Regression(plain, 80.0), pair, sigma, noise, 0.5, "x0")
+    assert torch.equal(net.seen[0], torch.full_like(x0, 0.5))
+    assert torch.allclose(found, 4 * (0.25 - x0).square().flatten(1).mean(1))
+
+
+def test_the_moving_image_begins_at_the_measurement_and_ends_at_the_picture():
+    """The levels by the product of 1 - beta; at step t the picture's share is 1 - t / K, at its inverse the level is what it was."""
+    moving = Moving(100, 25)
+    betas = np.linspace(2e-5, 0.2, 100)
+    a = np.cumprod(1 - betas)[:25]
+    assert np.allclose(moving.levels, np.sqrt((1 - a) / a) / 2)
+    levels = torch.tensor([0.0, *moving.levels], dtype=torch.float64)
+    assert torch.allclose(moving.share(levels), 1 - torch.arange(26, dtype=torch.float64) / 25)
+    assert np.allclose(moving.outer(), np.array(moving.levels[:-1]) / (1 - np.arange(1, 25) / 25))
+    asked = torch.tensor([1e-3, 0.05, 0.7, 10.0, 80.0], dtype=torch.float64)
+    inner = moving.inner(asked)
+    assert torch.allclose(inner / moving.share(inner), asked, rtol=1e-9)
+    for bad in ((10, 5), (100, 1), (100, 101), (3000, 25)):
+        with pytest.raises(InputError, match="part <= total"):
+            Moving(*bad)
+
+
+def test_a_network_of_the_moving_image_is_one_of_the_image():
+    """What it is shown for x0 + s n has the law that it was trained on: w x0 + (1 - w) c + sigma n."""
+    moving, net = Moving(100, 50), Sees()
+    x0, c, n, s = images(), images().flip(0), images().flip(1), torch.tensor([0.1, 1.0, 30.0])
+    MovingNetwork(net, moving)(x0 + s.reshape(3, 1, 1, 1) * n, s, c)
+    state, sigma, _ = net.seen
+    w = moving.share(sigma).reshape(3, 1, 1, 1)
+    assert torch.allclose(sigma / w.flatten(), s, rtol=1e-4)
+    assert torch.allclose(state, w * x0 + (1 - w) * c + sigma.reshape(3, 1, 1, 1) * n, atol=1e-4)
+    Unnoised(net, 80.0)(x0, s, c)
+    assert torch.equal(net.seen[0], torch.full_like(x0, 0.5))
+    assert net.seen[1].tolist() == [80.0] * 3
+
+
+def test_a_network_with_a_condition_begins_as_the_one_without():
+    plain, seeing = EDMDRUNet(nc=(4, 4, 4, 4), nb=1).eval(), ConditionalDRUNet(nc=(4, 4, 4, 4), nb=1, condition=4).eval()
+    seeing.load_state_dict(fitted(plain.state_dict(), seeing.state_dict(), "plain"))
+    x, sigma = images(), torch.tensor([0.1, 1.0, 30.0])
+    condition = torch.rand(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(seeing(x, sigma, condition), plain(x, sigma), atol=1e-6)
+        first = seeing.net.m_head.weight
+        first[:, 0] += 0.1  # the condition comes first
+        moved = condition.clone()
+        moved[:, 1:] = 0
+        assert torch.equal(seeing(x, sigma, condition), seeing(x, sigma, moved))
+        assert not torch.allclose(seeing(x, sigma, condition), plain(x, sigma), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (CONDITION, "", "go together"),
+        ('kind = "conditional"', "", "go together"),
+        ("factor = 2", "factor = 3", "divide"),
+        ("[0.0, 0.1]", "[0.1, 0.0]", "low <= high"),
+        ('"block-mean"', '"block-means"', "block-mean"),
+        ("noise = [", 'up = "lanczos"\nnoise = [', "pinv"),
+        ('kind = "conditional"', 'kind = "partial"\npart = 200', "at most total"),
+        ('kind = "conditional"', 'kind = "partial"\npart = 2', "at most the level"),
+        ("condition = 3", "condition = 2", "(x, sigma, condition)"),
+        ("ConditionalDRUNet", "EDMDRUNet", "condition"),
+    ],
+)
+def test_configs_that_do_not_fit_are_refused(folder, old, new, message):
+    assert old in SR
+    (folder / "sr.toml").write_text(SR.replace(old, new))
+    found = run(folder / "sr.toml", "--out", folder / "out")
+    assert found.exit_code != 0
+    assert message in found.output
+
+
+@pytest.mark.parametrize("kind", ["partial", "regression"])
+def test_the_other_objectives_train_too(folder, kind):
+    text = SR.replace('"conditional"', f'"{kind}"').replace("steps = 6", "steps = 2")
+    (folder / "sr.toml").write_text(text)
+    assert run(folder / "sr.toml", "--out", folder / "out").exit_code == 0
+    card = json.loads((folder / "out" / "toy.json").read_text())
+    assert card["training"]["kind"] == kind
+    assert ("part" in card["training"]) == (kind == "partial")
+
+
+def test_masks_with_a_seed_are_drawn_anew(folder):
+    """`draws` masks of an operator that takes a seed; one of those that do not."""
+    text = SR.replace('{ name = "block-mean", factor = 2 }', '["random-box-mask", "box-mask"]\ndraws = 5')
+    (folder / "sr.toml").write_text(text)
+    pairs = TrainConfig.load(folder / "sr.toml").pairs((3, 16, 16), folder)
+    assert isinstance(pairs, Degraded)
+    assert len(pairs.operators) == 6
+    assert all(isinstance(one, Operator) for one in pairs.operators)
+    masks = {tuple(one(torch.ones(1, 3, 16, 16)).flatten().tolist()) for one in pairs.operators[:5]}
+    assert len(masks) >= 4
