@@ -49,6 +49,7 @@ class Problem(metaclass=Remembering):
         check_range: refuse y far outside the operator's output range (0..255 data); False for data in other units.
         context: what else is known of each item, tensors (B, ...) by name (labels, embeddings, guides), for priors that look at it:
             see `Denoiser.given`.
+        outer: of a problem of codes (see `through`) that of the image, None otherwise.
 
     Raises:
         InputError: wrong shape, rank, dtype, device, NaN or Inf, values far out of range or impossible under the noise model, batch sizes
@@ -61,6 +62,7 @@ class Problem(metaclass=Remembering):
     items: tuple[int, ...] = ()
     check_range: bool = True
     context: Mapping[str, Tensor] = field(default_factory=dict)
+    outer: Problem | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for value, kind in ((self.operator, Operator), (self.noise, NoiseModel)):
@@ -174,23 +176,25 @@ class Problem(metaclass=Remembering):
         operator = self.operator if self.operator.batch is None else self.operator.select(rows)  # pyright: ignore[reportArgumentType]
         noise = self.noise.select(rows)  # pyright: ignore[reportArgumentType]
         context = {name: value[index] for name, value in self.context.items()}
-        return Problem(operator, mapped(lambda part: part[index], self.y), noise, tuple(ids), self.check_range, context)
+        outer = None if self.outer is None else self.outer.rows(rows, ids)
+        return Problem(operator, mapped(lambda part: part[index], self.y), noise, tuple(ids), self.check_range, context, outer)
 
     def repeat(self, count: int) -> Problem:
         """Every item `count` times, the whole batch after the other, with ids 0, 1, ...: for several samples in one run."""
         return self.rows([*range(self.batch)] * count)
 
     def through(self, decoder: Operator) -> Problem:
-        """The problem of a code z whose image is decoder(z): y = H(D(z)) + n."""
+        """The problem of a code z whose image is decoder(z): y = H(D(z)) + n; its `outer` is this one."""
         if isinstance(self.operator, NoMeasurement):
-            return replace(self, operator=NoMeasurement(decoder.in_shape))
-        return replace(self, operator=self.operator @ decoder)
+            return replace(self, operator=NoMeasurement(decoder.in_shape), outer=self)
+        return replace(self, operator=self.operator @ decoder, outer=self)
 
     def to(self, device: torch.device | str) -> Problem:
         """The problem on another device; operator and noise move in place, as nn.Module does."""
         y = mapped(lambda part: part.to(device), self.y)
         context = {name: value.to(device) for name, value in self.context.items()}
-        return replace(self, operator=self.operator.to(device), y=y, noise=self.noise.to(device), context=context)
+        outer = None if self.outer is None else self.outer.to(device)
+        return replace(self, operator=self.operator.to(device), y=y, noise=self.noise.to(device), context=context, outer=outer)
 
     def save(self, path: str | Path) -> None:
         """Write a folder with tensors (safetensors) and configuration (JSON); see `invsolve.io.stored`."""

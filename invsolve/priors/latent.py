@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError
-from invsolve.operator import Operator
+from invsolve.errors import CapabilityError, InputError
+from invsolve.operator import Capability, Operator
 from invsolve.priors.base import Denoiser, Prior, a_denoiser
 from invsolve.problem import Problem
 
@@ -24,7 +24,7 @@ class LatentPrior(Denoiser):
         denoiser: D(z, sigma) on codes (B, *decoder.in_shape), with or without data per item.
         decoder: an Operator from codes to images; `Operator.from_function(net, shape, linear=False)` makes one of a network. It too may
             hold data per item.
-        encode: images to codes, for methods that go back and forth; None for none.
+        encode: images to codes, for methods that go back and forth; None for the decoder's pseudoinverse, where it has one.
 
     Raises:
         InputError: no denoiser or no decoder, a denoiser of other codes than the decoder takes, or of another number of items.
@@ -42,10 +42,30 @@ class LatentPrior(Denoiser):
             raise InputError(f"the denoiser takes codes of shape {denoiser.in_shape}, the decoder {decoder.in_shape}")
         if None not in (denoiser.batch, decoder.batch) and denoiser.batch != decoder.batch:
             raise InputError(f"the denoiser holds data for {denoiser.batch} items, the decoder for {decoder.batch}")
-        self.denoiser, self.decoder, self.encode = denoiser, decoder, encode
+        self.denoiser, self.decoder, self.given_encoder = denoiser, decoder, encode
         self.take_after(denoiser)
         self.in_shape = decoder.in_shape
         self.batch = denoiser.batch if decoder.batch is None else decoder.batch
+
+    @property
+    def encode(self) -> Callable[[Tensor], Tensor] | None:
+        """E: images to codes; None where there is none."""
+        if self.given_encoder is None and self.decoder.has(Capability.PINV):
+            return self.decoder.pinv
+        return self.given_encoder
+
+    @torch.no_grad()
+    def ceiling(self, x: Tensor) -> Tensor:
+        """D(E(x)): what is left of images x (B, *image_shape) when they are made codes and back; no restoration can be much nearer to x.
+
+        Raises:
+            CapabilityError: there is no encoder.
+        """
+        if self.encode is None:
+            raise CapabilityError("this prior has no encoder: LatentPrior(denoiser, decoder, encode=...)")
+        made = self.decoder(self.encode(x))
+        assert isinstance(made, Tensor)
+        return made
 
     def space(self, problem: Problem) -> tuple[Problem, Callable[[Tensor], Tensor]]:
         """(the problem of the code, the decoder)."""
@@ -71,7 +91,7 @@ class LatentPrior(Denoiser):
 
     def _with(self, denoiser: Prior, decoder: Operator) -> Denoiser:
         inner = a_denoiser(denoiser, self.denoiser)
-        return self if inner is self.denoiser and decoder is self.decoder else LatentPrior(inner, decoder, self.encode)
+        return self if inner is self.denoiser and decoder is self.decoder else LatentPrior(inner, decoder, self.given_encoder)
 
     def gaps(self, problem: Problem) -> list[str]:
         """The denoiser's own."""
@@ -96,8 +116,8 @@ class LatentPrior(Denoiser):
 
     @classmethod
     def examples(cls) -> list[Prior]:
-        """Codes of half the pixels, decoded by a fixed matrix with orthogonal columns."""
+        """Codes of half the pixels, pairs of neighbours in a row, decoded by a fixed matrix with orthogonal columns."""
         from invsolve.priors.gaussian import GaussianPrior
 
         pairs: Any = torch.eye(8, dtype=torch.float64).repeat_interleave(2, 0) / 2**0.5
-        return [cls(GaussianPrior(0.0, 0.7), Operator.from_matrix(pairs, (1, 2, 4), (1, 4, 4)))]
+        return [cls(GaussianPrior(0.0, 0.7), Operator.from_matrix(pairs, (1, 4, 2), (1, 4, 4)))]
