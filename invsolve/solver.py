@@ -102,7 +102,12 @@ class Solver(metaclass=Remembering):
                 problem = prior.space(problem)[0]
             except InputError as error:  # it lives elsewhere, and not where this problem's images come from
                 return [str(error)]
-        return [*operator_gaps(self, problem), *prior_gaps(self, problem, prior), *noise_gaps(self, problem), *self._own(problem, prior)]
+        return [
+            *operator_gaps(self, problem, prior),
+            *prior_gaps(self, problem, prior),
+            *noise_gaps(self, problem),
+            *self._own(problem, prior),
+        ]
 
     def _own(self, problem: Problem, prior: Prior) -> list[str]:
         return self.gaps(problem, prior) if isinstance(prior, self.requires.prior) else []
@@ -253,10 +258,13 @@ def looked(x: Tensor, going: Tensor) -> tuple[bool, bool]:
     return sound, on
 
 
-def operator_gaps(solver: Solver, problem: Problem) -> list[str]:
-    """Missing capabilities, and a measurement where none is wanted."""
+def operator_gaps(solver: Solver, problem: Problem, prior: Any = None) -> list[str]:
+    """Missing capabilities, and a measurement where none is wanted: samplers of the prior alone take one that the prior looks at."""
     operator, requires = problem.operator, solver.requires
     empty = isinstance(operator, NoMeasurement)
+    if getattr(prior, "sees_y", False):
+        twice = f"prior {type(prior).__name__} has looked at y, which this solver would count a second time; take ddim, ddpm, heun, ..."
+        return [twice] if requires.measurement else []
     if not requires.measurement:
         return [] if empty else ["it takes no measurement; use Problem.unconditional(shape, batch)"]
     if empty:

@@ -146,7 +146,8 @@ def check_in_solvers(prior: Prior) -> None:
         if not entry.target.startswith("invsolve."):
             continue
         solver: Any = entry.load().examples()[0]
-        one = problem if solver.requires.measurement else without_measurement(problem)
+        asked = solver.requires.measurement or getattr(prior, "sees_y", False)
+        one = problem if asked else without_measurement(problem)
         gaps = solver.mismatches(one, prior)
         if gaps:
             refusals.append(f"{entry.name}: {'; '.join(gaps)}")

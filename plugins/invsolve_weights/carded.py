@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.priors.convert import NetworkDenoiser
-from invsolve_weights.cards import Card, has_card, load_network
+from invsolve_weights.cards import Card, has_card, load_network, read_card
 from invsolve_weights.formats import Convention
 from invsolve_weights.hub import PREFIX, fetched
 from invsolve_weights.own import load_weights
@@ -136,6 +136,10 @@ def from_path(path: str, **options: Any) -> Denoiser:
     if path.startswith(PREFIX):
         path = str(fetched(path, options.pop("sha256", None)))
     check_path(path)
-    target = OwnNetwork if has_card(Path(path)) else load_weights
+    target: Any = OwnNetwork if has_card(Path(path)) else load_weights
+    if target is OwnNetwork:
+        from invsolve_weights.conditional import CardedConditional, is_conditional
+
+        target = CardedConditional if is_conditional(read_card(Path(path))) else OwnNetwork
     bind(target, f"weights '{path}'", (path,), options)
     return target(path, **options)

@@ -1,0 +1,36 @@
+"""Priors trained with the measurement as a condition: super-resolution, colourisation, inpainting and what else was degraded in training.
+
+Importing this module imports neither torch nor deepinv: entries are strings, and classes are imported, at first use.
+
+    from invsolve_conditional import SR3
+"""
+
+from typing import Any
+
+from invsolve_weights.places import file_of
+from lazy_loader import attach_stub
+
+from invsolve.plugins import hookimpl
+
+__getattr__, _names, __all__ = attach_stub(__name__, __file__)
+
+NEEDS = 'pip install "deepinv>=0.5.0"'
+# (name, class, weights, summary); one whose weights are not there is not listed.
+PRIORS = (
+    ("sr3", "SR3", "sr3-faces", "faces x4 by a network that sees y: any sampler draws from p(x | y)"),
+    ("regression", "Regression", "regression-faces", "faces x4, E[x | y] by one call of a network: the baseline of sr3"),
+    ("partdiff", "PartDiff", "partdiff-faces", "faces x4 by the last 25 of 100 steps, from y upsampled"),
+)
+
+
+@hookimpl
+def invsolve_register(registry: Any) -> None:
+    """The priors whose weights are there."""
+    for name, cls, weights, summary in PRIORS:
+        if file_of(weights).is_file():
+            registry.add("prior", name, f"invsolve_conditional.shipped:{cls}", summary=summary, needs=NEEDS)
+
+
+def __dir__() -> list[str]:
+    """The public names and the hooks, which the registry looks for here."""
+    return sorted({*globals(), *_names()})

@@ -1,0 +1,76 @@
+"""Priors trained with the measurement as a condition, by name; their weights lie outside the package (INVSOLVE_WEIGHTS names the folder)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from invsolve_weights.conditional import CardedConditional
+
+from invsolve.priors.base import Prior
+
+
+class SmallExamples(CardedConditional):
+    """Base of those below: the conformance checks see them at a quarter of the trained size."""
+
+    @classmethod
+    def examples(cls) -> list[Prior]:
+        """Small images."""
+        build: Any = cls
+        return [build(side=16)]
+
+
+class SR3(SmallExamples):
+    """Super-resolution of faces by 4: a network that sees y, upsampled, beside x_t; any sampler draws from its p(x | y).
+
+    Args:
+        precision, channels_last: see NetworkDenoiser.
+        weights: another weight file of the same form.
+        side: height and width of the images, where they are not those of the training: at one's own risk.
+
+    Raises:
+        InputError: see CardedConditional.
+
+    References:
+        Image Super-Resolution via Iterative Refinement (Saharia et al., 2021), arXiv:2104.07636.
+    """
+
+    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "sr3-faces", side: int | None = None) -> None:
+        super().__init__(weights, precision, channels_last, side)
+
+
+class Regression(SmallExamples):
+    """E[x | y] by one call of a network as large as sr3's, trained on the same pairs: the baseline of super-resolution.
+
+    Args:
+        precision, channels_last, weights, side: see SR3.
+
+    Raises:
+        InputError: see CardedConditional.
+
+    References:
+        Image Super-Resolution via Iterative Refinement (Saharia et al., 2021), arXiv:2104.07636, section 4.
+    """
+
+    def __init__(
+        self, precision: str = "float32", channels_last: bool = True, weights: str = "regression-faces", side: int | None = None
+    ) -> None:
+        super().__init__(weights, precision, channels_last, side)
+
+
+class PartDiff(SmallExamples):
+    """Super-resolution of faces by 4 whose noised image moves to y, upsampled: sampling takes the last 25 of 100 steps.
+
+    Args:
+        precision, channels_last, weights, side: see SR3.
+
+    Raises:
+        InputError: see CardedConditional.
+
+    References:
+        PartDiff: Image Super-resolution with Partial Diffusion Models (Zhao et al., 2023), arXiv:2307.11926.
+    """
+
+    def __init__(
+        self, precision: str = "float32", channels_last: bool = True, weights: str = "partdiff-faces", side: int | None = None
+    ) -> None:
+        super().__init__(weights, precision, channels_last, side)

@@ -1,0 +1,77 @@
+"""Weight files of networks with a condition as priors: the card says what they were trained for."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from invsolve.errors import InputError
+from invsolve.priors.conditional import ConditionalPrior, Unnoised
+from invsolve.priors.made_for import MadeFor
+from invsolve.priors.moving import Moving
+from invsolve_weights.cards import Card, load_network
+
+
+def is_conditional(card: Card) -> bool:
+    """Whether a card is of a network that sees the measurement."""
+    condition = card.training.get("condition")
+    return isinstance(condition, dict) and condition.get("kind") == "degraded"
+
+
+def made_for(card: Card, side: int | None = None) -> MadeFor:
+    """What a card says that its network was trained for, at another side of the images where one is given.
+
+    Raises:
+        InputError: a card that says nothing of it, or what cannot be.
+    """
+    try:
+        table, patch = card.training["condition"], int(card.training["patch"])
+        return MadeFor(
+            tuple(table["operator"]),
+            noise=(float(table["noise"][0]), float(table["noise"][1])),
+            up=table["up"],
+            fill=bool(table["fill"]),
+            shape=(int(card.arguments.get("channels", 3)), side or patch, side or patch),
+            any_size=bool(table.get("any_size", False)),
+            also=tuple(table.get("also", ())),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"model card '{card.name}': its training.condition cannot be read ({type(error).__name__}: {error})") from None
+
+
+class CardedConditional(ConditionalPrior):
+    """The prior of a weight file whose card tells of a condition.
+
+    Args:
+        weights: name of a shipped file, or the path of a .safetensors file with its card beside it.
+        precision, channels_last: see NetworkDenoiser.
+        side: height and width of the images, where they are not those of the training: at one's own risk.
+
+    Raises:
+        InputError: weights that are missing, changed or of another network; a card without a condition.
+    """
+
+    def __init__(self, weights: str, precision: str = "float32", channels_last: bool = True, side: int | None = None) -> None:
+        network, card = load_network(weights)
+        if not is_conditional(card):
+            raise InputError(f"weights '{weights}' are of a network without a condition; load_prior('{weights}') takes them")
+        kind, (low, high) = card.training.get("kind"), card.sigma_range
+        moving = Moving(int(card.training["total"]), int(card.training["part"])) if kind == "partial" else None
+        super().__init__(
+            network if kind != "regression" else Unnoised(network, high),
+            made_for(card, side),
+            moving=moving,
+            sigma_range=(low, moving.outer()[-1]) if moving else (0.002, high) if kind == "regression" else (low, high),
+            clip=card.clip,
+            s0=card.s0,
+            blind=kind == "regression",
+            precision=precision,
+            channels_last=channels_last,
+        )
+        self.card: Card = card
+        self.weights_sha256 = card.sha256
+
+    @property
+    def plain(self) -> nn.Module:
+        """The network (x, sigma, condition) as it was trained."""
+        inner = self.net
+        return getattr(inner, "network", inner)  # pyright: ignore[reportReturnType, reportArgumentType]
