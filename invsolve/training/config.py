@@ -130,6 +130,8 @@ class Data(Table):
     """Mirrored and turned by quarters, only mirrored left to right, or neither."""
     pad: Pixels = 0
     """Images with a side below this many pixels get black around them."""
+    autoencoder: Place = ""
+    """Name or path of an autoencoder's weights: the network is then one of its codes, whose standard deviation is 1."""
     source: Annotated[list[Source], Field(min_length=1)]
     """Where the pictures are; several tables [[data.source]] are drawn from by their weights."""
 

@@ -61,7 +61,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         if factor not in (2, 4, 8) or min(channels, codes, width, blocks) < 1 or book < 0:
             raise ValueError(f"factor must be 2, 4 or 8, the others positive; given {(channels, factor, codes, width, blocks, book)}")
-        self.factor, self.codes, self.book = factor, codes, book
+        self.channels, self.factor, self.codes, self.book = channels, factor, codes, book
         widths = [width, *[2 * width] * (factor.bit_length() - 2)]
         down: list[nn.Module] = []
         before = channels

@@ -114,6 +114,10 @@ def prepared(config: TrainConfig, places: Places, out: Path) -> Training:
     Raises:
         InputError: see `Crops`, `network_of`, `check_network` and `Training`.
     """
+    if config.data.autoencoder:
+        from invsolve_latent.codes import prepared as prepared_codes
+
+        return prepared_codes(config, places, out)
     network = network_of(config, places.config, started=(out / "checkpoint.pt").exists())
     root, channels, data = places.data, config.network.channels, config.data
     sources = [(source.of(root), source.weight, tuple(source.scales)) for source in data.source]
