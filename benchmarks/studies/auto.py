@@ -15,7 +15,7 @@ from invsolve_operators import GridMask, Mask, StrokeMask, TextMask
 
 from invsolve import GaussianNoise, Operator, Problem, Solver, load_prior, registry
 from invsolve.priors.base import Denoiser
-from invsolve.solvers import ADMM, HQS, RED, DiffPIR, Spectral
+from invsolve.solvers import ADMM, CCDF, HQS, RED, DiffPIR, Spectral
 
 SIGMAS = (0.01, 0.05, 0.2)
 SOLVERS: dict[str, Solver] = {
@@ -24,6 +24,7 @@ SOLVERS: dict[str, Solver] = {
     "hqs": HQS(steps=20),
     "admm": ADMM(steps=20),
     "red": RED(steps=20),
+    "ccdf": CCDF(steps=20),
 }
 
 
@@ -37,7 +38,23 @@ def masks(side: int) -> dict[str, Operator]:
         "one in 2 x 2": GridMask(shape, factor=2),
         "text": TextMask(shape),
         "strokes": StrokeMask(shape),
+        **{name: hidden(shape, hole) for name, hole in holes(side).items()},
     }
+
+
+def holes(side: int) -> dict[str, tuple[slice, slice]]:
+    """Large pieces: rows and columns that are hidden."""
+    every = slice(0, side)
+    third, middle, most = slice(0, side // 3), slice(side * 7 // 32, side * 25 // 32), slice(side // 8, side * 7 // 8)
+    corner = slice(0, side * 5 // 8)
+    return {"a third": (every, third), "a box of 9/16": (middle, middle), "a box of 3/4": (most, most), "a corner of 5/8": (corner, corner)}
+
+
+def hidden(shape: tuple[int, int, int], hole: tuple[slice, slice]) -> Operator:
+    """A mask that hides it."""
+    mask = torch.ones(shape)
+    mask[:, hole[0], hole[1]] = 0
+    return Mask(shape, mask=mask)
 
 
 def main() -> None:

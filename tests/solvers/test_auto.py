@@ -39,6 +39,25 @@ def test_what_is_chosen(operator, noise, prior, name):
     assert choice.why.startswith(f"{name}: ")
 
 
+@pytest.mark.parametrize(
+    ("hide", "name"),
+    [
+        ((slice(None), slice(0, 8)), "ccdf"),  # one half
+        ((slice(2, 14), slice(2, 14)), "ccdf"),  # all but a frame
+        ((slice(4, 12), slice(4, 12)), "spectral"),  # a quarter
+        ((slice(None, None, 2), slice(None)), "admm"),  # every other row
+    ],
+)
+def test_large_holes(hide, name):
+    shape = (1, 16, 16)
+    mask = torch.ones(shape)
+    mask[0][hide] = 0
+    given = Problem.simulate(Mask(shape, mask=mask), torch.rand(1, *shape), GaussianNoise(0.1), generator=0)
+    choice = Auto().choose(given, GaussianPrior())
+    assert choice is not None
+    assert choice.why.startswith(f"{name}: ")
+
+
 def test_the_answer_is_the_chosen_solvers_and_says_so(tmp_path):
     given = problem(BoxMask(SHAPE, box=3))
     found = Auto(steps=4).solve(given, GaussianPrior(), generator=3, samples=2)
