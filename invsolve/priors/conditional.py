@@ -65,6 +65,13 @@ class ConditionalPrior(NetworkDenoiser):
         """One that the network was made for."""
         return self.made_for.example(x)
 
+    @classmethod
+    def examples(cls) -> list[Prior]:
+        """Gaussian pairs in closed form, whose noised image is that of x0 and the moving one."""
+        from invsolve.testing.pairs import GaussianPairsPrior
+
+        return GaussianPairsPrior.examples()
+
 
 class Conditioned(NetworkDenoiser):
     """A conditional network with the conditions of some items put in.
@@ -127,9 +134,9 @@ class MovingNetwork(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
         """x0_hat."""
-        inner = self.moving.inner(sigma)
+        inner = self.moving.inner(sigma.double())  # near the last step w is a small difference
         w = column(self.moving.share(inner), x)
-        return self.network(w * x + (1 - w) * condition[:, : x.shape[1]], inner, condition)
+        return self.network(w * x + (1 - w) * condition[:, : x.shape[1]], inner.to(sigma), condition)
 
 
 class Unnoised(nn.Module):

@@ -148,7 +148,7 @@ class MadeFor:
 
 def written(table: dict[str, Any]) -> str:
     """A table of an operator in words."""
-    rest = ", ".join(f"{key}={value}" for key, value in table.items() if key != "name")
+    rest = ", ".join(f"{key}={value}" if len(str(value)) <= 40 else f"{key}=..." for key, value in table.items() if key != "name")
     return f"{table['name']}({rest})" if rest else str(table["name"])
 
 

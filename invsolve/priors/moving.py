@@ -40,6 +40,10 @@ class Moving:
         if not (25 <= self.total <= 2000 and 2 <= self.part <= self.total):
             raise InputError(f"need 25 <= total <= 2000 and 2 <= part <= total; given total={self.total}, part={self.part}")
 
+    def outer(self) -> list[float]:
+        """sigma_t / w_t for t = 1 ... K - 1, rising: the levels of x0 that the steps before the last are at."""
+        return [sigma / (1 - t / self.part) for t, sigma in enumerate(self.levels[:-1], 1)]
+
     @cached_property
     def levels(self) -> tuple[float, ...]:
         """sigma_1 < ... < sigma_K for images in [0, 1]: half of those in [-1, 1]."""
@@ -62,10 +66,6 @@ class Moving:
         """x_bar, sigma (B,) or (B, 1, 1, 1)."""
         w = column(self.share(sigma.reshape(-1)), x0)
         return w * x0 + (1 - w) * condition
-
-    def outer(self) -> list[float]:
-        """sigma_t / w_t for t = 1 ... K - 1, rising: the levels of x0 that the steps before the last are at."""
-        return [sigma / (1 - t / self.part) for t, sigma in enumerate(self.levels[:-1], 1)]
 
     def inner(self, level: Tensor) -> Tensor:
         """The sigma with sigma / w = level, for levels of any shape; by bisection to the last bits of their type."""

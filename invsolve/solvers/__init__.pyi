@@ -16,6 +16,7 @@ from .diffusion.predictor_corrector import PredictorCorrector as PredictorCorrec
 from .diffusion.score_ald import ScoreALD as ScoreALD  # score-ald: annealed Langevin dynamics with an annealed likelihood
 from .diffusion.spectral import Spectral as Spectral  # spectral: DiffPIR's step with a covariance per frequency, for any linear operator
 from .editing.one_shot import OneShot as OneShot  # one-shot: one denoising of a noisy image, its posterior mean
+from .editing.partdiff import PartDiff as PartDiff  # partdiff: super-resolution by the last K of T steps of a conditional network
 from .editing.sdedit import SDEdit as SDEdit  # sdedit: noise a guide to a middle level, come down by the prior
 from .flow.cm4ir import CM4IR as CM4IR  # cm4ir: few calls of a consistency model, each guided to the data
 from .flow.latino import LATINO as LATINO  # latino: few-step maps with a proximal data step
@@ -33,6 +34,14 @@ from .inpainting.lanpaint import LanPaint as LanPaint  # lanpaint: inpainting; L
 from .inpainting.repaint import RePaint as RePaint  # repaint: inpainting; known pixels put back at each level, up and down again
 from .inpainting.replacement import Replacement as Replacement  # replacement: inpainting; known pixels put back at each level
 from .inpainting.resampling import Resampling as Resampling  # resampling: inpainting; particles weighed by a path of the known pixels
+from .latent.flowchef import FlowChef as FlowChef  # flowchef: flows, in images or codes; the next state moved by the data's gradient
+from .latent.flowdps import FlowDPS as FlowDPS  # flowdps: flows, in images or codes; estimates pulled to the data, noise partly renewed
+from .latent.latent_daps import LatentDAPS as LatentDAPS  # latent-daps: daps in codes, draws through the decoder
+from .latent.latent_dps import LatentDPS as LatentDPS  # latent-dps: dps in codes, a gradient through decoder and network
+from .latent.latent_lanpaint import LatentLanPaint as LatentLanPaint  # latent-lanpaint: inpainting; lanpaint on the codes of shown pixels
+from .latent.latent_repaint import LatentRePaint as LatentRePaint  # latent-repaint: inpainting; repaint on the codes of shown pixels
+from .latent.psld import PSLD as PSLD  # psld: latent-dps with a pull to the code of the image that y makes
+from .latent.resample import ReSample as ReSample  # resample: codes fitted to y up to its noise, the state drawn anew about them
 from .particles.tds import TDS as TDS  # tds: twisted sequential Monte Carlo, exact as particles grow
 from .projection.ccdf import CCDF as CCDF  # ccdf: come closer diffuse faster, replacement from a low level
 from .projection.ddnm import DDNM as DDNM  # ddnm: null-space model, y in the range of every estimate

@@ -72,6 +72,8 @@ def check_refuses_measurement(solver: Solver) -> None:
     if solver.requires.measurement:
         empty = Problem.unconditional(shape, batch, context=setting.problem.context)
         refused(lambda: solver.solve(empty, prior), CompatibilityError, "no measurement")
+    elif getattr(prior, "sees_y", False):  # it looks at the measurement for the solver, and refuses what it was not made for
+        refused(lambda: solver.solve(Problem.unconditional(shape, batch), prior), CompatibilityError, type(prior).__name__)
     else:
         noise = GaussianNoise(0.1)
         problem = Problem.simulate(Kept(shape), truth(shape, batch, torch.float32), noise, generator=0, context=setting.problem.context)

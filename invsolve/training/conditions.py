@@ -55,6 +55,10 @@ class DegradedCondition(Table):
     """How the measurement comes to the image's size."""
     fill: bool = True
     """Whether noise fills the holes of masks."""
+    also: list[str] = Field(default_factory=list, max_length=20)
+    """Names of operators all of which the prior serves, whatever their arguments: `also = ["mask"]` for any mask."""
+    any_size: bool = False
+    """Whether the prior serves images of any size, and not of the crops' alone."""
 
     @field_validator("noise")
     @classmethod
@@ -75,9 +79,8 @@ class DegradedCondition(Table):
         operators = []
         for part in self.operator:
             seeded = "seed" in signature_of(registry().load("operator", part.name)).parameters and "seed" not in part.arguments
-            for seed in range(self.draws if seeded else 1):
-                extra = {"in_shape": shape, **({"seed": seed} if seeded else {})}
-                operators.append(build("operator", part, Beside(folder), **extra))
+            seeds = [{"seed": seed} for seed in range(self.draws)] if seeded else [{}]
+            operators.append([build("operator", part, Beside(folder), in_shape=shape, **seed) for seed in seeds])
         return Degraded(operators, (self.noise[0], self.noise[1]), self.up, fill=self.fill)
 
 

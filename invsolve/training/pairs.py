@@ -63,7 +63,7 @@ class Degraded(Pairs):
     """(x0, the measurement of x0 as an image): y = H x0 + s n, one of the operators drawn for each item.
 
     Args:
-        operators: of the crops' shape, each as likely.
+        operators: of the crops' shape, each as likely; in the place of one several of its kind, which share its part.
         noise: ends of the range that s is uniform on, in y's units.
         up: how y comes to x0's size, see `priors.conditions.image_condition`.
         fill: whether noise fills the holes of masks.
@@ -75,17 +75,24 @@ class Degraded(Pairs):
     """
 
     def __init__(
-        self, operators: Sequence[Operator], noise: tuple[float, float] = (0.0, 0.0), up: str = "bicubic", *, fill: bool = True
+        self,
+        operators: Sequence[Operator | Sequence[Operator]],
+        noise: tuple[float, float] = (0.0, 0.0),
+        up: str = "bicubic",
+        *,
+        fill: bool = True,
     ) -> None:
-        self.operators, self.noise, self.up, self.fill = list(operators), noise, up, fill
+        self.kinds = [[one] if isinstance(one, Operator) else list(one) for one in operators]
+        self.noise, self.up, self.fill = noise, up, fill
 
     def __call__(self, x0: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """x0 and its measurement."""
-        chosen = rng.integers(len(self.operators), size=len(x0))
+        kinds = rng.integers(len(self.kinds), size=len(x0))
+        members = rng.integers([len(self.kinds[kind]) for kind in kinds])
         condition = torch.empty_like(x0)
-        for index in np.unique(chosen):
-            rows = torch.from_numpy(np.flatnonzero(chosen == index))
-            condition[rows] = self._condition(self.operators[index], x0[rows], rng)
+        for kind, member in dict.fromkeys(zip(kinds.tolist(), members.tolist(), strict=True)):
+            rows = torch.from_numpy(np.flatnonzero((kinds == kind) & (members == member)))
+            condition[rows] = self._condition(self.kinds[kind][member], x0[rows], rng)
         return x0, condition
 
     def _condition(self, operator: Operator, x0: Tensor, rng: np.random.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Priors trained with the measurement as a condition, by name; their weights lie outside the package (INVSOLVE_WEIGHTS names the folder)."""
+"""Priors trained with the measurement as a condition, by name; weights outside the package lie in the folders of INVSOLVE_WEIGHTS."""
 
 from __future__ import annotations
 
