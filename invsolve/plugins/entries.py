@@ -30,7 +30,7 @@ from invsolve.plugins.interrupts import attempted
 KINDS = ("operator", "prior", "solver", "noise", "metric", "dataset", "suite")
 ADDED = ("linear", "adjoint", "pinv", "svd", "prox", "mask", "differentiable")  # Capability's values, without waiting for torch
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".pkl")
-FIRST_PARTY = ("core", "operators", "deepinv", "weights", "priors", "benchmarks")
+FIRST_PARTY = ("core", "operators", "deepinv", "weights", "priors", "diffusers", "benchmarks")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 log = logging.getLogger("invsolve")
 
@@ -237,7 +237,7 @@ class Registry:
             if is_prior(found):
                 return found
             if isinstance(found, InvsolveError) and self.manager.get_name(plugin) in FIRST_PARTY:
-                refusal = found
+                refusal = refusal or found  # the first that was asked: what it claims is not for the next to read
             elif found is not None:
                 what = repr(found) if isinstance(found, BaseException) else f"gave a {type(found).__name__}, no Prior"
                 faults.append(f"plug-in {self.manager.get_name(plugin)}: {what:.300}")
@@ -297,8 +297,8 @@ def is_prior(value: Any) -> bool:
 
 
 def is_path(name: str) -> bool:
-    """Whether a prior's name is a path: registered names have neither separators nor dots."""
-    return "/" in name or "\\" in name or Path(name).suffix.lower() in WEIGHT_FILES
+    """Whether a prior's name is a path or an address: registered names have neither separators nor colons, nor a suffix of weights."""
+    return any(mark in name for mark in "/\\:") or Path(name).suffix.lower() in WEIGHT_FILES
 
 
 def path_or_name(given: Any) -> str:
