@@ -3,11 +3,16 @@ from .base import DiffusionPrior as DiffusionPrior
 from .base import Prior as Prior
 from .base import Regulariser as Regulariser
 from .base import Unit as Unit
+from .classifier_guidance import ClassifierGuided as ClassifierGuided
+from .clip_guidance import ClipGuided as ClipGuided
+from .classes import ByClass as ByClass
+from .classes import LabelledMixturePrior as LabelledMixturePrior
 from .convert import NetworkDenoiser as NetworkDenoiser
 from .convert import as_denoiser as as_denoiser
 from .convert import rescale as rescale
 from .gaussian import GaussianMixturePrior as GaussianMixturePrior
 from .gaussian import GaussianPrior as GaussianPrior
+from .guidance import Guided as Guided
 from .latent import LatentPrior as LatentPrior
 from .tv import TotalVariation as TotalVariation
 from .tv import VectorialTV as VectorialTV

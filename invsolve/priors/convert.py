@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from invsolve.errors import InputError
 from invsolve.operator.measurement import column
-from invsolve.priors.base import Denoiser, DiffusionPrior, Prior, a_denoiser
+from invsolve.priors.base import Denoiser, DiffusionPrior, Prior, Wrapping, a_denoiser
 from invsolve.priors.precision import PRECISIONS, resolved
 from invsolve.schedule import Schedule
 from invsolve.unit import Unit, interval
@@ -88,9 +88,9 @@ class Rescaled(Denoiser):
 
 
 def elsewhere(denoiser: Denoiser) -> bool:
-    """Whether a denoiser, or the one in a DiffusionPrior, lives in another space than the image."""
+    """Whether a denoiser, or the one that it wraps, lives in another space than the image."""
     inner = denoiser
-    while isinstance(inner, DiffusionPrior):
+    while isinstance(inner, Wrapping):
         inner = inner.denoiser
     return type(inner).space is not Prior.space
 

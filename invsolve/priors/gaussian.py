@@ -140,12 +140,19 @@ class GaussianMixturePrior(Denoiser):
 
     def responsibilities(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """P(component k | x0 + sigma n = x), (B, K)."""
+        return self._logits(x, sigma).softmax(1)
+
+    def log_responsibilities(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """log P(component k | x0 + sigma n = x), (B, K)."""
+        return self._logits(x, sigma).log_softmax(1)
+
+    def _logits(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         level, means = sigma_rows(sigma, x), self.means.to(x).flatten(1)
         centre = means.mean(0)
         apart = means - centre
         # |x - m_k|^2 less |x - centre|^2, which no k changes: K products, where K images apart would cost ten times as much
         square = apart.square().sum(1) - 2 * (x.flatten(1) - centre) @ apart.T
-        return torch.softmax(self.log_weights.to(x) - square / (2 * (self.std**2 + level**2)), dim=1)
+        return self.log_weights.to(x) - square / (2 * (self.std**2 + level**2))
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """sum_k r_k(x) D_k(x, sigma)."""
