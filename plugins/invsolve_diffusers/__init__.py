@@ -20,7 +20,7 @@ NEEDS = "pip install 'invsolve[diffusers]'"
 @hookimpl
 def invsolve_register(registry: Any) -> None:
     """The prior of a folder."""
-    summary = "a published model in a diffusers folder, led by a text: Stable Diffusion 1, 2, XL, 3, inpainting, latent diffusion"
+    summary = "Stable Diffusion 1, 2, XL or 3, its inpainting networks, latent diffusion: a diffusers folder"
     registry.add("prior", "diffusers", "invsolve_diffusers.prior:Published", summary=summary, needs=NEEDS)
 
 

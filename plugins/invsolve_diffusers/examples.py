@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from invsolve.errors import InputError
+from invsolve.training.generators import NetworkDraws
 
 KINDS = ("text", "inpaint", "xl", "sd3", "unconditional", "super-resolution")
 LENGTH, WIDTH = 8, 8  # of a text in tokens, of a token's vector
@@ -75,8 +76,7 @@ def tiny(kind: str, folder: Path, *, scheduler: str = "DDIMScheduler", predictio
     steps: Any = getattr(diffusers, scheduler)
     takes = inspect.signature(steps.__init__).parameters
     betas = {name: value for name, value in BETAS.items() if name in takes}
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(seed)
+    with NetworkDraws(torch.device("cpu"), seed).drawing(), quiet():
         made = {"text": text, "inpaint": text, "xl": xl, "sd3": sd3}.get(kind, plain)
         pipe = made(diffusers, kind, steps(prediction_type=prediction, **betas))
         pipe.save_pretrained(str(folder))

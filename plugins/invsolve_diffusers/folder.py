@@ -20,6 +20,7 @@ from torch import nn
 
 from invsolve.errors import InputError
 from invsolve.schedule import DiscreteVP, Flow, Schedule
+from invsolve.training.generators import NetworkDraws
 from invsolve_diffusers.address import INDEX, components
 
 # By the class in model_index.json: what the network is told.
@@ -121,7 +122,8 @@ def opened(folder: Path) -> Opened:
     if "requires_safety_checker" in takes:
         without["requires_safety_checker"] = False
     try:
-        with torch.random.fork_rng(devices=[]), torch.inference_mode(False), quiet():  # parts are made at random before they are filled
+        # parts are made at random before they are filled
+        with NetworkDraws(torch.device("cpu"), 0).drawing(), torch.inference_mode(False), quiet():
             pipe = cls.from_pretrained(str(folder), local_files_only=True, **without)
     except Exception as error:  # of diffusers, of transformers, of torch: a part is missing, of other sizes, damaged
         raise InputError(f"{folder}: {name} cannot be loaded ({type(error).__name__}: {error!s:.300})") from error
