@@ -92,9 +92,7 @@ class MadeFor:
 
     def ratio(self, operator: Operator) -> float | None:
         """c with operator = c H of an H that it was made for; None for another operator."""
-        factor = 1.0
-        while isinstance(operator, Scaled) and isinstance(operator.factor, int | float):
-            operator, factor = operator.parts[0], factor * float(operator.factor)
+        operator, factor = bare(operator)
         if any(isinstance(operator, kind) for kind in self._kinds()):
             return factor
         twins = (one for one in self.instances(operator.in_shape) if one.out_shape == operator.out_shape)
@@ -126,10 +124,10 @@ class MadeFor:
         Raises:
             InputError: y is no such image.
         """
-        factor = self.ratio(problem.operator) or 1.0
+        operator, factor = bare(problem.operator)
         rng = Rng(0, problem.items, purpose="condition")
-        y = problem.y if factor == 1.0 else problem.y / factor  # pyright: ignore[reportOperatorIssue]
-        return image_condition(problem.operator, y, self.up, rng.normal_like if self.fill else None)  # pyright: ignore[reportArgumentType]
+        y: Any = problem.y if factor == 1.0 else problem.y / factor  # pyright: ignore[reportOperatorIssue]
+        return image_condition(operator, y, self.up, rng.normal_like if self.fill else None)
 
     def example(self, x: Tensor) -> Problem:
         """A problem of images x that it was made for, without or with the lowest noise.
@@ -144,6 +142,14 @@ class MadeFor:
             raise InputError(f"no operator of images {tuple(x.shape[1:])}: {self.words}")
         noise = GaussianNoise(self.noise[0]) if self.noise[0] > 0 else NoNoise()
         return Problem.simulate(made[0], x, noise, generator=0)
+
+
+def bare(operator: Operator) -> tuple[Operator, float]:
+    """H and c of an operator c H."""
+    factor = 1.0
+    while isinstance(operator, Scaled) and isinstance(operator.factor, int | float):
+        operator, factor = operator.parts[0], factor * float(operator.factor)
+    return operator, factor
 
 
 def written(table: dict[str, Any]) -> str:

@@ -33,7 +33,9 @@ class PartDiff(Solver):
     Args:
         align: "exact" moves the image with the level, so that x_{t-1} has the law that the network was trained on and x_0 = x0_hat. "paper"
             keeps w_t, as the published posterior does: each state lags behind by (x0 - c) / K, and so does the answer.
-        eta: 0 deterministic after the first noise, 1 ancestral.
+        eta: 0 deterministic after the first noise, 1 ancestral as published. Of Gaussian pairs, whose mean "exact" hits at every K, the
+            covariance is off by 14 % with eta = 0 and by 23 % with 1 at K = 25 of 100, by 1 and 2 % at 400 of 1600; with "paper" by 40 to
+            60 % at all of them (`tests/priors/test_conditional.py`).
 
     Raises:
         InputError: another align, eta outside [0, 1].
@@ -47,7 +49,7 @@ class PartDiff(Solver):
     requires: ClassVar[Requires] = Requires(prior=(ConditionalPrior,), noise=(), measurement=False)
     moves: ClassVar[bool] = False
     align: Literal["exact", "paper"] = "exact"
-    eta: float = 1.0
+    eta: float = 0.0
 
     def __post_init__(self) -> None:
         if self.align not in ("exact", "paper"):
@@ -96,4 +98,4 @@ class PartDiff(Solver):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Both alignments, ancestral and not."""
-        return [cls(), cls(align="paper", eta=0.5)]
+        return [cls(), cls(align="paper", eta=1.0)]
