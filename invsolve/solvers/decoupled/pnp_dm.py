@@ -48,7 +48,9 @@ class PnPDM(Solver):
     References:
         Principled Probabilistic Imaging using Diffusion Models as Plug-and-Play Priors (Wu et al., 2024), arXiv:2405.18782, algorithm 1.
         Deviations: rho goes lower than the authors' 0.1 (in [-1, 1]; its blur of the likelihood is a bias of order rho^2) and is not held
-        there; a few steps of the ancestral chain where they make 100; draws that are not exact as for `daps`; the start.
+        there; a few steps of the ancestral chain where they make 100; draws that are not exact as for `daps`; the start. Their chain begins
+        at the first level of a fixed grid that lies below rho; with one call, their draw of z and their loop agree to 8e-15 on shared noise
+        (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}))

@@ -50,7 +50,8 @@ class REDDiff(Restorer):
         A Variational Perspective on Solving Inverse Problems with Diffusion Models (Mardani et al., 2023), arXiv:2305.04391, algorithm 1.
         Deviations: sums, not means (E15: with means lambda depends on m / n and on the batch); the paper's weight of eps_hat - eps is
         lambda sigma_t, which is w = lambda whatever y's noise, and the same as here at sigma = sigma_x; |H|^2 divides, so that lambda and
-        lr serve every operator; lr falls; the start, which is H^+ y there.
+        lr serve every operator; lr falls; the start, which is H^+ y there. Adam has no 1e-8 beside its root. With these undone their code
+        agrees to 2e-14 on shared noise (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}))

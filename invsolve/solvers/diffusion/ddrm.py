@@ -62,7 +62,8 @@ class DDRM(Restorer):
     References:
         Denoising Diffusion Restoration Models (Kawar et al., 2022), arXiv:2201.11793, eq. 4, 7 and 8.
         Deviations: s = 0 is tested first and >= is the paper's, not the code's; components that are not measured start about the prior's
-        centre (0 in the authors' [-1, 1]); a and w, where the paper jumps. authors=True has neither.
+        centre (0 in the authors' [-1, 1]); a and w, where the paper jumps. authors=True has neither. With authors=True it agrees with their
+        code to 5e-15 on shared noise (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.SVD}))

@@ -42,7 +42,9 @@ class DPMSolver(Sampler):
     References:
         DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models (Lu et al., 2022), arXiv:2211.01095, algorithm 2
         (2M) and the SDE form of its appendix (SDE-DPM-Solver++(2M), the midpoint rule).
-        Deviation: in VE form, where alpha = 1 and lambda = -log sigma; eta between the two forms, of which the paper has the ends.
+        Deviation: in VE form, where alpha = 1 and lambda = -log sigma; eta between the two forms, of which the paper has the ends. Agrees
+        with the authors' code (eta = 0) to 1e-15 without its `lower_order_final`, an Euler step at the end of short runs
+        (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(noise=(), measurement=False)

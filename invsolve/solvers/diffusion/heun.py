@@ -35,7 +35,8 @@ class Heun(Sampler):
 
     References:
         Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), arXiv:2206.00364, algorithm 2.
-        Deviation: the state stays in y's dtype (the authors keep it in float64); churn never leaves the prior's sigma_range.
+        Deviation: the state stays in y's dtype (the authors keep it in float64); churn never leaves the prior's sigma_range. Agrees with
+        the authors' code to 8e-16 on shared noise, the last undone (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(noise=(), measurement=False)

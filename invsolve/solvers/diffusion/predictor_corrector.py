@@ -44,7 +44,8 @@ class PredictorCorrector(Sampler):
         Deviations: theirs is e = 2 (snr |z| / |g|)^2, which is ours where |g|^2 = |z|^2 / sigma^2, in images whose variance is the noise's.
         A step that depends on the state leaves another law invariant: with norms of one image of 8 numbers, N(1/2, 1/4), the output has
         1.5 times the variance; with means over the batch, as in their code, an image depends on its neighbours. The order is the
-        paper's; their code corrects before it predicts. The last step returns the estimate.
+        paper's; their code corrects before it predicts. The last step returns the estimate. With their corrector `ald`, whose e is ours, it
+        agrees with their code to 1e-11 on shared noise (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(noise=(), measurement=False)

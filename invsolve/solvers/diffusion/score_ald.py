@@ -77,7 +77,8 @@ class ScoreALD(Restorer):
         arXiv:2009.05475, algorithm 2 (consistent annealed sampling), here with the data term.
         Deviations: the step rule above in place of eta_0 (sigma_i / sigma_L)^2, to which it is proportional while gamma_i dominates
         sigma_y; gamma_i in units of |H| sigma_i (the paper leaves its scale open), so that a small |H|, as in super-resolution, does
-        not drown the data; the step per component; the start about what y says, where there is a prox; the final denoising.
+        not drown the data; the step per component; the start about what y says, where there is a prox; the final denoising. With
+        authors=True it agrees with their code to 6e-16 on shared noise, up to that denoising (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.LINEAR, Capability.ADJOINT}))

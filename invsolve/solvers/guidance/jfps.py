@@ -43,7 +43,8 @@ class JFPS(Guided):
     References:
         Learning Diffusion Priors from Observations by Expectation Maximization (Rozet et al., 2024), arXiv:2405.13712, with a fixed
         covariance of the signal in the place of Tweedie's; as `JFPS` in the authors' library azula 0.11.
-        Deviations: S is of one family, not the covariance of a set of data; it starts from y; without noise sigma_y is 0.001 |H|.
+        Deviations: S is of one family, not the covariance of a set of data; it starts from y; without noise sigma_y is 0.001 |H|. For a
+        white S azula's agrees to 2e-15 on shared noise with a mask, to 2e-9 where it solves by iteration (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}))

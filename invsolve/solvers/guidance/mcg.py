@@ -50,7 +50,8 @@ class MCG(Restorer):
         and algorithms 1 to 3.
         Deviations: the gradient has `dps`'s weight in the place of alpha / |y - H x0_hat|, tuned for each task; the noise of y in the
         projection, see `projection.common.replaced`, for which the paper has no place; a prox for the code's transposes, which are no
-        adjoints; it starts from y.
+        adjoints; it starts from y. The authors' code noises y to the level before the step; with that and the weight undone it agrees to
+        8e-15 on shared noise (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}), gradient=True)

@@ -50,7 +50,8 @@ class MMPS(Guided):
         algorithm 2; diagonal: Tweedie Moment Projected Diffusions (Boys et al., 2023), arXiv:2310.06721, eq. 10 and its code.
         Deviations: more iterations than the code's one, by GMRES; it starts from y; the clip of x0_hat is not differentiated; without
         noise sigma_y is 0.001 |H|. TMPD's row sums, which may have any sign where H has both, and then make it diverge, are at least
-        r^T H C H^T r / |r|^2, r = y - H x0_hat.
+        r^T H C H^T r / |r|^2, r = y - H x0_hat. Agrees with azula's to 3e-15 on shared noise, iterations alike; TMPD with that floor undone
+        to 2e-15 (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), gradient=True)

@@ -46,7 +46,8 @@ class PiGDM(Guided):
         Pseudoinverse-Guided Diffusion Models for Inverse Problems (Song, Vahdat, Mardani, Kautz, 2023), ICLR, algorithm 1.
         Deviations: r^2, whose "posterior" has the prior's s0, not 1 in [-1, 1]; the guidance enters with Tweedie's weight sigma^2 (the
         paper's r_t^2 loses 1 to 8 dB on the same crops, and is exact for no prior); it starts from y; the clip of x0_hat is not
-        differentiated; without noise sigma_y is 0.001 |H|.
+        differentiated; without noise sigma_y is 0.001 |H|. RED-diff's code of it, with awd=False and that sigma_y, agrees to 4e-15 on
+        shared noise (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), gradient=True)

@@ -56,8 +56,10 @@ class LanPaint(Inpainter):
     References:
         LanPaint: Training-Free Diffusion Inpainting with Asymptotically Exact and Fast Conditional Sampling (Zheng, Lan and Wang, 2025),
         arXiv:2502.03491.
-        Deviations: the overdamped form, to which the authors' code falls back (theirs has a velocity); one form for all pixels (their
-        beta = 1); noise in y, see `invsolve.solvers.inpainting.common`.
+        Deviations: the overdamped form, the only one that the authors' code has kept; x0_hat is that of the step's beginning (theirs takes
+        the last step's for the first half, its own from the middle on); one form for all pixels (their beta = 1); noise in y, see
+        `invsolve.solvers.inpainting.common`. Agrees with their code to 1e-14 on shared noise, the middle undone
+        (benchmarks/results/parity.md).
     """
 
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.15, "cov": 0.5, "trace": (0.5, 0.7)}

@@ -47,7 +47,8 @@ class DDNM(Restorer):
     References:
         Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model (Wang, Yu, Zhang, 2023), arXiv:2212.00490, algorithms 1, 2.
         Deviations: what H^+ is with noise; time travel goes up from the state reached, as algorithm 2 has it (its code from x0_hat before
-        the projection); it starts from y.
+        the projection); it starts from y. Agrees with the authors' code to 2e-15 on shared noise, time travel undone
+        (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
