@@ -34,7 +34,7 @@ from .inpainting.lanpaint import LanPaint as LanPaint  # lanpaint: inpainting; L
 from .inpainting.repaint import RePaint as RePaint  # repaint: inpainting; known pixels put back at each level, up and down again
 from .inpainting.replacement import Replacement as Replacement  # replacement: inpainting; known pixels put back at each level
 from .inpainting.resampling import Resampling as Resampling  # resampling: inpainting; particles weighed by a path of the known pixels
-from .latent.flowchef import FlowChef as FlowChef  # flowchef: flows, in images or codes; the next state moved by the data's gradient
+from .latent.flowchef import FlowChef as FlowChef  # flowchef: flows, in images or codes; steered by the data's gradient at the estimates
 from .latent.flowdps import FlowDPS as FlowDPS  # flowdps: flows, in images or codes; estimates pulled to the data, noise partly renewed
 from .latent.latent_daps import LatentDAPS as LatentDAPS  # latent-daps: daps in codes, draws through the decoder
 from .latent.latent_dps import LatentDPS as LatentDPS  # latent-dps: dps in codes, a gradient through decoder and network

@@ -21,6 +21,7 @@ from invsolve.operator import Capability, Operator
 from invsolve.operator.measurement import column, flat, minus
 from invsolve.priors.base import Prior, Regulariser
 from invsolve.priors.gaussian import GaussianPrior
+from invsolve.priors.latent import LatentPrior
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solver import Solver
@@ -104,6 +105,9 @@ def problem_of(name: str) -> tuple[Gaussian, Operator, Tensor, Tensor]:
 def prior_of(kind: str, law: Gaussian) -> Prior:
     """The law as a prior of a kind."""
     exact = GaussianPrior(law.mean.reshape(1, 1, -1), cov=law.cov)
+    if kind == "codes":  # x = 2 z
+        doubled = Operator.from_matrix(2 * torch.eye(SIZE, dtype=torch.float64), (1, 1, SIZE), (1, 1, SIZE))
+        return LatentPrior(GaussianPrior(law.mean.reshape(1, 1, -1) / 2, cov=law.cov / 4), doubled)
     return exact if kind == "denoiser" else NegativeLog(exact)
 
 
@@ -120,9 +124,14 @@ def draws(solver: Solver, problem: Problem, prior: Prior) -> bool:
 
 
 def rows(solver: Solver, chains: int = CHAINS) -> Iterator[Row]:
-    """A row for every case and kind of prior that the solver takes; none for one that takes neither kind, or no Gaussian noise."""
-    solver = free(at_length(solver))
-    for kind in ("denoiser", "regulariser"):
+    """A row for every case and kind of prior that the solver takes; none for one that takes no kind, or no Gaussian noise.
+
+    The law as one of codes, x = 2 z, is for solvers that take no denoiser of images.
+    """
+    solver, found = free(at_length(solver)), 0
+    for kind in ("denoiser", "regulariser", "codes"):
+        if kind == "codes" and found:
+            return
         for name in CASES:
             law, operator, matrix, y = problem_of(name)
             prior = prior_of(kind, law)
@@ -133,6 +142,7 @@ def rows(solver: Solver, chains: int = CHAINS) -> Iterator[Row]:
                 short = Problem.unconditional((1, 1, SIZE), 2, dtype=torch.float64)
             if solver.mismatches(short, prior) or (not solver.requires.measurement and name in ("I", "N")):
                 continue
+            found += 1
             random = draws(solver, short, prior)
             many = short.rows([0] * chains + [1] * chains) if random else short
             x = solver.solve(many, prior, generator=Pooled(0, many.items)).x.flatten(1).double()
