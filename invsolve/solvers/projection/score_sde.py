@@ -47,7 +47,9 @@ class ScoreSDE(Restorer):
         algorithm 2; the predictor and the corrector: Score-Based Generative Modeling through Stochastic Differential Equations (Song et
         al., 2021), arXiv:2011.13456, algorithms 2 and 4, appendix I.4.
         Deviations: any linear H with a prox in the place of masked transforms; the noise of y, see `projection.common.replaced`; the
-        corrector's step has |z| / |s| = sigma in expectation, not measured, and without the factor for the dimension; it starts from y.
+        corrector's step has |z| / |s| = sigma in expectation, not measured, and without the factor for the dimension; it starts from y. The
+        inpainting of Song et al.'s (2021) code agrees to 1e-11 on shared noise, its pixels put in at the level reached
+        (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
