@@ -293,7 +293,7 @@ class Registry:
 
 def is_prior(value: Any) -> bool:
     """Whether something is a Prior; told by the name of its base class, since the registry stands below the priors."""
-    return any(base.__name__ == "Prior" and base.__module__ == "invsolve.priors.base" for base in type(value).__mro__)
+    return any(base.__name__ == "Prior" and base.__module__.startswith("invsolve.priors.") for base in type(value).__mro__)
 
 
 def is_path(name: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import tempfile
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,7 +55,9 @@ def kept(kind: str) -> Path:
     return tiny(kind, Path(holder().name) / kind)
 
 
-def tiny(kind: str, folder: Path, *, scheduler: str = "DDIMScheduler", prediction: str = "epsilon", seed: int = 0) -> Path:
+def tiny(
+    kind: str, folder: Path, *, scheduler: str = "DDIMScheduler", prediction: str = "epsilon", channels: int = 9, seed: int = 0
+) -> Path:
     """Write a tiny pipeline and return its folder.
 
     Args:
@@ -63,6 +65,7 @@ def tiny(kind: str, folder: Path, *, scheduler: str = "DDIMScheduler", predictio
         folder: where to.
         scheduler: a class of diffusers, with Stable Diffusion's betas; not looked at for "sd3".
         prediction: "epsilon", "v_prediction" or "sample".
+        channels: of the network of "inpaint": 9, or 4 for one that sees nothing.
         seed: of the weights.
 
     Raises:
@@ -77,7 +80,7 @@ def tiny(kind: str, folder: Path, *, scheduler: str = "DDIMScheduler", predictio
     takes = inspect.signature(steps.__init__).parameters
     betas = {name: value for name, value in BETAS.items() if name in takes}
     with NetworkDraws(torch.device("cpu"), seed).drawing(), quiet():
-        made = {"text": text, "inpaint": text, "xl": xl, "sd3": sd3}.get(kind, plain)
+        made = {"text": text, "inpaint": partial(text, channels=channels), "xl": xl, "sd3": sd3}.get(kind, plain)
         pipe = made(diffusers, kind, steps(prediction_type=prediction, **betas))
         pipe.save_pretrained(str(folder))
     return folder
@@ -140,15 +143,14 @@ def reader(projected: bool = False, width: int = WIDTH) -> Any:
     return cls(config)
 
 
-def text(diffusers: Any, kind: str, scheduler: Any) -> Any:
+def text(diffusers: Any, kind: str, scheduler: Any, channels: int = 4) -> Any:
     """Stable Diffusion 1 and 2; with 9 channels the inpainting network."""
-    inpaints = kind == "inpaint"
-    cls = diffusers.StableDiffusionInpaintPipeline if inpaints else diffusers.StableDiffusionPipeline
+    cls = diffusers.StableDiffusionInpaintPipeline if kind == "inpaint" else diffusers.StableDiffusionPipeline
     return cls(
         vae=autoencoder(diffusers),
         text_encoder=reader(),
         tokenizer=tokenizer(),
-        unet=unet(diffusers, 9 if inpaints else 4),
+        unet=unet(diffusers, channels),
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,

@@ -92,7 +92,7 @@ def compare(
             what is left are roundings of 1e-16 a step.
 
     Raises:
-        InputError: see Published; a network that sees a measurement without an operator.
+        InputError: see Published; a network that sees a measurement without an operator; float64 for latent diffusion without one.
     """
     place = folder_of(str(folder))
     prior = Published(str(place), prompt, negative, scale, precision=precision)
@@ -100,6 +100,8 @@ def compare(
         raise InputError("give operator= for networks that see a measurement, a mask or a reduction, and for no other")
     dtype = torch.float64 if precision == "float64" else torch.float32
     found = opened(place)
+    if dtype == torch.float64 and found.family == "ldm" and not found.seen_channels:
+        raise InputError("diffusers' LDMPipeline draws its noise in float32: compare with precision='float32'")
     picture = smooth(prior.decoder.out_shape, dtype)  # pyright: ignore[reportArgumentType]
     problem = (
         Problem.unconditional(picture.shape[1:], dtype=dtype)

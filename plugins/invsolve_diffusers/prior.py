@@ -22,7 +22,7 @@ from invsolve.rng import Rng
 from invsolve.solver import Solver
 from invsolve.solvers.start import first_image
 from invsolve.unit import Unit
-from invsolve_diffusers.address import INDEX, UNDECODED, components, folder_of, hashes, verified
+from invsolve_diffusers.address import INDEX, PREFIX, UNDECODED, components, folder_of, hashes, verified
 from invsolve_diffusers.folder import Opened, cast, checked_index, opened, versions
 from invsolve_diffusers.networks import Decoder, Encoder, PlainUNet, TextTransformer, TextUNet
 from invsolve_diffusers.sees import SeesMask, SeesSmall
@@ -172,16 +172,16 @@ def told_of(found: Opened, words: Any, sees: nn.Module | None, precision: str) -
 
 
 def from_address(path: str, options: dict[str, Any]) -> Denoiser:
-    """The prior of an address: Published, or, where the folder holds a network of images (UNet2DModel), what `load_weights` makes of it.
+    """The prior of an address: Published, or, where a folder here holds a network of images (UNet2DModel), what `load_weights` makes of it.
 
     Raises:
         InputError: see both.
     """
     from invsolve_weights.own import load_weights
 
-    folder: Path = folder_of(path)
-    plain = not (folder / INDEX).is_file() or read_table(folder / INDEX).get("_class_name") in UNDECODED
+    place = path.removeprefix(PREFIX)
+    folder = Path(place)
+    plain = folder.is_dir() and (not (folder / INDEX).is_file() or read_table(folder / INDEX).get("_class_name") in UNDECODED)
     target: Any = load_weights if plain else Published
-    place = str(folder) if plain else path.removeprefix("diffusers:")
     bind(target, f"prior '{path}'", (place,), options)
     return target(place, **options)
