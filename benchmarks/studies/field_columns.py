@@ -32,10 +32,11 @@ ORDERS = (
 
 
 class Runs:
-    """PSNR by (side, sigma), solver, evaluations, task and picture."""
+    """A metric by (side, sigma), solver, evaluations, task and picture."""
 
-    def __init__(self, folders: list[Path]) -> None:
-        self.psnr: dict[tuple[Where, str, int], dict[tuple[str, str], float]] = defaultdict(dict)
+    def __init__(self, folders: list[Path], metric: str) -> None:
+        self.digits = {"psnr": 2, "haarpsi": 3}[metric]
+        self.values: dict[tuple[Where, str, int], dict[tuple[str, str], float]] = defaultdict(dict)
         self.tasks: list[str] = []
         measured: dict[tuple[Where, str, str], str] = {}
         for folder in folders:
@@ -48,24 +49,24 @@ class Runs:
                         f"{folder}: y of {key} is another one than in the runs before; the suite's file must be called field.toml"
                     )
                 solver, _, budget = row["solver"].partition(" @ ")
-                if (row["metrics"] or {}).get("psnr") is not None and row["operator"]:
-                    self.psnr[where, solver, int(budget or 0)][row["operator"], row["image"]] = row["metrics"]["psnr"]
+                if (row["metrics"] or {}).get(metric) is not None:
+                    self.values[where, solver, int(budget or 0)][row["operator"], row["image"]] = row["metrics"][metric]
                     if row["operator"] not in self.tasks:
                         self.tasks.append(row["operator"])
 
     @property
     def places(self) -> list[tuple[Where, int]]:
         """(side and sigma, evaluations) of the columns."""
-        return sorted({(where, budget) for where, _, budget in self.psnr if budget})
+        return sorted({(where, budget) for where, _, budget in self.values if budget})
 
     def of(self, where: Where, solver: str, budget: int) -> dict[tuple[str, str], float]:
         """By task and picture; a solver without evaluations has one entry for all budgets."""
-        return self.psnr.get((where, solver, budget)) or self.psnr.get((where, solver, 0)) or {}
+        return self.values.get((where, solver, budget)) or self.values.get((where, solver, 0)) or {}
 
     @property
     def solvers(self) -> list[str]:
         """By name."""
-        return sorted({solver for _, solver, _ in self.psnr})
+        return sorted({solver for _, solver, _ in self.values})
 
 
 def paired(one: dict[tuple[str, str], float], two: dict[tuple[str, str], float]) -> tuple[float, float, int] | None:
@@ -81,12 +82,12 @@ def paired(one: dict[tuple[str, str], float], two: dict[tuple[str, str], float])
     return statistics.mean(means), error, len({task for task, _ in shared})
 
 
-def told(found: tuple[float, float, int] | None, all_tasks: int) -> str:
+def told(found: tuple[float, float, int] | None, runs: Runs) -> str:
     """With its error, and the number of tasks where it is not all of them."""
     if found is None:
         return ""
-    tasks = "" if found[2] == all_tasks else f" [{found[2]}]"
-    return f"{found[0]:+.2f} ({found[1]:.2f}){tasks}"
+    tasks = "" if found[2] == len(runs.tasks) else f" [{found[2]}]"
+    return f"{found[0]:+.{runs.digits}f} ({found[1]:.{runs.digits}f}){tasks}"
 
 
 def head(first: list[str], runs: Runs) -> list[str]:
@@ -106,7 +107,7 @@ def summary(runs: Runs) -> list[str]:
             if solver == REFERENCE:
                 cells.append(f"{statistics.mean(values.values()):.2f}" if values else "")
             else:
-                cells.append(told(paired(values, reference), len(runs.tasks)))
+                cells.append(told(paired(values, reference), runs))
         out.append(f"| {solver}{' (PSNR)' if solver == REFERENCE else ''} | {' | '.join(cells)} |")
     return [*out, ""]
 
@@ -125,11 +126,18 @@ def whole(runs: Runs) -> list[str]:
     return [*out, ""]
 
 
-def orders(runs: Runs) -> list[str]:
+def verdict(found: tuple[float, float, int] | None) -> str:
+    """Whether a difference is above 0, by two standard errors."""
+    if found is None:
+        return ""
+    return "seen " if found[0] > 2 * found[1] else "reversed " if found[0] < -2 * found[1] else "unsure "
+
+
+def orders(runs: Runs, title: str) -> list[str]:
     """The orders that papers state, as paired differences: seen where they are above 0 by two standard errors."""
     places = [place for place in runs.places if place[1] != 1000]
     names = [f"{side}, {sigma:g}: {budget}" for (side, sigma), budget in places]
-    out = ["## The papers' orders", "", f"| order | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    out = [f"## The papers' orders, {title}", "", f"| order | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for label, (better, own), (worse, other) in ORDERS:
         cells = []
         for where, budget in places:
@@ -137,8 +145,10 @@ def orders(runs: Runs) -> list[str]:
                 cells.append("")
                 continue
             found = paired(runs.of(where, better, own or budget), runs.of(where, worse, other or budget))
-            verdict = "" if found is None else "seen " if found[0] > 2 * found[1] else "not seen " if found[0] < 0 else "not sure "
-            cells.append(verdict + told(found, len(runs.tasks)))
+            verdict = (
+                "" if found is None else "seen " if found[0] > 2 * found[1] else "not seen " if found[0] < -2 * found[1] else "unsure "
+            )
+            cells.append(verdict + told(found, runs))
         out.append(f"| {label} | {' | '.join(cells)} |")
     return [*out, ""]
 
@@ -149,8 +159,8 @@ def main() -> None:
     parser.add_argument("run", nargs="+", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    runs = Runs(arguments.run)
-    text = "\n".join([*summary(runs), *orders(runs), *whole(runs)])
+    runs, perceived = (Runs(arguments.run, metric) for metric in ("psnr", "haarpsi"))
+    text = "\n".join([*summary(runs), *orders(runs, "PSNR"), *orders(perceived, "HaarPSI"), *whole(runs)])
     if arguments.out:
         arguments.out.write_text(text, encoding="utf-8")
     print(text)
