@@ -53,8 +53,8 @@ class DAPS(Restorer):
         Deviations: sigma_y is the noise of y, and the likelihood has its 1/2 (E14: the authors' code has neither, seven times too sure of
         y in standard deviations); the denoiser's mean as centre and r^2 of the posterior, since r = sigma is the width about a mean; draws
         that are not exact start at a draw of the second factor, not at x0_hat; their step follows |H|, sigma_y and r, where the authors'
-        learning rate is tuned for each task; the start. Their ODE ends at the lowest level, ours at 0. With these undone their code agrees
-        to 8e-16 on shared noise (benchmarks/results/parity.md).
+        learning rate is tuned for each task; the start. Their ODE is taken by Euler's steps and ends at the lowest level, ours is of second
+        order and ends at 0. With these undone, and one call, their code agrees to 8e-16 on shared noise (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}))

@@ -42,7 +42,8 @@ class LATINO(Restorer):
         LATINO-PRO: LAtent consisTency INverse sOlver with PRompt Optimization (Spagnoletti et al., 2025), arXiv:2503.12615, algorithm 1.
         Deviations: in pixels, without encoder and decoder; 1 - a_t is r^2 in data units; delta is one number (in their code it also has the
         residual's norm, which depends on the size of the image, and a value for each task and level); levels down to the prior's lowest,
-        theirs end at a tenth of the range, whose noise stays in the spread; the start.
+        theirs end at a tenth of the range, whose noise stays in the spread; the start. With one delta their step agrees to 1e-7 on shared
+        noise, the share of the state that their scheduler mixes in (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}))
