@@ -11,6 +11,7 @@ from .sets import folder as folder
 from .sets import folder_sha256 as folder_sha256
 from .sets import is_image as is_image
 from .sets import keys as keys
+from .sets import labels_of as labels_of
 from .sets import load_pictures as load_pictures
 from .sets import load_set as load_set
 from .sets import members as members

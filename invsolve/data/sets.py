@@ -195,23 +195,40 @@ def arrays_of(source: Path) -> np.ndarray:
     Raises:
         InputError: not such a file. Arrays of objects, which would run code, are not read.
     """
+    images = _array(source, "images")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)) or 0 in images.shape:
+        raise InputError(f"{source}: images must be uint8 (N, H, W) or (N, H, W, 1 or 3), N > 0; given {images.dtype} {images.shape}")
+    return images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
+
+
+def labels_of(source: Path) -> np.ndarray:
+    """`labels` of an npz file, the class of each image: (N,), int64.
+
+    Raises:
+        InputError: not such a file, or values that are no whole numbers from 0 on.
+    """
+    labels = _array(source, "labels")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels) or int(labels.min()) < 0:
+        raise InputError(f"{source}: labels must be whole numbers (N,), 0 or more; given {labels.dtype} {labels.shape}")
+    return labels.astype(np.int64)
+
+
+def _array(source: Path, name: str) -> np.ndarray:
+    """An array of an npz file; arrays of objects, which would run code, are not read."""
     try:
         with zipfile.ZipFile(source) as archive:
             claimed = sum(info.file_size for info in archive.infolist())
         if claimed > 4 * MAX_NUMBERS:
             raise InputError(f"{source} claims {claimed} bytes; at most {4 * MAX_NUMBERS} are read")
         with np.load(io.BytesIO(source.read_bytes()), allow_pickle=False) as content:
-            if "images" not in content.files:
-                near = did_you_mean("images", content.files) or f"; there are: {', '.join(content.files) or 'none'}"
-                raise InputError(f"{source}: no array 'images'{near}")
-            images = content["images"]
+            if name not in content.files:
+                near = did_you_mean(name, content.files) or f"; there are: {', '.join(content.files) or 'none'}"
+                raise InputError(f"{source}: no array '{name}'{near}")
+            return content[name]
     except InputError:
         raise
     except Exception as error:  # a damaged file makes numpy raise nearly anything
         raise InputError(f"{source}: not a readable npz file ({error}); copy it again") from error
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)) or 0 in images.shape:
-        raise InputError(f"{source}: images must be uint8 (N, H, W) or (N, H, W, 1 or 3), N > 0; given {images.dtype} {images.shape}")
-    return images[..., 0] if images.ndim == 4 and images.shape[3] == 1 else images
 
 
 def keys(names: list[str], source: Path) -> list[str]:

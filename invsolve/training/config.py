@@ -331,6 +331,10 @@ class TrainConfig(Table):
             from invsolve.training.autoencoder_config import AutoencoderConfig
 
             cls = AutoencoderConfig
+        if isinstance(objective, dict) and objective.get("kind") == "classifier":
+            from invsolve.training.classifier_config import ClassifierConfig
+
+            cls = ClassifierConfig
         return modelled(cls, {"name": path.stem.lower(), **values}, f"{path.name} is no training config:", text)
 
     def recipe(self) -> Recipe:

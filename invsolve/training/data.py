@@ -123,6 +123,7 @@ class Crops:
         if channels not in MODES or flips not in FLIPS:
             raise InputError(f"channels must be 1 or 3, flips one of {', '.join(FLIPS)}; given {channels}, {flips!r}")
         self.size, self.channels, self.flips, self.pad = size, channels, flips, pad
+        self.paths = [path for path, _, _ in sources]
         self.pools = [self._pool(path, scales) for path, _, scales in sources]
         weights = np.array([weight for _, weight, _ in sources], dtype=float)
         self.weights = weights / weights.sum()
@@ -150,12 +151,20 @@ class Crops:
 
     def sample(self, count: int, rng: np.random.Generator) -> Tensor:
         """(count, C, size, size) float32 in [0, 1]; every image of a source is drawn equally often."""
-        crops = [self._one(rng) for _ in range(count)]
-        return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(255)
+        return self.labelled(count, rng)[0]
 
-    def _one(self, rng: np.random.Generator) -> np.ndarray:
-        pool = self.pools[rng.choice(len(self.pools), p=self.weights)]
-        crop = pool[rng.integers(len(pool))]
+    def labelled(self, count: int, rng: np.random.Generator, labels: Sequence[np.ndarray] = ()) -> tuple[Tensor, Tensor]:
+        """`sample` with the label of each image, (count,), int64, from the labels of each source; 0 without them."""
+        drawn = [self._one(rng) for _ in range(count)]
+        found = [int(labels[source][index]) if labels else 0 for source, index, _ in drawn]
+        images = torch.from_numpy(np.stack([crop for _, _, crop in drawn])).permute(0, 3, 1, 2).float().div_(255)
+        return images, torch.tensor(found)
+
+    def _one(self, rng: np.random.Generator) -> tuple[int, int, np.ndarray]:
+        """A crop with the source and the image that it is from."""
+        source = int(rng.choice(len(self.pools), p=self.weights))
+        index = int(rng.integers(len(self.pools[source])))
+        crop = self.pools[source][index]
         if self.size is not None:
             top, left = (rng.integers(side - self.size + 1) for side in crop.shape[:2])
             crop = crop[top : top + self.size, left : left + self.size]
@@ -163,7 +172,7 @@ class Crops:
             crop = crop[:, ::-1]
         if self.flips == "all" and rng.random() < 0.5:
             crop = np.rot90(crop, int(rng.integers(4)))
-        return np.ascontiguousarray(crop)
+        return source, index, np.ascontiguousarray(crop)
 
 
 def _named(source: str | Path | Sequence[Picture]) -> str:

@@ -17,9 +17,12 @@ import torch
 from invsolve_weights.cards import FILE_LIMIT, is_shipped, load_network
 from torch import Tensor, nn
 
+from invsolve.data import labels_of
 from invsolve.errors import InputError
+from invsolve.training.classifier_config import ClassifierConfig
 from invsolve.training.config import TrainConfig
 from invsolve.training.data import Crops, validation_images
+from invsolve.training.labels import ClassifierTraining
 from invsolve.training.loop import Training, first_line
 from invsolve.training.pairs import Bound, Pairs, PairTraining
 from invsolve.training.pictures import write_pictures
@@ -130,6 +133,8 @@ def prepared(config: TrainConfig, places: Places, out: Path) -> Training:
     side = data.side or crops.pools[0][0].shape[0]
     shape = (channels, side, side)
     pairs = config.pairs(shape, places.config)
+    if isinstance(config, ClassifierConfig):
+        return classifier_training(network, config, crops, out, validation, root)
     check_network(network, config, shape, pairs)
 
     def pictures(average: nn.Module) -> None:
@@ -144,6 +149,27 @@ def prepared(config: TrainConfig, places: Places, out: Path) -> Training:
     if pairs is None:
         return Training(network, crops, config.recipe(), out, validation, pictures)
     return PairTraining(network, crops, config.recipe(), out, validation, pictures, pairs=pairs)
+
+
+def classifier_training(
+    network: nn.Module, config: ClassifierConfig, crops: Crops, out: Path, validation: Tensor | None, root: Path
+) -> Training:
+    """The run of a noised classifier.
+
+    Raises:
+        InputError: a network that gives no logits, sources without labels.
+    """
+    side = crops.size or crops.pools[0][0].shape[0]
+    trial = torch.zeros(2, config.network.channels, side, side)
+    try:
+        found = tuple(network(trial, torch.ones(2)).shape)
+    except Exception as error:
+        raise InputError(f"{config.network.path} fails on (x, sigma) with x {tuple(trial.shape)}: {first_line(error)}") from error
+    if found != (2, config.classes):
+        raise InputError(f"{config.network.path} must give logits (2, {config.classes}) for 2 images; it gives {found}")
+    source = None if config.validation is None else config.validation.of(root)
+    shown = labels_of(source) if isinstance(source, Path) and source.suffix.lower() == ".npz" else None
+    return ClassifierTraining(network, crops, config.recipe(), out, validation, classes=config.classes, shown=shown)
 
 
 def check_network(network: nn.Module, config: TrainConfig, shape: tuple[int, int, int], pairs: Pairs | None = None) -> None:

@@ -129,6 +129,81 @@ class ConditionalDRUNet(nn.Module):
         return self.mean + (self.s0 / norm) ** 2 * (x - self.mean) + sigma * (self.s0 / norm) * out
 
 
+class ClassDRUNet(ConditionalDRUNet):
+    """EDMDRUNet that is told a class: a map for each class, 1 everywhere for the image's own and 0 for the others.
+
+    The label `classes` is none: all maps are 0. Begun with the weights of an EDMDRUNet, its answers are that network's at first.
+
+    Args:
+        channels, nc, nb, mean, s0: see EDMDRUNet.
+        classes: how many there are.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        classes: int = 10,
+        nc: tuple[int, int, int, int] = (32, 64, 128, 192),
+        nb: int = 2,
+        mean: float = 0.5,
+        s0: float = 0.25,
+    ) -> None:
+        super().__init__(channels, classes, nc, nb, mean, s0)
+        self.classes = classes
+
+    def forward(self, x: Tensor, sigma: float | Tensor, condition: Tensor) -> Tensor:
+        """x0_hat, shape and dtype of x; condition the labels (B,), int64, 0 to `classes`."""
+        maps = functional.one_hot(condition, self.classes + 1)[:, : self.classes, None, None].to(x.dtype)
+        shown = self.mean + self.s0 * maps  # which ConditionalDRUNet brings back to 0 and 1
+        return super().forward(x, sigma, shown.expand(-1, -1, *x.shape[-2:]))
+
+
+class NoisedClassifier(nn.Module):
+    """Logits of noisy images at every level: convolutions with stride 2, a mean over the places, a hidden layer.
+
+        logits(x, sigma) = W features,   features = silu(V mean F(c_in (x - m), log(sigma) / 4)),   c_in = 1 / sqrt(sigma^2 + s0^2)
+
+    Args:
+        channels: image channels.
+        classes: how many there are.
+        nc: feature channels of the scales.
+        hidden: size of the features.
+        mean, s0: see EDMDRUNet.
+
+    References:
+        Diffusion Models Beat GANs on Image Synthesis (Dhariwal, Nichol, 2021), arXiv:2105.05233, section 4. Deviation: a small
+        network with a noise map in place of half a U-Net with attention.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        classes: int = 10,
+        nc: tuple[int, ...] = (24, 48, 72, 96),
+        hidden: int = 64,
+        mean: float = 0.5,
+        s0: float = 0.25,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index, (before, after) in enumerate(zip((channels + 1, *nc[:-1]), nc, strict=True)):
+            stride = 1 if index == 0 else 2
+            layers += [nn.Conv2d(before, after, 3, stride, 1), nn.GroupNorm(4, after), nn.SiLU()]
+        self.net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * nc[-1], hidden), nn.SiLU())
+        self.last = nn.Linear(hidden, classes)
+        self.classes, self.mean, self.s0 = classes, mean, s0
+
+    def features(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """(B, hidden): what the last layer looks at."""
+        sigma = sigma_column(sigma, x)
+        level = (sigma.clamp_min(1e-6).log() / 4).expand(-1, 1, *x.shape[-2:])
+        return self.net(torch.cat([(x - self.mean) / (sigma**2 + self.s0**2).sqrt(), level], dim=1))
+
+    def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """(B, classes)."""
+        return self.last(self.features(x, sigma))
+
+
 class NoiseMapDnCNN(nn.Module):
     """deepinv's DnCNN told its noise level: D(x, sigma) = x + R([x, sigma]).
 
@@ -157,4 +232,10 @@ class NoiseMapDnCNN(nn.Module):
         return self.net(torch.cat([x, level], dim=1))[:, : self.channels].to(x.dtype)
 
 
-NETWORKS = {"edm-drunet": EDMDRUNet, "dncnn": NoiseMapDnCNN, "conditional-drunet": ConditionalDRUNet}
+NETWORKS = {
+    "edm-drunet": EDMDRUNet,
+    "dncnn": NoiseMapDnCNN,
+    "conditional-drunet": ConditionalDRUNet,
+    "class-drunet": ClassDRUNet,
+    "noised-classifier": NoisedClassifier,
+}
