@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
@@ -51,6 +52,22 @@ def image_condition(operator: Operator, y: Tensor, up: str = "bicubic", hole: Ca
     if hole is None or support is None or image.shape[1:] != operator.out_shape:
         return image
     return torch.where(support.to(image.device) == 0, 0.5 + 0.5 * hole(image), image)
+
+
+def with_map(image: Tensor, value: Tensor | float) -> Tensor:
+    """The condition with one more channel that is `value` everywhere, a number or (B,)."""
+    told = torch.as_tensor(value, dtype=image.dtype, device=image.device).reshape(-1, 1, 1, 1)
+    return torch.cat([image, told.expand(len(image), 1, *image.shape[2:])], 1)
+
+
+def magnification(sides: tuple[int, ...] | list[int], fewer: tuple[int, ...] | list[int]) -> float:
+    """How many times larger an image of `sides` is than one of `fewer`: the geometric mean of both directions."""
+    return math.sqrt(sides[0] * sides[1] / (fewer[0] * fewer[1]))
+
+
+def magnification_value(factor: float) -> float:
+    """What a map tells of a magnification: its binary logarithm over 4."""
+    return math.log2(factor) / 4
 
 
 def interpolated(y: Tensor, sides: list[int] | tuple[int, ...], up: str) -> Tensor:

@@ -15,7 +15,7 @@ from invsolve.operator import Operator
 from invsolve.operator.algebra import Scaled
 from invsolve.plugins import registry
 from invsolve.plugins.part import Part
-from invsolve.priors.conditions import UPS, image_condition
+from invsolve.priors.conditions import UPS, image_condition, magnification, magnification_value, with_map
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 
@@ -44,6 +44,9 @@ class MadeFor:
         shape: the image shape (C, H, W) it was trained on; with `any_size` its C only.
         any_size: whether images of other sizes are served, too.
         also: names of the registry all of whose operators it serves, such as every kind of mask.
+        told: whether a channel of the condition tells the noise's standard deviation.
+        sides: least and largest side of the images, with any_size; None for no limit.
+        factors: ends of the magnification, which a channel of the condition tells; None without one.
 
     Raises:
         InputError: no operator, another `up`, a shape that is none, ends that are no range.
@@ -56,6 +59,9 @@ class MadeFor:
     shape: tuple[int, int, int] = (3, 64, 64)
     any_size: bool = False
     also: tuple[str, ...] = ()
+    told: bool = False
+    sides: tuple[int, int] | None = None
+    factors: tuple[float, float] | None = None
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -72,8 +78,12 @@ class MadeFor:
         shape = operator.in_shape
         if len(shape) != 3 or shape[0] != self.shape[0] or not (self.any_size or tuple(shape) == self.shape):
             return [f"images of shape {tuple(shape)}; {self.words}"]
+        if self.sides is not None and not self.sides[0] <= min(shape[1:]) <= max(shape[1:]) <= self.sides[1]:
+            return [f"images of shape {tuple(shape)}; {self.words}"]
         if self.ratio(operator) is None:
             found.append(f"operator {operator.label}; {self.words}")
+        elif self.factors is not None and not self.factors[0] * 0.99 <= self.magnification(operator) <= self.factors[1] * 1.01:
+            found.append(f"a magnification of {self.magnification(operator):.3g}; {self.words}")
         elif problem.batch:
             level = problem.level / abs(self.ratio(operator) or 1.0)
             low, high = float(level.min()), float(level.max())
@@ -88,6 +98,10 @@ class MadeFor:
         low, high = self.noise
         noise = "no noise" if high == 0 else f"noise {low:g}" if low == high else f"noise {low:g} to {high:g}"
         size = f"{self.shape[0]}-channel images of any size" if self.any_size else f"images of shape {self.shape}"
+        if self.sides is not None:
+            size = f"{self.shape[0]}-channel images of sides {self.sides[0]} to {self.sides[1]}"
+        if self.factors is not None:
+            size = f"magnifications of {self.factors[0]:g} to {self.factors[1]:g}, {size}"
         return f"the network was trained for {' or '.join(dict.fromkeys(names))}, {noise}, {size}"
 
     def ratio(self, operator: Operator) -> float | None:
@@ -127,7 +141,16 @@ class MadeFor:
         operator, factor = bare(problem.operator)
         rng = Rng(0, problem.items, purpose="condition")
         y: Any = problem.y if factor == 1.0 else problem.y / factor  # pyright: ignore[reportOperatorIssue]
-        return image_condition(operator, y, self.up, rng.normal_like if self.fill else None)
+        image = image_condition(operator, y, self.up, rng.normal_like if self.fill else None)
+        if self.told:
+            image = with_map(image, problem.level / abs(factor))
+        return image if self.factors is None else with_map(image, magnification_value(self.magnification(operator)))
+
+    @staticmethod
+    def magnification(operator: Operator) -> float:
+        """How many times larger the image is than the measurement; 1 where that is no image."""
+        shape = bare(operator)[0].out_shape
+        return magnification(operator.in_shape[1:], shape[1:]) if len(shape) == 3 else 1.0
 
     def example(self, x: Tensor) -> Problem:
         """A problem of images x that it was made for, without or with the lowest noise.

@@ -8,13 +8,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from invsolve.errors import InputError
+from invsolve.operator import Operator
 from invsolve.priors.conditions import Up
 from invsolve.recipe.config import alternatives
 from invsolve.recipe.parts import build
 from invsolve.recipe.tables import Part, Table, located
-from invsolve.training.pairs import Degraded, Pairs
+from invsolve.training.labels import LabelsCondition
+from invsolve.training.pairs import Continuous, Degraded, Pairs
 
 Level = Annotated[float, Field(ge=0, le=1e6)]
+Side = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Beside:
@@ -59,6 +62,8 @@ class DegradedCondition(Table):
     """Names of operators all of which the prior serves, whatever their arguments: `also = ["mask"]` for any mask."""
     any_size: bool = False
     """Whether the prior serves images of any size, and not of the crops' alone."""
+    told: bool = False
+    """Whether a further channel of the condition tells the noise's standard deviation."""
 
     @field_validator("noise")
     @classmethod
@@ -81,11 +86,46 @@ class DegradedCondition(Table):
             seeded = "seed" in signature_of(registry().load("operator", part.name)).parameters and "seed" not in part.arguments
             seeds = [{"seed": seed} for seed in range(self.draws)] if seeded else [{}]
             operators.append([build("operator", part, Beside(folder), in_shape=shape, **seed) for seed in seeds])
-        return Degraded(operators, (self.noise[0], self.noise[1]), self.up, fill=self.fill)
+        return Degraded(operators, (self.noise[0], self.noise[1]), self.up, fill=self.fill, told=self.told)
 
 
-# One line here for another kind of condition; each is told from the others by `kind`.
-Condition = Annotated[DegradedCondition, BeforeValidator(tagged)]
+class ContinuousCondition(Table):
+    """Fewer pixels of the image, how many fewer being drawn for each batch, with a map of the magnification; see `pairs.Continuous`."""
+
+    kind: Literal["continuous"]
+    """What it is told from others by."""
+    operator: Part
+    """An operator with an argument `size`, the measurement's side: a name with its other arguments."""
+    sides: Annotated[list[Side], Field(min_length=2, max_length=2)]
+    """Least and largest side of the image; the crops have the largest."""
+    magnification: Annotated[list[Annotated[float, Field(ge=1, le=64)]], Field(min_length=2, max_length=2)]
+    """Ends of the magnification, log-uniform."""
+    least: Side = 8
+    """Smallest side of the measurement."""
+    up: Up = "bicubic"
+    """How the measurement comes to the image's size."""
+
+    def pairs(self, shape: tuple[int, int, int], folder: Path) -> Pairs:
+        """What draws them.
+
+        Raises:
+            InputError: crops that have not the largest side, ends that are no range.
+        """
+        ordered = self.least <= self.sides[0] < self.sides[1] and self.magnification[0] < self.magnification[1]
+        if shape[1:] != (self.sides[1], self.sides[1]) or not ordered:
+            given = f"sides {self.sides}, magnification {self.magnification}, least {self.least}, crops of {shape[1:]}"
+            raise InputError(f"need least <= sides[0] < sides[1] = the crops' side and magnification [low, high]; given {given}")
+
+        def make(of: tuple[int, int, int], size: int) -> Operator:
+            return build("operator", self.operator, Beside(folder), in_shape=of, size=size)
+
+        factors = (self.magnification[0], self.magnification[1])
+        return Continuous(make, (self.sides[0], self.sides[1]), factors, self.least, self.up)
+
+
+# Another kind of condition is one more name here; each is told from the others by `kind`.
+Kinds = Annotated[DegradedCondition | ContinuousCondition | LabelsCondition, Field(discriminator="kind")]
+Condition = Annotated[Kinds, BeforeValidator(tagged)]
 
 
 def pairs_of(condition: Any, shape: tuple[int, int, int], folder: Path) -> Pairs:

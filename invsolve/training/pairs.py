@@ -8,8 +8,10 @@ of the config (`invsolve.training.conditions`).
 
 from __future__ import annotations
 
+import functools
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 
 from invsolve.operator import Operator
 from invsolve.priors.conditional import MovingNetwork, Unnoised
-from invsolve.priors.conditions import image_condition
+from invsolve.priors.conditions import image_condition, magnification_value, with_map
 from invsolve.priors.moving import Moving
 from invsolve.training.loop import Training, psnr_at
 from invsolve.training.objectives import paired_losses
@@ -67,6 +69,7 @@ class Degraded(Pairs):
         noise: ends of the range that s is uniform on, in y's units.
         up: how y comes to x0's size, see `priors.conditions.image_condition`.
         fill: whether noise fills the holes of masks.
+        told: whether a further channel of the condition tells s: conditioning augmentation, where s is noise that the training adds.
 
     References:
         Image Super-Resolution via Iterative Refinement (Saharia et al., 2021), arXiv:2104.07636, algorithm 1.
@@ -81,15 +84,16 @@ class Degraded(Pairs):
         up: str = "bicubic",
         *,
         fill: bool = True,
+        told: bool = False,
     ) -> None:
         self.kinds = [[one] if isinstance(one, Operator) else list(one) for one in operators]
-        self.noise, self.up, self.fill = noise, up, fill
+        self.noise, self.up, self.fill, self.told = noise, up, fill, told
 
     def __call__(self, x0: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """x0 and its measurement."""
         kinds = rng.integers(len(self.kinds), size=len(x0))
         members = rng.integers([len(self.kinds[kind]) for kind in kinds])
-        condition = torch.empty_like(x0)
+        condition = x0.new_empty(len(x0), x0.shape[1] + self.told, *x0.shape[2:])
         for kind, member in dict.fromkeys(zip(kinds.tolist(), members.tolist(), strict=True)):
             rows = torch.from_numpy(np.flatnonzero((kinds == kind) & (members == member)))
             condition[rows] = self._condition(self.kinds[kind][member], x0[rows], rng)
@@ -101,9 +105,52 @@ class Degraded(Pairs):
 
         with torch.no_grad():
             y = operator(x0)
+            level = torch.from_numpy(rng.uniform(self.noise[0], self.noise[1], len(x0))).float()
             if self.noise[1] > 0:
-                y = y + torch.from_numpy(rng.uniform(*self.noise, len(x0))).float().reshape(-1, 1, 1, 1) * normal(y)
-            return image_condition(operator, y, self.up, normal if self.fill else None)
+                y = y + level.reshape(-1, 1, 1, 1) * normal(y)
+            image = image_condition(operator, y, self.up, normal if self.fill else None)
+            return with_map(image, level) if self.told else image
+
+
+class Continuous(Pairs):
+    """(x0, fewer pixels of x0 as an image and a map of the magnification): sizes are drawn for each batch, x0's own too.
+
+    Args:
+        make: (shape, size) -> the operator that brings images of a shape to a size.
+        sides: least and largest side of x0, whose crops have the largest.
+        zoom: ends of the magnification, which is log-uniform.
+        least: smallest side of the measurement.
+        up: see Degraded.
+
+    References:
+        Implicit Diffusion Models for Continuous Super-Resolution (Gao et al., 2023), arXiv:2303.16491: sizes drawn for each batch.
+        Deviation: a map of the magnification beside the upsampled measurement, in place of features at continuous places.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[tuple[int, int, int], int], Operator],
+        sides: tuple[int, int],
+        zoom: tuple[float, float],
+        least: int,
+        up: str = "bicubic",
+    ) -> None:
+        self.make, self.sides, self.zoom, self.least, self.up = functools.cache(make), sides, zoom, least, up
+
+    def draw(self, crops: Crops, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Crops brought to a drawn side."""
+        x0, side = crops.sample(count, rng), int(rng.integers(self.sides[0], self.sides[1] + 1))
+        return self(x0 if side == x0.shape[-1] else self.make((x0.shape[1], *x0.shape[2:]), side)(x0).clamp(0, 1), rng)
+
+    def __call__(self, x0: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """x0 and its smaller self, at a drawn magnification."""
+        channels, height, width = x0.shape[1:]
+        factor = math.exp(rng.uniform(math.log(self.zoom[0]), math.log(self.zoom[1])))
+        size = max(self.least, round(height / factor))
+        operator = self.make((channels, height, width), size)
+        with torch.no_grad():
+            image = image_condition(operator, operator(x0), self.up)
+        return x0, with_map(image, magnification_value(height / size))
 
 
 class Partial(Pairs):

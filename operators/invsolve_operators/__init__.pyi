@@ -25,6 +25,7 @@ from .fewer.presets import DPSGaussianBlur as DPSGaussianBlur  # dps-gaussian-bl
 from .fewer.presets import DPSMotionBlur as DPSMotionBlur  # dps-motion-blur-61: DPS: random motion in 61 x 61, reflected
 from .fewer.presets import DPSSuperResolution as DPSSuperResolution  # dps-super-resolution-4: DPS: antialiased bicubic by 4
 from .fewer.presets import REDDiffGaussianBlur as REDDiffGaussianBlur  # red-diff-gaussian-blur-5: RED-diff: Gaussian blur of 25 pixels on 4 of 5 taps
+from .fewer.resize import Resize as Resize  # resize: super-resolution: antialiased bicubic to any smaller size
 from .fewer.slices import ThroughPlane as ThroughPlane  # through-plane: a volume's slices made fewer and thicker
 from .identity import Identity as Identity  # identity: denoising: y = x + n
 from .masks.drawn import RandomBoxMask as RandomBoxMask  # random-box-mask: a box missing at a random place, also one per image

@@ -14,7 +14,7 @@ from invsolve_weights.cards import Card, load_network
 def is_conditional(card: Card) -> bool:
     """Whether a card is of a network that sees the measurement."""
     condition = card.training.get("condition")
-    return isinstance(condition, dict) and condition.get("kind") == "degraded"
+    return isinstance(condition, dict) and condition.get("kind") in ("degraded", "continuous")
 
 
 def made_for(card: Card, side: int | None = None) -> MadeFor:
@@ -25,14 +25,26 @@ def made_for(card: Card, side: int | None = None) -> MadeFor:
     """
     try:
         table, patch = card.training["condition"], int(card.training["patch"])
+        shape = (int(card.arguments.get("channels", 3)), side or patch, side or patch)
+        if table["kind"] == "continuous":
+            return MadeFor(
+                ({**table["operator"], "size": int(table["least"])},),
+                up=table["up"],
+                shape=shape,
+                any_size=True,
+                also=(table["operator"]["name"],),
+                sides=(int(table["sides"][0]), int(table["sides"][1])),
+                factors=(float(table["magnification"][0]), float(table["magnification"][1])),
+            )
         return MadeFor(
             tuple(table["operator"]),
             noise=(float(table["noise"][0]), float(table["noise"][1])),
             up=table["up"],
             fill=bool(table["fill"]),
-            shape=(int(card.arguments.get("channels", 3)), side or patch, side or patch),
+            shape=shape,
             any_size=bool(table.get("any_size", False)),
             also=tuple(table.get("also", ())),
+            told=bool(table.get("told", False)),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"model card '{card.name}': its training.condition cannot be read ({type(error).__name__}: {error})") from None

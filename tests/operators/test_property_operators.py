@@ -228,6 +228,7 @@ PARAMETERS = {
     "random-range-mask": drawn,
     "repaint-narrow-mask": one(in_shape=shapes(), seed=seeds),
     "repaint-wide-mask": drawn,
+    "resize": one(in_shape=shapes(sides=st.integers(4, 12)), size=st.integers(1, 4)),
     "scaled": of_a_matrix(lambda A, factor: Scaled(A, -0.3 * factor)),
     "sense": fourier(coils=True),
     "separable": separable(),

@@ -1,6 +1,7 @@
 """Training with a condition: what the network sees, exact resume, the config's refusals, the card of the weights."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,14 +10,17 @@ from invsolve_priors.train import fitted
 from invsolve_weights.networks import ConditionalDRUNet, EDMDRUNet
 from train_cases import TOY, run, toy_folder, weights
 
+from invsolve import NoNoise, Problem, load_prior
 from invsolve.errors import InputError
 from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.priors.conditional import MovingNetwork, Unnoised
+from invsolve.priors.conditions import image_condition
 from invsolve.priors.moving import Moving
+from invsolve.solvers import DDIM
 from invsolve.training.config import TrainConfig
 from invsolve.training.objectives import paired_losses
-from invsolve.training.pairs import Degraded, Partial, Regression
+from invsolve.training.pairs import Continuous, Degraded, Partial, Regression
 
 CONDITION = '[condition]\noperator = { name = "block-mean", factor = 2 }\nnoise = [0.0, 0.1]\n'
 SR = (
@@ -223,3 +227,52 @@ def test_masks_with_a_seed_are_drawn_anew(folder):
     assert all(isinstance(one, Operator) for kind in pairs.kinds for one in kind)
     masks = {tuple(one(torch.ones(1, 3, 16, 16)).flatten().tolist()) for one in pairs.kinds[0]}
     assert len(masks) >= 4
+
+
+def test_a_told_level_is_the_level_of_the_noise():
+    """The last channel says s, and y differs from the plain measurement by s n: 768 numbers of each item give s to 2.6 %."""
+    identity = registry().build("operator", "identity", in_shape=(3, 16, 16))
+    x0 = torch.full((6, 3, 16, 16), 0.5)
+    condition = Degraded([identity], (0.1, 0.3), told=True)(x0, np.random.default_rng(2))[1]
+    told = condition[:, 3].flatten(1)
+    assert torch.equal(told.amin(1), told.amax(1))
+    assert 0.1 <= float(told.min()) < float(told.max()) <= 0.3
+    spread = (condition[:, :3] - 0.5).flatten(1).std(1)
+    assert ((spread / told[:, 0] - 1).abs() < 4 / math.sqrt(2 * 768)).all()
+
+
+def test_continuous_pairs_have_sizes_of_their_own_and_tell_the_magnification(folder):
+    table = 'kind = "continuous"\noperator = { name = "resize" }\nsides = [8, 16]\nmagnification = [1.5, 3.0]\nleast = 3\n'
+    text = SR.replace(CONDITION, "[condition]\n" + table).replace("condition = 3", "condition = 4").replace("steps = 6", "steps = 2")
+    (folder / "sr.toml").write_text(text)
+    config = TrainConfig.load(folder / "sr.toml")
+    pairs = config.pairs((3, 16, 16), folder)
+    assert isinstance(pairs, Continuous)
+
+    class Waves:
+        def sample(self, count, rng):
+            return images(count, 16)
+
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(30):
+        x0, condition = pairs.draw(Waves(), 2, rng)
+        side, told = x0.shape[-1], float(condition[0, 3, 0, 0])
+        size = round(side / 2 ** (4 * told))
+        assert condition.shape == (2, 4, side, side)
+        assert abs(told - math.log2(side / size) / 4) < 1e-6
+        operator = registry().build("operator", "resize", in_shape=(3, side, side), size=size)
+        assert torch.allclose(condition[:, :3], image_condition(operator, operator(x0)), atol=1e-5)
+        seen.add((side, size))
+    assert len({side for side, _ in seen}) == 9
+    assert min(size for _, size in seen) == 3
+    assert run(folder / "sr.toml", "--out", folder / "out").exit_code == 0
+    prior = load_prior(str(folder / "out" / "toy.safetensors"))
+    assert "magnifications of 1.5 to 3, 3-channel images of sides 8 to 16" in prior.made_for.words
+    assert [round(len(prior.gaps(problem_of(prior, side, size)))) for side, size in ((13, 6), (16, 4), (12, 11), (20, 10))] == [0, 1, 1, 1]
+    solution = DDIM(steps=2).solve(problem_of(prior, 13, 6), prior, generator=0)
+    assert solution.x.shape == (1, 3, 13, 13)
+
+
+def problem_of(prior, side, size):
+    operator = registry().build("operator", "resize", in_shape=(3, side, side), size=size)
+    return Problem.simulate(operator, images(1, side), NoNoise(), generator=0)

@@ -11,4 +11,5 @@ from .presets import DPSGaussianBlur as DPSGaussianBlur
 from .presets import DPSMotionBlur as DPSMotionBlur
 from .presets import DPSSuperResolution as DPSSuperResolution
 from .presets import REDDiffGaussianBlur as REDDiffGaussianBlur
+from .resize import Resize as Resize
 from .slices import ThroughPlane as ThroughPlane
