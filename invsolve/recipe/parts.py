@@ -28,7 +28,7 @@ from invsolve.plugins.interrupts import attempted
 from invsolve.plugins.part import Part, prior_part, written_out
 from invsolve.plugins.typed import fitted, hint_of, members
 from invsolve.priors.base import Prior
-from invsolve.recipe.tables import MAX_NUMBERS, part_of, within
+from invsolve.recipe.tables import MAX_NUMBERS, part_of, whole, within
 from invsolve.solver import Solver
 
 # What an argument may be made of by a table of its own.
@@ -187,7 +187,7 @@ def in_full(kind: str, value: Any, paths: Paths) -> Any:
         if isinstance(target, BaseException):
             return one
         if isinstance(one, str) and Path in members(hint_of(target, name)):
-            return os.path.abspath(paths.path(one))
+            return whole(paths.path(one))
         inner = inner_kind(target, name, one)
         return one if inner is None else in_full(inner, one, paths)
 

@@ -7,6 +7,7 @@ name, and a fault names the key by its path, the line of the file, what was give
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from invsolve.plugins.part import MAX_DEPTH, Part, plain
 
 MAX_BYTES = 1_000_000
 MAX_PATH = 4096
+# hub:OWNER/NAME/FILE@REVISION, diffusers:FOLDER: what a plug-in reads by a word of its own. One letter is a drive.
+ADDRESS = re.compile(r"(?P<word>[a-z]{2,16}):(?!//)(?P<place>.+)")
 MAX_NUMBERS = 2**29  # of an image, or of the pictures of a data set: 2 GiB in float32
 # A key of more parts than any model has: the TOML reader takes quadratic time and memory for those.
 DOTTED = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{MAX_DEPTH}}}""")
@@ -188,7 +191,7 @@ def reached(path: list[str], place: tuple[int | str, ...], counts: dict[tuple[st
 
 
 def located(folder: Path, name: str) -> Path:
-    """A path in a file, relative to the file's folder.
+    """A path in a file, relative to the file's folder; an address word:PLACE stays one, its place relative to it where it is there.
 
     Raises:
         InputError: what no path can be, or the home of nobody.
@@ -196,9 +199,21 @@ def located(folder: Path, name: str) -> Path:
     if len(name) > MAX_PATH or "\0" in name or any(len(part) > 255 for part in Path(name).parts):
         raise InputError(f"{name!r:.60} is no path: at most {MAX_PATH} characters, 255 a part, none of them NUL")
     try:
-        return folder / Path(name).expanduser()
+        path, address = folder / Path(name).expanduser(), ADDRESS.fullmatch(name)
+        if address is None or path.exists():
+            return path
+        place = folder / Path(address["place"]).expanduser()
+        return Path(f"{address['word']}:{place}" if place.exists() else name)
     except RuntimeError as error:
         raise InputError(f"{name!r:.60} is no path: {error}") from None
+
+
+def whole(path: Path) -> str:
+    """A path, or the place of an address, from the root on; an address of what is not here as it is."""
+    address = ADDRESS.fullmatch(str(path))
+    if address is None or path.exists():
+        return os.path.abspath(path)
+    return f"{address['word']}:{os.path.abspath(address['place'])}" if Path(address["place"]).exists() else str(path)
 
 
 def to_toml(values: dict[str, Any]) -> str:

@@ -49,7 +49,7 @@ class Published(LatentPrior):
     The safety checker of a pipeline is a filter of answers, and is not run.
 
     Args:
-        path: a folder with model_index.json, or OWNER/NAME@REVISION, REVISION the 40 digits of a commit on the hub.
+        path: a folder with model_index.json, or diffusers:OWNER/NAME@REVISION, REVISION the 40 digits of a commit on the hub.
         prompt: what the picture shows, one text for all items, or a list with one for each.
         negative: what guidance leads away from; None: the empty text (see `words_of`).
         scale: of classifier-free guidance, 1 for none but two names of it; None: none. Two network evaluations a call at most scales.
@@ -75,7 +75,7 @@ class Published(LatentPrior):
 
     def __init__(
         self,
-        path: str,
+        path: str | Path,
         prompt: str | list[str] = "",
         negative: str | None = None,
         scale: float | None = None,
@@ -83,6 +83,7 @@ class Published(LatentPrior):
         precision: str = "float32",
         sha256: str | None = None,
     ) -> None:
+        path = str(path)
         folder = folder_of(path)
         found_hashes = hashes(folder, components(checked_index(folder)[1]))
         digest = verified(path, found_hashes, sha256)
@@ -179,9 +180,9 @@ def from_address(path: str, options: dict[str, Any]) -> Denoiser:
     """
     from invsolve_weights.own import load_weights
 
-    place = path.removeprefix(PREFIX)
-    folder = Path(place)
+    folder = Path(path.removeprefix(PREFIX))
     plain = folder.is_dir() and (not (folder / INDEX).is_file() or read_table(folder / INDEX).get("_class_name") in UNDECODED)
     target: Any = load_weights if plain else Published
+    place: str | Path = folder if folder.is_dir() else path
     bind(target, f"prior '{path}'", (place,), options)
     return target(place, **options)
