@@ -26,10 +26,12 @@ from invsolve.solvers import (
     LatentRePaint,
     RePaint,
     ReSample,
+    SDEdit,
 )
 from invsolve.solvers.diffusion.common import proximal
 from invsolve.solvers.latent.common import kept_cells
 from invsolve.solvers.latent.resample import measured
+from invsolve.solvers.start import first_image
 from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, empirical, gaussian_case, normal, propagate, standard_errors
 from invsolve.testing.pooled import Pooled
 from invsolve.testing.settings import Kept
@@ -376,3 +378,20 @@ def test_a_problem_of_codes_knows_that_of_the_image_and_its_items():
     assert inner.rows([2]).outer.batch == 1
     assert case.problem.outer is None
     assert RePaint().mismatches(case.problem, case.prior)
+
+
+def test_sdedit_in_codes_starts_from_the_code_of_the_smooth_image():
+    """Also of a network, which has no adjoint: E(first_image) + sigma n, and one step down; the guide of the prior needs a linear H."""
+    net = Operator.from_function(lambda z: torch.tanh(z).repeat_interleave(2, -1), (1, 4, 2), linear=False)
+    prior = LatentPrior(GaussianPrior(0.0, 1.0), net, encode=lambda x: torch.atanh(0.9 * x[..., ::2]))
+    problem = Problem(Kept((1, 4, 4)), Kept((1, 4, 4))(torch.full((1, 1, 4, 4), 0.5, dtype=DOUBLE)), GaussianNoise(0.05))
+    code = torch.atanh(0.9 * first_image(problem, None)[..., ::2])
+    rng = Rng(3, [0])
+    rng.normal_like(code)  # that of the mask mode
+    z = code + 0.4 * rng.normal_like(code)
+    found = SDEdit(steps=1, sigma=0.4).solve(problem, prior, generator=Rng(3, [0]))
+    assert float((found.latent - z / (1 + 0.4**2)).abs().max()) < 1e-12
+    with pytest.raises(CompatibilityError, match="lacks 'adjoint'"):
+        SDEdit(guide="prior").solve(problem, prior)
+    with pytest.raises(CompatibilityError, match="lacks 'adjoint'"):
+        SDEdit().solve(problem, LatentPrior(GaussianPrior(0.0, 1.0), net))

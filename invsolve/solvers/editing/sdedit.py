@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import Sampler, estimate, generic_step, noise_of, proximal
+from invsolve.solvers.latent.common import latent_of
 from invsolve.solvers.ranges import need_count
 from invsolve.solvers.start import first_image
 
@@ -35,12 +36,13 @@ class SDEdit(Sampler):
 
     Args:
         steps: network evaluations a repeat.
-        sigma: the level that the guide is noised to, in data units. The authors' t0 = 400 and 500 of 1000 are 1.05 and 1.72.
+        sigma: the level that the guide is noised to, in data units, of a prior of codes in theirs. The authors' t0 = 400 and 500 of
+            1000 are 1.05 and 1.72.
             A blur of 1.6, a hole of 24, 4 x 4 means of 64 x 64 photographs with noise .05 (the prior `natural`): 22.0, 22.1, 20.3 dB at .1,
             21.4, 21.0, 19.9 at .2, 20.2, 19.7, 19.2 at .4; hqs has 23.5, 24.5, 21.5.
         repeats: how often; the authors' code has 3.
         guide: "prior", argmin |y - H x|^2 / sigma_y^2 + |x - centre|^2 / s0^2, or "smooth", the smooth image of `invsolve.solvers.start`,
-            which fills what H hides from its surroundings.
+            which fills what H hides from its surroundings; of a prior of codes with an encoder its code.
         eta: share of fresh noise, 1 as the authors', 0 for the flow.
         mask: whether the pixels that a mask shows are held at their own noise level on the way (the authors' mask mode); where H is one.
         grid: name of the sigma grid.
@@ -56,7 +58,7 @@ class SDEdit(Sampler):
         noise, in mask mode with the level undone (benchmarks/results/parity.md).
     """
 
-    requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}))
+    requires: ClassVar[Requires] = Requires()
     moves: ClassVar[bool] = False
     expected_failures: ClassVar[Mapping[str, str]] = {
         "check_posterior": "there is no likelihood: what H hides follows the guide, and the mean of a long run down is the prior's"
@@ -79,8 +81,10 @@ class SDEdit(Sampler):
             raise InputError(f"guide must be 'prior' or 'smooth'; given {self.guide!r}")
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
-        """A level outside the prior's range, or a mask mode without a mask."""
+        """A level outside the prior's range, a guide that needs a linear H, or a mask mode without a mask."""
         found = super().gaps(problem, prior)
+        if not problem.operator.has(Capability.ADJOINT) and not (self.guide == "smooth" and self.coder(problem, prior)):
+            found.append(f"operator {problem.operator.label} lacks 'adjoint'")
         if self.mask and not problem.operator.has(Capability.MASK):
             found.append(f"mask=True holds the pixels that a mask shows, and operator {problem.operator.label} lacks 'mask'")
         return found
@@ -114,9 +118,17 @@ class SDEdit(Sampler):
 
     def guided(self, problem: Problem, prior: Denoiser) -> Tensor:
         """The guide where none is given."""
+        encode = self.coder(problem, prior)
+        if self.guide == "smooth" and encode and problem.outer is not None:
+            return encode(first_image(problem.outer, None)).to(problem.image)
         if self.guide == "smooth":
             return first_image(problem, None)
         return proximal(problem)(problem.image + prior.centre, problem.y, (prior.s0 / noise_of(problem)).square())
+
+    @staticmethod
+    def coder(problem: Problem, prior: Prior) -> Callable[[Tensor], Tensor] | None:
+        """The encoder of a prior of codes."""
+        return None if problem.outer is None else getattr(latent_of(prior), "encode", None)
 
     def held(self, problem: Problem, x: Tensor, sigma: float, e: Tensor) -> Tensor:
         """x with what a mask shows at the level sigma, where its own noise is not more."""
