@@ -5,6 +5,7 @@ from .base import Regulariser as Regulariser
 from .base import Unit as Unit
 from .classifier_guidance import ClassifierGuided as ClassifierGuided
 from .clip_guidance import ClipGuided as ClipGuided
+from .class_network import ClassPrior as ClassPrior
 from .classes import ByClass as ByClass
 from .classes import LabelledMixturePrior as LabelledMixturePrior
 from .convert import NetworkDenoiser as NetworkDenoiser

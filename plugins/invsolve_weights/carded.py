@@ -138,8 +138,15 @@ def from_path(path: str, **options: Any) -> Denoiser:
     check_path(path)
     target: Any = OwnNetwork if has_card(Path(path)) else load_weights
     if target is OwnNetwork:
+        from invsolve_weights.classes import CardedClasses, is_by_class
         from invsolve_weights.conditional import CardedConditional, is_conditional
 
-        target = CardedConditional if is_conditional(read_card(Path(path))) else OwnNetwork
+        card = read_card(Path(path))
+        if card.training.get("autoencoder"):
+            from invsolve_latent.priors import Latent
+
+            target = Latent
+        else:
+            target = CardedConditional if is_conditional(card) else CardedClasses if is_by_class(card) else OwnNetwork
     bind(target, f"weights '{path}'", (path,), options)
     return target(path, **options)

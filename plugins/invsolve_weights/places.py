@@ -1,7 +1,7 @@
 """Where named weight files lie: in the package, or beside it for those whose data do not allow them to be shipped.
 
-Looked through in this order: the package's folder, the folders of the environment variable INVSOLVE_WEIGHTS (separated as in PATH), and
-benchmarks/weights of a source checkout.
+Looked through in this order: the package's folder and those of the packages beside it, the folders of the environment variable
+INVSOLVE_WEIGHTS (separated as in PATH), and benchmarks/weights of a source checkout.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ CHECKOUT = Path(__file__).parents[2] / "benchmarks" / "weights"
 
 
 def folders() -> list[Path]:
-    """All folders, the package's first."""
+    """All folders, those of the packages first."""
     named = [Path(part) for part in os.environ.get("INVSOLVE_WEIGHTS", "").split(os.pathsep) if part]
-    return [FOLDER, *named, CHECKOUT]
+    beside = [folder for folder in sorted(Path(__file__).parents[1].glob("invsolve_*/weights")) if folder != FOLDER]
+    return [FOLDER, *beside, *named, CHECKOUT]
 
 
 def file_of(name: str) -> Path:
