@@ -68,7 +68,7 @@ class ConditionalPrior(NetworkDenoiser):
     @classmethod
     def examples(cls) -> list[Prior]:
         """Gaussian pairs in closed form, whose noised image is that of x0 and the moving one."""
-        from invsolve.testing.pairs import GaussianPairsPrior
+        from invsolve.priors.pairs import GaussianPairsPrior
 
         return GaussianPairsPrior.examples()
 

@@ -14,23 +14,12 @@ from invsolve.errors import InputError, InvsolveError
 from invsolve.operator import Operator
 from invsolve.operator.algebra import Scaled
 from invsolve.plugins import registry
-from invsolve.plugins.part import Part
 from invsolve.priors.conditions import UPS, image_condition, magnification, magnification_value, with_map
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 
 # Eight-bit storage of y, and rounding, are no other noise level than 0; in y's units, for images in [0, 1].
 SLACK = 0.005
-
-
-class Nowhere:
-    """Tables without a file: paths in them are as they are."""
-
-    def path(self, name: str) -> Any:
-        """The path."""
-        from pathlib import Path
-
-        return Path(name)
 
 
 @dataclass(frozen=True)
@@ -120,13 +109,11 @@ class MadeFor:
 
     def instances(self, shape: tuple[int, ...]) -> list[Operator]:
         """The operators for images of a shape, those that can be made for it."""
-        from invsolve.recipe.parts import build
-
         if shape not in self._known:
             made = []
             for table in self.operators:
                 try:
-                    made.append(build("operator", Part.model_validate(table), Nowhere(), in_shape=tuple(shape)))
+                    made.append(operator_of(table, tuple(shape)))
                 except InvsolveError:  # such as a factor that does not divide the sides
                     continue
             self._known[shape] = made
@@ -165,6 +152,21 @@ class MadeFor:
             raise InputError(f"no operator of images {tuple(x.shape[1:])}: {self.words}")
         noise = GaussianNoise(self.noise[0]) if self.noise[0] > 0 else NoNoise()
         return Problem.simulate(made[0], x, noise, generator=0)
+
+
+def operator_of(table: dict[str, Any], shape: tuple[int, ...]) -> Operator:
+    """The operator of a table for images of a shape; those of a chain are made for what the one before gives.
+
+    Raises:
+        InputError, UnknownNameError, ArgumentError: as `Registry.build`.
+    """
+    arguments = {key: value for key, value in table.items() if key != "name"}
+    if table["name"] != "chain":
+        return registry().build("operator", table["name"], in_shape=shape, **arguments)
+    whole = operator_of(arguments["operators"][0], shape)
+    for one in arguments["operators"][1:]:
+        whole = operator_of(one, tuple(whole.out_shape)) @ whole  # pyright: ignore[reportArgumentType]
+    return whole
 
 
 def bare(operator: Operator) -> tuple[Operator, float]:

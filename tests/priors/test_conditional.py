@@ -12,9 +12,9 @@ from invsolve.plugins import registry
 from invsolve.priors.conditional import ConditionalPrior, Conditioned
 from invsolve.priors.conditions import image_condition
 from invsolve.priors.made_for import MadeFor
+from invsolve.priors.pairs import SHAPE, STD, GaussianPairsPrior, neighbours, smooth_covariance
 from invsolve.solvers import DDIM, DDPM, DPS, DiffPIR, Heun, PartDiff
 from invsolve.testing import failures, prior_checks
-from invsolve.testing.pairs import SHAPE, STD, GaussianPairsPrior, neighbours, smooth_covariance
 
 DRAWS = 1500
 SIZE = math.prod(SHAPE)

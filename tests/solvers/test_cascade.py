@@ -8,8 +8,8 @@ import torch
 from invsolve import GaussianNoise, InputError, Operator, Problem
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.made_for import MadeFor
+from invsolve.priors.pairs import GaussianPairs, neighbours, smooth_covariance
 from invsolve.solvers import Heun, Stage, cascade
-from invsolve.testing.pairs import GaussianPairs, neighbours, smooth_covariance
 
 LARGE, MIDDLE, SMALL = (1, 2, 8), (1, 2, 4), (1, 2, 2)
 SIZE = 16
@@ -62,7 +62,7 @@ def test_two_exact_stages_draw_from_the_posterior_of_the_whole():
 
 
 def test_noise_between_the_stages_widens_what_is_drawn_as_its_law_says():
-    """z ~ p(z | y), then x ~ p(x | z + s n): a Gaussian of mean m + K (E z - m) and covariance C_x + K (Cov z + s^2) K^T, K of the second."""
+    """z ~ p(z | y), then x ~ p(x | z + s n): a Gaussian of mean m + K (E z - m) and covariance C_x + K (Cov z + s^2) K^T."""
     problem, s = one_problem(0.05), 0.1
     a, c = neighbours(LARGE), smooth_covariance(LARGE)
     mean_z, cov_z = (a @ value for value in law(problem[0], 0.05))

@@ -18,6 +18,8 @@ from invsolve.solution import Solution
 from invsolve.solver import Solver
 from invsolve.solvers.diffusion.ddim import DDIM
 
+FIFTY = DDIM(steps=50)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -34,7 +36,7 @@ class Stage:
     operator: Operator
     prior: ConditionalPrior
     noise: float = 0.0
-    solver: Solver = DDIM(steps=50)
+    solver: Solver = FIFTY
 
 
 def cascade(problem: Problem, stages: Sequence[Stage], *, generator: int | None = None, samples: int | None = None) -> list[Solution]:

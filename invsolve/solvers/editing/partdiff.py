@@ -12,6 +12,7 @@ import torch
 from invsolve.errors import InputError
 from invsolve.priors.base import Prior
 from invsolve.priors.conditional import ConditionalPrior, Conditioned
+from invsolve.priors.pairs import SHAPE, GaussianPairsPrior
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
@@ -89,11 +90,9 @@ class PartDiff(Solver):
     @classmethod
     def settings(cls) -> list[tuple[Problem, Prior]]:
         """Gaussian pairs in closed form."""
-        from invsolve.testing.pairs import SHAPE, GaussianPairsPrior
-        from invsolve.testing.settings import truth
-
         prior = GaussianPairsPrior(total=40, part=8)
-        return [(prior.made_for.example(truth(SHAPE, 3, torch.float64)), prior)]
+        x = Rng(11, range(3), purpose="simulate").uniform(SHAPE, torch.zeros(1, dtype=torch.float64))
+        return [(prior.made_for.example(x), prior)]
 
     @classmethod
     def examples(cls) -> list[Solver]:
