@@ -60,8 +60,8 @@ class CoPaint(Inpainter):
         Deviations: L and the length of steps are per item (theirs are the batch's, E19); a step that was too long is not tried again at
         once, so that the number of evaluations is known; their evaluations that repeat another are left out; noise in y weakens the pull by
         v, so that it is not fitted; pixels known exactly are in the answer as they are in y; the last step ends at noise 0, not at the
-        lowest level. With growth by the number of steps, and sqrt(1 + sigma^2) from the lowest level on, as theirs, it agrees with their
-        code to 3e-15 (benchmarks/results/parity.md).
+        lowest level. Where no step is too long their code agrees to 5e-15, its growth by the level and its sqrt(1 + sigma^2) from noise 0
+        on, as here (benchmarks/results/parity.md).
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.MASK}), gradient=True)
