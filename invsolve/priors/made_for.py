@@ -136,7 +136,7 @@ class MadeFor:
     @staticmethod
     def magnification(operator: Operator) -> float:
         """How many times larger the image is than the measurement; 1 where that is no image."""
-        shape = bare(operator)[0].out_shape
+        shape: Any = bare(operator)[0].out_shape
         return magnification(operator.in_shape[1:], shape[1:]) if len(shape) == 3 else 1.0
 
     def example(self, x: Tensor) -> Problem:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from invsolve.noise import GaussianNoise
+from invsolve.operator.matrix import MatrixOperator
 from invsolve.operator.measurement import column
 from invsolve.priors.base import Prior
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.made_for import MadeFor
 from invsolve.priors.moving import Moving
+from invsolve.problem import Problem
 
 SHAPE = (1, 4, 6)
 STD = 0.25
@@ -108,3 +111,10 @@ class GaussianPairsPrior(ConditionalPrior):
     def examples(cls) -> list[Prior]:
         """Of the image itself, and of the moving one."""
         return [cls(), cls(total=40, part=8)]
+
+
+def averages(x: Tensor, unit: float = 1.0, noise: float = 0.05) -> Problem:
+    """The means of neighbours of images x (B, 1, H, W) with noise, all times `unit`."""
+    shape = tuple(x.shape[1:])
+    operator = MatrixOperator(unit * neighbours(shape), shape, (*shape[:-1], shape[-1] // 2))
+    return Problem.simulate(operator, x, GaussianNoise(unit * noise), generator=0, check_range=False)

@@ -3,6 +3,8 @@ from .decoupled.daps import DAPS as DAPS  # daps: decoupled annealing, a draw gi
 from .decoupled.mgdm import MGDM as MGDM  # mgdm: Gibbs sampler that guides a state far below the level it is at
 from .decoupled.pnp_dm import PnPDM as PnPDM  # pnp-dm: split Gibbs sampler, a denoising diffusion as its prior step
 from .decoupled.red_diff import REDDiff as REDDiff  # red-diff: regularisation by denoising under noise, by Adam
+from .direct.interpolation import Bicubic as Bicubic  # bicubic: super-resolution; y interpolated, without a prior: the baseline
+from .direct.interpolation import Nearest as Nearest  # nearest: super-resolution; y's pixels repeated, without a prior: the baseline
 from .diffusion.ddim import DDIM as DDIM  # ddim: unconditional sampling, deterministic
 from .diffusion.ddpm import DDPM as DDPM  # ddpm: unconditional sampling, ancestral
 from .diffusion.ddrm import DDRM as DDRM  # ddrm: denoising diffusion restoration in the operator's spectrum

@@ -261,9 +261,9 @@ def check_divergence(solver: Solver) -> None:
 
 def check_value(solver: Solver) -> None:
     """A solver is a value: frozen, equal and hashable by its hyperparameters; repr, pickle and replace give it back; no trace of a run."""
-    field = dataclasses.fields(solver)[0].name  # pyright: ignore[reportArgumentType]
+    field = next((one.name for one in dataclasses.fields(solver)), "any")  # pyright: ignore[reportArgumentType]
     try:
-        setattr(solver, field, getattr(solver, field))
+        setattr(solver, field, getattr(solver, field, None))
     except dataclasses.FrozenInstanceError:
         pass
     else:

@@ -1,0 +1,1 @@
+"""Solvers that compute the answer from y alone, or in one call."""
