@@ -13,6 +13,7 @@ from invsolve.priors.conditions import Up
 from invsolve.recipe.config import alternatives
 from invsolve.recipe.parts import build
 from invsolve.recipe.tables import Part, Table, located
+from invsolve.training.damage import DamageCondition
 from invsolve.training.labels import LabelsCondition
 from invsolve.training.pairs import Continuous, Degraded, Pairs
 
@@ -124,7 +125,7 @@ class ContinuousCondition(Table):
 
 
 # Another kind of condition is one more name here; each is told from the others by `kind`.
-Kinds = Annotated[DegradedCondition | ContinuousCondition | LabelsCondition, Field(discriminator="kind")]
+Kinds = Annotated[DegradedCondition | ContinuousCondition | LabelsCondition | DamageCondition, Field(discriminator="kind")]
 Condition = Annotated[Kinds, BeforeValidator(tagged)]
 
 

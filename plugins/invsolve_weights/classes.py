@@ -11,7 +11,7 @@ from invsolve_weights.networks import NoisedClassifier
 def is_by_class(card: Card) -> bool:
     """Whether a card is of a network that is told a label."""
     condition = card.training.get("condition")
-    return isinstance(condition, dict) and condition.get("kind") == "labels" and card.training.get("kind") == "conditional"
+    return isinstance(condition, dict) and condition.get("kind") in ("labels", "damage") and card.training.get("kind") == "conditional"
 
 
 class CardedClasses(ClassPrior):
