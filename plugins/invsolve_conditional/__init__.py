@@ -20,6 +20,8 @@ PRIORS = (
     ("sr3", "SR3", "sr3-faces", "faces x4 by a network that sees y: any sampler draws from p(x | y)"),
     ("regression", "Regression", "regression-faces", "faces x4, E[x | y] by one call of a network: the baseline of sr3"),
     ("partdiff", "PartDiff", "partdiff-faces", "faces x4 by the last 25 of 100 steps, from y upsampled"),
+    ("palette", "Palette", "palette-faces", "faces from grey, from any part or from JPEG, by one network"),
+    ("idm", "IDM", "idm-faces", "faces by any factor from 1.5 to 8, by one network"),
 )
 
 
@@ -29,6 +31,7 @@ def invsolve_register(registry: Any) -> None:
     for name, cls, weights, summary in PRIORS:
         if file_of(weights).is_file():
             registry.add("prior", name, f"invsolve_conditional.shipped:{cls}", summary=summary, needs=NEEDS)
+    registry.add("prior", "bm3d", "invsolve_conditional.bm3d:BM3D", summary="BM3D, for plug and play: pip install 'invsolve[bm3d]'")
 
 
 def __dir__() -> list[str]:

@@ -74,3 +74,41 @@ class PartDiff(SmallExamples):
         self, precision: str = "float32", channels_last: bool = True, weights: str = "partdiff-faces", side: int | None = None
     ) -> None:
         super().__init__(weights, precision, channels_last, side)
+
+
+class Palette(SmallExamples):
+    """Faces by one network for four tasks, told by the problem's operator: colourisation, inpainting with any mask, uncropping, JPEG.
+
+    Args:
+        precision, channels_last, weights, side: see SR3.
+
+    Raises:
+        InputError: see CardedConditional.
+
+    References:
+        Palette: Image-to-Image Diffusion Models (Saharia et al., 2022), arXiv:2111.05826. Deviations: noise enters known pixels, too, and
+        the run puts y's known pixels into its answer as with every solver; sampling begins from fresh noise, not from the condition's.
+    """
+
+    def __init__(
+        self, precision: str = "float32", channels_last: bool = True, weights: str = "palette-faces", side: int | None = None
+    ) -> None:
+        super().__init__(weights, precision, channels_last, side)
+
+
+class IDM(SmallExamples):
+    """Super-resolution of faces by any factor from 1.5 to 8: the operator `resize` of the size that is wanted says by how much.
+
+    Args:
+        precision, channels_last, weights, side: see SR3.
+
+    Raises:
+        InputError: see CardedConditional.
+
+    References:
+        Implicit Diffusion Models for Continuous Super-Resolution (Gao et al., 2023), arXiv:2303.16491. Deviation: y is interpolated to
+        the wanted size and a map tells the magnification, in place of features at continuous places; other sizes are refused.
+    """
+
+    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "idm-faces", side: int | None = None) -> None:
+        super().__init__(weights, precision, channels_last, side)
