@@ -68,6 +68,9 @@ def test_every_kind_has_a_chapter(kind):
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs_in_order(page, tmp_path):
     """One namespace a page, in a fresh process, beside its files; errors name the line. Quoted output is printed, but for its numbers."""
+    for needed in re.findall(r"^% needs: (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        for module in needed.split():
+            pytest.importorskip(module, reason=f"the page is about an extra: {module}")
     write_files(page, tmp_path)
     program = "import torch\ntorch.set_num_threads(1)\n"
     for first, text in blocks(page, "python"):
