@@ -25,6 +25,15 @@ PRIORS = (
     ),
     ("mnist-by-classifier", "shipped:mnist_by_classifier", ("mnist", "mnist-noised-classifier"), "mnist led to a digit by a classifier"),
 )
+# In the features of the digit classifier: registered where its weights are.
+METRICS = (
+    ("fid-mnist-classifier", "DigitFID", "Fréchet distance of sets of digits, in the features of the digit classifier"),
+    ("kid-mnist-classifier", "DigitKID", "kernel distance of sets of digits, in the features of the digit classifier"),
+    ("precision-mnist-classifier", "DigitPrecision", "share of answers that lie among the true digits"),
+    ("recall-mnist-classifier", "DigitRecall", "share of the true digits that lie among the answers"),
+    ("is-mnist-classifier", "DigitScore", "inception score of a set of digits, by the digit classifier"),
+    ("recognised-digit", "DigitRecognised", "whether the digit classifier reads the restored digit as what it is"),
+)
 CLIP = ("clip-text", "clip:clip_text", "a prior led to a text by a CLIP model of transformers")
 
 
@@ -34,6 +43,8 @@ def invsolve_register(registry: Any) -> None:
     for name, function, weights, summary in PRIORS:
         if all(file_of(one).is_file() for one in weights):
             registry.add("prior", name, f"invsolve_classes.{function}", summary=summary, needs=NEEDS)
+    for name, cls, summary in METRICS if file_of("mnist-noised-classifier").is_file() else ():
+        registry.add("metric", name, f"invsolve_classes.metrics:{cls}", summary=summary, needs=NEEDS)
     name, function, summary = CLIP
     registry.add("prior", name, f"invsolve_classes.{function}", summary=summary, needs="pip install transformers")
 
