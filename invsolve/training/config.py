@@ -132,6 +132,9 @@ class Data(Table):
     """Images with a side below this many pixels get black around them."""
     autoencoder: Place = ""
     """Name or path of an autoencoder's weights: the network is then one of its codes, whose standard deviation is 1."""
+    hole: Literal["", "black", "grey"] = ""
+    """Of a network of codes whose condition is a mask: it sees the code of the masked image and the mask, which is -1 and 1 where the hole
+    is black, 0 and 1 where it is grey."""
     source: Annotated[list[Source], Field(min_length=1)]
     """Where the pictures are; several tables [[data.source]] are drawn from by their weights."""
 

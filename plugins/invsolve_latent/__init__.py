@@ -7,6 +7,7 @@ Importing this module imports no torch: entries are strings, and classes are imp
 
 from typing import Any
 
+from invsolve_weights.places import file_of
 from lazy_loader import attach_stub
 
 from invsolve.plugins import hookimpl
@@ -16,8 +17,10 @@ __getattr__, _names, __all__ = attach_stub(__name__, __file__)
 
 @hookimpl
 def invsolve_register(registry: Any) -> None:
-    """Nothing yet."""
-    del registry
+    """The priors whose weights are there: they lie outside the package, as the faces they were trained on do not allow more."""
+    if all(file_of(name).is_file() for name in ("faces64-ldm-f4", "faces64-kl-f4")):
+        summary = "latent diffusion prior on faces of 64x64, codes of 16x16; weights outside the package, for non-commercial research"
+        registry.add("prior", "faces64-latent", "invsolve_latent.priors:Faces64Latent", summary=summary)
 
 
 def __dir__() -> list[str]:

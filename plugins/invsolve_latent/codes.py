@@ -12,7 +12,6 @@ import torch
 from invsolve_priors.runs import Places
 from invsolve_priors.train import check_network, network_of
 from torch import Tensor, nn
-from torch.nn import functional
 
 from invsolve.errors import InputError
 from invsolve.io.images import picture_grid, write_image
@@ -23,7 +22,8 @@ from invsolve.training.config import TrainConfig
 from invsolve.training.data import Crops, validation_images
 from invsolve.training.loop import Training
 from invsolve.training.objectives import paired_losses
-from invsolve.training.pairs import Bound, Pairs, PairTraining
+from invsolve.training.pairs import Bound, PairTraining
+from invsolve_latent.conditions import CodedPairs, MaskedPairs
 from invsolve_latent.networks import Autoencoder
 from invsolve_latent.weights import load_autoencoder
 
@@ -52,24 +52,6 @@ class CodedCrops:
         return self.network.encode(self.crops.sample(count, rng))
 
 
-class CodedPairs(Pairs):
-    """(E(x0), the inner pairs' condition as means of factor x factor pixels, which gives every place of the code its own).
-
-    Args:
-        pairs: of images.
-        network: the autoencoder.
-    """
-
-    def __init__(self, pairs: Pairs, network: Autoencoder) -> None:
-        self.pairs, self.network = pairs, network
-
-    @torch.no_grad()
-    def __call__(self, x0: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """The code, and the condition."""
-        target, condition = self.pairs(x0, rng)
-        return self.network.encode(target), functional.avg_pool2d(condition, self.network.factor)
-
-
 def distances(network: nn.Module, codes: Tensor) -> dict[str, float]:
     """10 log10(1 / mse) of D(z + sigma n) at four levels: the variance of the codes is 1."""
     noise = torch.randn(codes.shape, generator=torch.Generator().manual_seed(0)).to(codes.device)
@@ -90,8 +72,6 @@ class CodedTraining(Training):
 
 class CodedPairTraining(PairTraining):
     """A run on pairs of codes and conditions; crops and validation are images."""
-
-    pairs: CodedPairs
 
     def _grey_loss(self, network: nn.Module, grey: Tensor) -> float:
         code, condition = self.pairs(grey, np.random.default_rng(0))
@@ -133,8 +113,9 @@ def prepared(config: TrainConfig, places: Places, out: Path) -> Training:
     shape = (crops.channels, crops.size, crops.size)
     side = crops.size * coder.factor
     inner = config.pairs((coder.channels, side, side), places.config)
-    pairs = None if inner is None else CodedPairs(inner, coder)
-    check_network(network, config, shape, pairs)
+    pairs = None if inner is None else MaskedPairs(inner, coder, data.hole) if data.hole else CodedPairs(inner, coder)
+    grey = torch.full((1, coder.channels, side, side), 0.5)
+    check_network(network if pairs is None else Bound(network, pairs, grey), config, shape)
 
     def pictures(average: nn.Module) -> None:
         device = next(average.parameters()).device

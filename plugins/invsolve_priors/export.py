@@ -71,7 +71,7 @@ def training_of(state: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
         "bfloat16": state.get("bf16", run.bf16),
         "seed": run.seed,
         "start": config.start or "random",
-        **({"autoencoder": config.data.autoencoder} if config.data.autoencoder else {}),
+        **{key: value for key in ("autoencoder", "hole") if (value := getattr(config.data, key))},
     }
 
 
