@@ -118,6 +118,9 @@ def results(entry: Any, device: str, pattern: str, *, alone: bool, limit: float 
 
     with announced(f"{entry.kind} {entry.name}  examples"):
         several = attempted(made, limit)
+    if isinstance(several, SkipTest):
+        yield "examples", "SKIP", str(several)
+        return
     if isinstance(several, BaseException):
         if alone and isinstance(several, Exception):
             raise several
@@ -141,6 +144,7 @@ def examples_of(entry: Any) -> list[Any]:
 
     Raises:
         InputError: there are none, or they are not of the entry's kind.
+        SkipTest: there are none where something is missing that the entry says it needs.
     """
     from invsolve.errors import InputError
     from invsolve.noise import NoiseModel
@@ -156,6 +160,8 @@ def examples_of(entry: Any) -> list[Any]:
         raise InputError(f"{entry.target} is no {entry.kind}: a class derived from {wanted.__name__} is needed")
     else:
         made = target.examples() if hasattr(target, "examples") else [target()]
+    if made == [] and entry.needs:
+        raise SkipTest(f"there is nothing to check without what it needs: {entry.needs}")
     if not isinstance(made, list | tuple) or not made or not all(isinstance(one, wanted) for one in made):
         raise InputError(f"examples() of {entry.target} must give a list of at least one {wanted.__name__}; it gives {made!r:.200}")
     return list(made)

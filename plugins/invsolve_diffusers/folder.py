@@ -102,6 +102,8 @@ def checked_index(folder: Path) -> tuple[str, dict[str, Any]]:
     if not isinstance(name, str) or name not in FAMILIES:
         raise InputError(f"{folder}: pipeline {name!r:.80}; read are {', '.join(FAMILIES)}, and folders of a UNet2DModel")
     for part in components(index):
+        if not part.isidentifier():
+            raise InputError(f"{folder}: {part!r:.80} is no name of a part")
         if index[part][0] not in LIBRARIES:
             raise InputError(f"{folder}: {part} is of the library {index[part][0]!r:.80}; parts of {' and '.join(LIBRARIES)} are read")
     return name, index

@@ -6,10 +6,12 @@ import sys
 
 import pytest
 import torch
+from click.testing import CliRunner
 from invsolve_diffusers.told import Told, Words
 from torch import nn
 
 from invsolve import CapabilityError, InputError, load_prior
+from invsolve.cli import main
 from invsolve.priors import DiffusionPrior
 from invsolve.priors.guidance import Guided
 from invsolve.recipe.tables import located, whole
@@ -131,6 +133,22 @@ def folder(tmp_path):
 def test_it_says_how_to_get_diffusers(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(InputError, match=r"pip install 'invsolve\[diffusers\]'"):
+        load_prior(f"diffusers:{folder}")
+
+
+def test_its_checks_are_skipped_with_the_reason(monkeypatch):
+    monkeypatch.setattr("invsolve_diffusers.examples.installed", lambda: False)
+    done = CliRunner().invoke(main, ["check", "prior", "diffusers"])
+    assert done.exit_code == 0, done.output
+    assert "SKIP  prior diffusers  examples  there is nothing to check without" in done.output
+    assert "pip install 'invsolve[diffusers]'" in done.output
+
+
+@pytest.mark.parametrize("part", ["../outside", "un et"])
+def test_parts_are_folders_beside_each_other(folder, part):
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {part: ["diffusers", "Any"]}))
+    with pytest.raises(InputError, match="no name of a part"):
         load_prior(f"diffusers:{folder}")
 
 
