@@ -3,9 +3,19 @@
 Registered by the same hook as everybody's; importing this module imports nothing heavy.
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 from invsolve.plugins.hookspecs import hookimpl
+
+ALEXNET = "alexnet-owt-7be5be79.pth"
+
+
+def hub() -> Path:
+    """The folder of torch.hub, as torch has it, without torch."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))).expanduser() / "hub"
 
 
 @hookimpl
@@ -22,7 +32,8 @@ def invsolve_register(registry: Any) -> None:
     add("metric", "psnr", "invsolve.bench.metrics:PSNR", summary="peak signal-to-noise ratio, data range 1, per image")
     add("metric", "ssim", "invsolve.bench.metrics:SSIM", summary="structural similarity, Gaussian window of sigma 1.5, data range 1")
     add("metric", "haarpsi", "invsolve.bench.metrics:HaarPSI", summary="Haar wavelet perceptual similarity; needs no weights")
-    add("metric", "lpips", "invsolve.bench.perceptual:LPIPS", summary="LPIPS, where the weights of its network lie on this machine")
+    if (hub() / "checkpoints" / ALEXNET).is_file():
+        add("metric", "lpips", "invsolve.bench.perceptual:LPIPS", summary="LPIPS by AlexNet, whose weights lie on this machine")
     cases = "invsolve.bench.case_metrics"
     add("metric", "residual", f"{cases}:Residual", summary="|Hx - y| / (sigma sqrt m) for Gaussian noise, about 1 for the truth")
     add("metric", "consistency", f"{cases}:Consistency", summary="|Hx - y| / |y|, for any noise")

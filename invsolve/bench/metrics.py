@@ -63,6 +63,7 @@ class Measure:
         higher: whether higher is better; None ranks nothing.
         settings: what it was computed with, for every table and report.
         libraries: distributions that compute it; their versions stand in the rows, and another version is another metric.
+        image_shape: an image shape that it takes, where it does not take every one: what conformance checks show it.
     """
 
     label: ClassVar[str]
@@ -71,6 +72,7 @@ class Measure:
     higher: ClassVar[bool | None] = True
     settings: str = ""
     libraries: ClassVar[tuple[str, ...]] = ()
+    image_shape: ClassVar[tuple[int, int, int] | None] = None
 
 
 class Metric(Measure):

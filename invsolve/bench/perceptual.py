@@ -32,6 +32,7 @@ class LPIPS(Metric):
 
     label, higher = "LPIPS", False
     libraries = ("torchmetrics", "torchvision")
+    image_shape = (3, 64, 64)
 
     def __init__(self, net: str = "alex") -> None:
         if net not in BACKBONES:

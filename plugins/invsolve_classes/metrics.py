@@ -13,6 +13,7 @@ from invsolve.errors import InputError
 from invsolve_classes.shipped import digit_classifier
 
 CLEAN = 0.002  # the lowest level that the classifier was trained on: its images are as good as clean
+SHAPE = (1, 32, 32)
 NETWORK = "the 64 features of mnist-noised-classifier at sigma 0.002"
 
 
@@ -28,7 +29,7 @@ def digits(images: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: images of another shape.
     """
-    if tuple(images.shape[1:]) != (1, 32, 32):
+    if tuple(images.shape[1:]) != SHAPE:
         raise InputError(
             f"the digit classifier takes images (1, 32, 32), 28 x 28 pixels with two of black around; given {tuple(images.shape)}"
         )
@@ -43,7 +44,7 @@ def of_digits(images: Tensor) -> Tensor:
 class DigitFID(FID):
     """FID in the features of the shipped digit classifier: not that of Inception-v3."""
 
-    label, network = "FID (mnist-classifier)", NETWORK
+    label, network, image_shape = "FID (mnist-classifier)", NETWORK, SHAPE
     settings = f"Fréchet distance of {NETWORK}; biased upwards at few images"
 
     def features(self, images: Tensor) -> Tensor:
@@ -54,7 +55,7 @@ class DigitFID(FID):
 class DigitKID(KID):
     """KID in the features of the shipped digit classifier: not that of Inception-v3."""
 
-    label, network = "KID (mnist-classifier)", NETWORK
+    label, network, image_shape = "KID (mnist-classifier)", NETWORK, SHAPE
     settings = f"cubic kernel on {NETWORK}; unbiased"
 
     def features(self, images: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ class DigitKID(KID):
 class DigitPrecision(Precision):
     """The share of answers that lie among the truths, in the features of the shipped digit classifier."""
 
-    network, settings = NETWORK, f"within the third neighbour's distance in {NETWORK}"
+    network, image_shape, settings = NETWORK, SHAPE, f"within the third neighbour's distance in {NETWORK}"
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 64)."""
@@ -75,7 +76,7 @@ class DigitPrecision(Precision):
 class DigitRecall(Recall):
     """The share of truths that lie among the answers, in the features of the shipped digit classifier."""
 
-    network, settings = NETWORK, f"within the third neighbour's distance in {NETWORK}"
+    network, image_shape, settings = NETWORK, SHAPE, f"within the third neighbour's distance in {NETWORK}"
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 64)."""
@@ -85,7 +86,7 @@ class DigitRecall(Recall):
 class DigitScore(InceptionScore):
     """The inception score by the shipped digit classifier: 1 to 10."""
 
-    label, network = "IS (mnist-classifier)", NETWORK
+    label, network, image_shape = "IS (mnist-classifier)", NETWORK, SHAPE
     settings = "exp of the mean KL(p(c | x) | p(c)) by mnist-noised-classifier at sigma 0.002"
 
     def features(self, images: Tensor) -> Tensor:
@@ -96,6 +97,7 @@ class DigitScore(InceptionScore):
 class DigitRecognised(Recognised):
     """Whether the shipped digit classifier reads the restored digit as what it is (context["label"], or as it reads the truth)."""
 
+    image_shape = SHAPE
     settings = "by mnist-noised-classifier at sigma 0.002, against the label or what it reads in the truth"
 
     def logits(self, images: Tensor) -> Tensor:

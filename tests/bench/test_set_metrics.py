@@ -8,7 +8,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from invsolve import InputError, Problem
 from invsolve.bench.metrics import Case
-from invsolve.bench.perceptual import LPIPS, FeatureDistance
+from invsolve.bench.perceptual import BACKBONES, LPIPS, FeatureDistance
 from invsolve.bench.set_metrics import FID, KID, InceptionScore, Precision, Recall, Recognised
 from invsolve.testing.oracle import Gaussian, normal, wasserstein
 
@@ -161,6 +161,16 @@ def test_the_feature_distance_by_hand():
 
 
 class TestLPIPS:
+    def test_it_is_registered_where_torch_keeps_its_weights(self, tmp_path, monkeypatch):
+        import invsolve_benchmarks
+
+        assert BACKBONES["alex"] == invsolve_benchmarks.ALEXNET
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        assert str(invsolve_benchmarks.hub()) == torch.hub.get_dir()
+        monkeypatch.delenv("TORCH_HOME")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert str(invsolve_benchmarks.hub()) == torch.hub.get_dir()
+
     def test_without_its_weights_it_says_where_they_belong(self, tmp_path, monkeypatch):
         monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
         with pytest.raises(InputError, match=r"needs torchvision's weights alexnet-owt-7be5be79.pth, which are not fetched.*checkpoints"):
