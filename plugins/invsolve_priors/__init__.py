@@ -32,6 +32,8 @@ def invsolve_register(registry: Any) -> None:
     for name, cls, summary in PRIORS:
         if name not in OUTSIDE or file_of(name).is_file():
             registry.add("prior", name, f"invsolve_priors.shipped:{cls}", summary=summary, needs=NEEDS)
+    summary = "perceptual distance of photographs by natural's encoder: of LPIPS's form, and not LPIPS"
+    registry.add("metric", "encoder-distance", "invsolve_priors.distance:EncoderDistance", summary=summary, needs=NEEDS)
 
 
 @hookimpl

@@ -160,6 +160,22 @@ def test_the_feature_distance_by_hand():
     assert float(Identity()(0 * x, 0 * x)) == 0.0
 
 
+def test_the_encoder_distance_sees_a_blur_and_hardly_a_brightness():
+    """A picture of stripes: a blur that leaves a tenth of them, and a brightness of the same squared error."""
+    from invsolve_priors.distance import EncoderDistance
+
+    x = torch.full((1, 3, 32, 32), 0.4)
+    x[..., ::4] = x[..., 1::4] = 0.6
+    blurred = 0.5 + 0.1 * (x - 0.5)
+    lighter = x + float((blurred - x).square().mean().sqrt())
+    metric = EncoderDistance()
+    same, blur, light = (float(metric(one, x)) for one in (x, blurred, lighter))
+    assert same == 0
+    assert blur > 3 * light > 0
+    with pytest.raises(InputError, match="takes 3 channels; given 1"):
+        metric(x[:, :1], x[:, :1])
+
+
 class TestLPIPS:
     def test_it_is_registered_where_torch_keeps_its_weights(self, tmp_path, monkeypatch):
         import invsolve_benchmarks
