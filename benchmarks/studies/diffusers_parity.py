@@ -37,9 +37,12 @@ CASES = (
     ("Stable Diffusion XL, v, Euler", "xl", EULER, "v_prediction"),
     ("Stable Diffusion 3, flow", "sd3", DDIM_SCHEDULER, "epsilon"),
     ("Inpainting, 9 channels", "inpaint", DDIM_SCHEDULER, "epsilon"),
+    ("Inpainting, XL", "xl-inpaint", DDIM_SCHEDULER, "epsilon"),
     ("LDM super-resolution", "super-resolution", DDIM_SCHEDULER, "epsilon"),
     ("LDM without a condition", "unconditional", DDIM_SCHEDULER, "epsilon"),
 )
+MASK = BoxMask((3, 16, 16), box=6)
+SEEN = {"inpaint": MASK, "xl-inpaint": MASK, "super-resolution": BlockMean((3, 16, 16), factor=2)}
 SIZES = (16, 32, 64, 128)  # sides of codes
 SPREAD, REST = 0.5, 0.8  # standard deviations of a code's mean, and of its pixels about it
 
@@ -55,7 +58,7 @@ def parity() -> list[str]:
             folder = tiny(kind, Path(root) / str(index), scheduler=scheduler, prediction=prediction)
             silent = kind in ("super-resolution", "unconditional")
             words = ("", None, None) if silent else ("a cat", "dog", SCALE)
-            operator = {"inpaint": BoxMask((3, 16, 16), box=6), "super-resolution": BlockMean((3, 16, 16), factor=2)}.get(kind)
+            operator = SEEN.get(kind)
             for precision in ("float32",) if kind == "unconditional" else ("float32", "float64"):
                 found = compare(folder, *words, operator=operator, steps=STEPS, precision=precision)
                 numbers = (found.steps[0], statistics.median(found.steps), max(found.steps), found.picture)

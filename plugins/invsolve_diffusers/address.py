@@ -117,14 +117,20 @@ def components(index: dict[str, Any]) -> list[str]:
 
 
 def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """sha256 of the files that a model is made from, by their path in the folder."""
-    files = [folder / INDEX, *(file for name in names for file in sorted((folder / name).glob("*")) if file.suffix in READ)]
+    """sha256 of the files that a model is made from, by their path in the folder: not of their twins in other types and formats."""
     found = {}
-    for file in files:
+    for file in [folder / INDEX, *(file for name in names for file in read_files(folder / name))]:
         if file.is_file():
             with file.open("rb") as stream:
                 found[file.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found
+
+
+def read_files(part: Path) -> list[Path]:
+    """The files of a part that are read: .bin only where there is no .safetensors."""
+    files = [file for file in sorted(part.glob("*")) if file.suffix in READ and not any(file.match(variant) for variant in VARIANTS)]
+    safe = any(file.suffix == ".safetensors" for file in files)
+    return [file for file in files if not (safe and file.suffix == ".bin")]
 
 
 def combined(found: dict[str, str]) -> str:

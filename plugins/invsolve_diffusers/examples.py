@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from invsolve.errors import InputError
 from invsolve.training.generators import NetworkDraws
 
-KINDS = ("text", "inpaint", "xl", "sd3", "unconditional", "super-resolution")
+KINDS = ("text", "inpaint", "xl", "xl-inpaint", "sd3", "unconditional", "super-resolution")
 LENGTH, WIDTH = 8, 8  # of a text in tokens, of a token's vector
 # Stable Diffusion's own.
 BETAS = {
@@ -80,7 +81,7 @@ def tiny(
     takes = inspect.signature(steps.__init__).parameters
     betas = {name: value for name, value in BETAS.items() if name in takes}
     with NetworkDraws(torch.device("cpu"), seed).drawing(), quiet():
-        made = {"text": text, "inpaint": partial(text, channels=channels), "xl": xl, "sd3": sd3}.get(kind, plain)
+        made = {"text": text, "inpaint": partial(text, channels=channels), "xl": xl, "xl-inpaint": xl, "sd3": sd3}.get(kind, plain)
         pipe = made(diffusers, kind, steps(prediction_type=prediction, **betas))
         pipe.save_pretrained(str(folder))
     return folder
@@ -159,16 +160,17 @@ def text(diffusers: Any, kind: str, scheduler: Any, channels: int = 4) -> Any:
 
 
 def xl(diffusers: Any, kind: str, scheduler: Any) -> Any:
-    """Stable Diffusion XL: two text encoders, the second one's pooled text, six sizes."""
-    del kind
+    """Stable Diffusion XL: two text encoders, the second one's pooled text, six sizes; with 9 channels its inpainting network."""
+    inpaints = kind == "xl-inpaint"
+    cls = diffusers.StableDiffusionXLInpaintPipeline if inpaints else diffusers.StableDiffusionXLPipeline
     told = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 6 * 4 + WIDTH}
-    return diffusers.StableDiffusionXLPipeline(
+    return cls(
         vae=autoencoder(diffusers, scaling_factor=0.13025),
         text_encoder=reader(),
         text_encoder_2=reader(projected=True),
         tokenizer=tokenizer(),
         tokenizer_2=tokenizer(),
-        unet=unet(diffusers, 4, cross_attention_dim=2 * WIDTH, **told),
+        unet=unet(diffusers, 9 if inpaints else 4, cross_attention_dim=2 * WIDTH, **told),
         scheduler=scheduler,
         add_watermarker=False,
     )
@@ -214,6 +216,7 @@ def plain(diffusers: Any, kind: str, scheduler: Any) -> Any:
         norm_num_groups=4,
         sample_size=16,
     )
+    nn.init.normal_(vqvae.quantize.embedding.weight)  # entries as far apart as codes are, so that another scale finds another one
     net = diffusers.UNet2DModel(
         sample_size=8,
         in_channels=6 if enlarges else 3,

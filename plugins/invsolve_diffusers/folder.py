@@ -70,6 +70,11 @@ class Opened:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
+    def scaling(self) -> float:
+        """What latents are multiplied by to be codes; LDM's super-resolution decodes its codes as they are, whatever its settings say."""
+        return 1.0 if self.family == "ldm" and self.seen_channels else float(self.vae.config.scaling_factor)
+
+    @property
     def seen_channels(self) -> int:
         """Channels of the network's input beside the code."""
         return int(self.net.config.in_channels) - self.code_channels

@@ -89,6 +89,8 @@ class Decoder(Operator):
         super().__init__()
         self.vae, self.scaling, self.shift = vae.eval().requires_grad_(False), float(scaling), float(shift)
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        if hasattr(vae, "quantize"):
+            self.surrogate = "that of the decoder at the nearest entries of its book, taken straight through to the code"
 
     def forward(self, x: Tensor) -> Tensor:
         """The images; not clipped."""

@@ -76,6 +76,7 @@ def compare(
     scale: float | None = None,
     *,
     operator: Operator | None = None,
+    size: tuple[int, int] | None = None,
     steps: int = 8,
     seed: int = 0,
     precision: str = "float32",
@@ -86,6 +87,7 @@ def compare(
         folder: of the pipeline, or its address.
         prompt, negative, scale: see Published.
         operator: what is measured of a smooth picture, for networks that see a measurement: a mask, or a reduction.
+        size: see Published.
         steps: of the pipeline's own scheduler.
         seed: of the noise.
         precision: "float32" or "float64", of all networks of both; in float64 DDIM is also given the table of a_t in float64, so that
@@ -95,7 +97,7 @@ def compare(
         InputError: see Published; a network that sees a measurement without an operator; float64 for latent diffusion without one.
     """
     place = folder_of(str(folder))
-    prior = Published(str(place), prompt, negative, scale, precision=precision)
+    prior = Published(place, prompt, negative, scale, size, precision)
     if (prior.sees is None) != (operator is None):
         raise InputError("give operator= for networks that see a measurement, a mask or a reduction, and for no other")
     dtype = torch.float64 if precision == "float64" else torch.float32

@@ -92,7 +92,7 @@ class Published(LatentPrior):
             cast(found.pipe, torch.float64)
         size = found.size(size)
         code = (found.code_channels, size[0] // found.factor, size[1] // found.factor)
-        scaling, shift = float(found.vae.config.scaling_factor), float(getattr(found.vae.config, "shift_factor", None) or 0.0)
+        scaling, shift = found.scaling, float(getattr(found.vae.config, "shift_factor", None) or 0.0)
         vae = found.vae
         decoder = Decoder(vae, code, (int(vae.config.out_channels), *size), scaling, shift)
         encode, sees = Encoder(vae, scaling, shift), None

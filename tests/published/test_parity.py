@@ -55,6 +55,7 @@ CASES = [
     ("xl", EULER, "v_prediction", "float64", LEVELS),
     ("sd3", DDIM, "epsilon", "float64", LEVELS),
     ("inpaint", DDIM, "epsilon", "float64", DRAWN),
+    ("xl-inpaint", DDIM, "epsilon", "float64", DRAWN),
     ("super-resolution", DDIM, "epsilon", "float64", DOUBLE),
     ("unconditional", DDIM, "epsilon", "float32", SINGLE),
 ]
@@ -64,7 +65,7 @@ CASES = [
 def test_every_step_is_that_of_diffusers(made, kind, scheduler, prediction, precision, allowed, record_property):
     silent = kind in ("super-resolution", "unconditional")
     words = ("", None, None) if silent else ("a cat", "dog", SCALE)
-    operator = {"inpaint": MASK, "super-resolution": SMALL}.get(kind)
+    operator = {"inpaint": MASK, "xl-inpaint": MASK, "super-resolution": SMALL}.get(kind)
     found = compare(made(kind, scheduler, prediction), *words, operator=operator, steps=STEPS, precision=precision)
     record_property("largest", max(found.steps))
     assert len(found.steps) == STEPS
@@ -82,6 +83,11 @@ def test_xl_without_a_negative_prompt_is_led_away_from_zeros(made):
     without = told.without
     assert not without.text.any()
     assert not without.pooled.any()
+
+
+def test_xl_is_told_height_before_width(made):
+    found = compare(made("xl"), "a cat", None, SCALE, size=(32, 16), steps=2, precision="float64")
+    assert max(found.steps) <= DOUBLE
 
 
 def test_a_wrong_convention_of_inpainting_is_seen(made, monkeypatch):

@@ -68,6 +68,14 @@ def test_a_run_is_recorded_with_the_files(folders):
     assert set(prior.versions) == {"diffusers", "transformers"}
 
 
+def test_twins_in_other_types_are_not_the_model(folders, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folders["text"], copy)
+    for twin in ("unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.bin", "vae/model.onnx", "unet/notes.md"):
+        (copy / twin).write_bytes(b"anything")
+    assert Published(str(copy)).files_sha256 == Published(str(folders["text"])).files_sha256
+
+
 def test_the_words_matter_and_each_item_may_have_its_own(folders, z):
     folder = str(folders["text"])
     cat, dog, both = (Published(folder, prompt) for prompt in ("a cat", "dogs", ["a cat", "dogs"]))
@@ -105,6 +113,18 @@ def test_a_solver_in_codes_takes_it(folders):
     off = [(problem.operator(one.x) - problem.y).square().mean() for one in (drawn, solved)]
     assert off[1] < off[0]
     assert solved.latent.shape == (2, 4, 8, 8)
+
+
+def test_a_code_book_lets_gradients_straight_through(tmp_path):
+    prior = Published(str(tiny("unconditional", tmp_path / "ldm")))
+    assert "straight through" in prior.decoder.surrogate
+    z = Rng(0, [0]).normal((3, 8, 8), torch.zeros(1)).requires_grad_(True)
+    scaling = prior.decoder.scaling
+    near = (scaling * prior.decoder.vae.quantize(z.detach() / scaling)[0]).requires_grad_(True)
+    slopes = [torch.autograd.grad(prior.decoder(one).square().sum(), one)[0] for one in (z, near)]
+    torch.testing.assert_close(*slopes, rtol=0, atol=1e-4)
+    problem = Problem.simulate(BlockMean((3, 16, 16), factor=2), X, GaussianNoise(0.05), generator=0)
+    assert DPS(steps=2).solve(problem, prior, generator=0).x.shape == X.shape
 
 
 def test_inpainting_sees_y_and_pastes_what_is_known(folders):
