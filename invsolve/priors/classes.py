@@ -11,18 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import InputError
-from invsolve.priors.base import Denoiser, Prior
+from invsolve.priors.base import Denoiser, Prior, Wrapping, a_denoiser
 from invsolve.priors.gaussian import GaussianMixturePrior, sigma_rows
 from invsolve.rng import Rng
 
 if TYPE_CHECKING:
     from invsolve.problem import Problem
 
+SOURCE = "source"
+
 
 class ByClass(Denoiser):
     """Base of priors conditional on a label: `problem.context["label"]`, integers (B,), or one label for all items.
 
     Labels 0 to classes - 1 are the classes; classes itself stands for "none". A subclass writes `of` and `unconditional`.
+    `problem.context["source"]`, labels too, are those that the label is compared with in place of none: what `unconditional()` of the
+    problem's denoiser is, for guidance away from a class and for `diffedit`.
 
     Attributes:
         classes: how many there are.
@@ -44,15 +48,43 @@ class ByClass(Denoiser):
         """
         for gap in self.gaps(problem):
             raise InputError(gap)
-        return self.of(labels_of(problem, self.label))
+        found = self.of(labels_of(problem, self.label))
+        return Against(found, self.of(labels_of(problem, None, SOURCE))) if SOURCE in problem.context else found
 
     def gaps(self, problem: Problem) -> list[str]:
         """No label, or one that does not exist."""
-        return label_gaps(problem, self.classes, self.label, type(self).__name__)
+        found, name = label_gaps(problem, self.classes, self.label, type(self).__name__), type(self).__name__
+        return [*found, *label_gaps(problem, self.classes, None, name, key=SOURCE)] if SOURCE in problem.context else found
 
     def example_context(self, batch: int) -> dict[str, Tensor]:
         """The labels 0, 1, ..."""
         return {} if self.label is not None else {"label": torch.arange(batch) % self.classes}
+
+
+class Against(Wrapping):
+    """The denoiser of a problem's labels together with that of other labels, which it is compared with."""
+
+    def __init__(self, denoiser: Denoiser, other: Denoiser) -> None:
+        super().__init__()
+        self.denoiser, self.other = denoiser, other
+        self.take_after(denoiser)
+
+    def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """The estimate with the labels."""
+        return self.denoiser(x, sigma)
+
+    def unconditional(self) -> Denoiser:
+        """The one it is compared with."""
+        return self.other
+
+    def select(self, items: Sequence[int]) -> Prior:
+        """The same of some items."""
+        chosen, other = (a_denoiser(one.select(items), one) for one in (self.denoiser, self.other))
+        return Against(chosen, other)
+
+    def sigmas(self, steps: int, grid: str = "karras", sigma_max: float | None = None) -> list[float]:
+        """The denoiser's grid."""
+        return self.denoiser.sigmas(steps, grid, sigma_max)
 
 
 def a_label(label: int | None, classes: int, *, none: bool = True) -> int | None:
@@ -73,20 +105,20 @@ def allowed(classes: int, *, none: bool = True) -> str:
     return f"a whole number from 0 to {classes - 1}" + (f", or {classes} for none" if none else "")
 
 
-def labels_of(problem: Problem, label: int | None) -> Tensor:
+def labels_of(problem: Problem, label: int | None, key: str = "label") -> Tensor:
     """The labels of the items, (B,), int64, on the problem's device."""
     if label is None:
-        return problem.context["label"].to(problem.image.device, torch.int64)
+        return problem.context[key].to(problem.image.device, torch.int64)
     return torch.full((problem.batch,), label, device=problem.image.device)
 
 
-def label_gaps(problem: Problem, classes: int | None, label: int | None, name: str, *, none: bool = True) -> list[str]:
+def label_gaps(problem: Problem, classes: int | None, label: int | None, name: str, *, none: bool = True, key: str = "label") -> list[str]:
     """Why the items' labels are none: [] where all of them are allowed; classes None: their number is not known."""
     if label is not None:
         return []
     which = "whole numbers" if classes is None else allowed(classes, none=none).replace("a whole number", "whole numbers")
-    want = f'prior {name} needs context={{"label": tensor([...])}}, one label for each item: {which}'
-    found = problem.context.get("label")
+    want = f'prior {name} needs context={{"{key}": tensor([...])}}, one label for each item: {which}'
+    found = problem.context.get(key)
     if found is None:
         return [want + "; given none"]
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool or tuple(found.shape) != (problem.batch,):

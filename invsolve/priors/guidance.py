@@ -21,6 +21,7 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator.measurement import column
 from invsolve.priors.base import Denoiser, Prior, Wrapping, a_denoiser
+from invsolve.priors.classes import SOURCE
 from invsolve.priors.convert import levels
 from invsolve.unit import interval as ends
 
@@ -99,7 +100,7 @@ class Guided(Leading):
         """The prior of this problem, led."""
         if self.scale == 1:
             return self.conditional(problem)
-        without = a_denoiser(a_denoiser(self.denoiser.unconditional(), self.denoiser).given(problem), self.denoiser)
+        without = self.opposite(problem)
         if self.scale == 0 and self.rescale == 0 and self.interval is None:
             return without
         return Between(self.conditional(problem), without, self.scale, self.rescale, self.interval)
@@ -107,6 +108,12 @@ class Guided(Leading):
     def conditional(self, problem: Problem) -> Denoiser:
         """The prior of this problem, not led."""
         return a_denoiser(self.denoiser.given(problem), self.denoiser)
+
+    def opposite(self, problem: Problem) -> Denoiser:
+        """What it leads away from: the prior without its condition, or under `problem.context["source"]`."""
+        if SOURCE in problem.context:
+            return a_denoiser(self.conditional(problem).unconditional(), self.denoiser)
+        return a_denoiser(a_denoiser(self.denoiser.unconditional(), self.denoiser).given(problem), self.denoiser)
 
     def unconditional(self) -> Denoiser:
         """The prior inside without its condition."""

@@ -19,6 +19,7 @@ from .diffusion.score_ald import ScoreALD as ScoreALD  # score-ald: annealed Lan
 from .diffusion.spectral import Spectral as Spectral  # spectral: DiffPIR's step with a covariance per frequency, for any linear operator
 from .editing.cascade import Stage as Stage
 from .editing.cascade import cascade as cascade
+from .editing.diffedit import DiffEdit as DiffEdit  # diffedit: another condition for an image, where the two conditions disagree
 from .editing.one_shot import OneShot as OneShot  # one-shot: one denoising of a noisy image, its posterior mean
 from .editing.partdiff import PartDiff as PartDiff  # partdiff: super-resolution by the last K of T steps of a conditional network
 from .editing.sdedit import SDEdit as SDEdit  # sdedit: noise a guide to a middle level, come down by the prior

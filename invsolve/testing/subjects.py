@@ -218,10 +218,12 @@ def watched(prior: Prior, poison: int | None = None) -> tuple[Prior, Calls]:
 
 
 def watch(denoiser: Denoiser, calls: Calls) -> Denoiser:
-    """The denoiser itself, its calls counted from now on."""
+    """The denoiser itself, its calls counted from now on, and those of what it is without its condition."""
     if vars(denoiser).get("watched_by") is not calls:
         vars(denoiser)["watched_by"] = calls
-        denoiser.forward = calls.through(denoiser.forward)
+        denoiser.forward, without = calls.through(denoiser.forward), denoiser.unconditional
+        # a copy: what it is without may be a part of it, whose calls are counted as its own
+        denoiser.unconditional = lambda: watch(copy.copy(without()), calls)
     return denoiser
 
 

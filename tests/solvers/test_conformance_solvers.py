@@ -9,9 +9,11 @@ from invsolve.noise import GaussianNoise
 from invsolve.operator import Operator
 from invsolve.plugins import load_prior, registry
 from invsolve.priors.base import Denoiser, Regulariser
+from invsolve.priors.classes import Against
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.latent import LatentPrior
 from invsolve.problem import Problem
+from invsolve.solvers import DiffEdit
 from invsolve.testing.denoisers import NETWORK
 from invsolve.testing.settings import Kept, same, truth
 from invsolve.testing.solvers import check_sizes, settings, solver_cases
@@ -63,6 +65,8 @@ def test_item_alone_with_the_natural_prior(solver, record_property):
     """The network rounds by NETWORK at most per call; the samplers contract between calls, so the calls' roundings add up."""
     short = dataclasses.replace(solver, steps=NATURAL_STEPS) if hasattr(solver, "steps") else solver
     prior, shape = load_prior("natural"), (3, 16, 16)
+    if isinstance(solver, DiffEdit):  # it compares two conditions
+        prior = Against(prior, GaussianPrior(0.5, 0.25))
     if solver.requires.measurement:
         x, noise = truth(shape, 3, torch.float32, texture=0.0), GaussianNoise(0.05)
         problem = Problem.simulate(Kept(shape), x, noise, generator=0)
