@@ -117,8 +117,8 @@ LEFT = """
 In float64 DDIM is given our table of a_t in place of diffusers' own, which is rounded to float32 (a product of 1000 rounded
 factors); what is left is rounding of 1e-16. Euler and flow have their levels in float32 (6e-8), the inpainting pipeline draws from
 the posterior of its encoder where we take the mode (here of spread e^-15), and pictures leave diffusers as float32. In float32 the
-networks themselves round, and a decoder with a code book may then take the next entry at a pixel: 1e-2 of the picture. No trained
-weights were at hand: this page says that the arithmetic is that of diffusers, and nothing about the pictures of a published model.
+networks themselves round. No trained weights were at hand: this page says that the arithmetic is that of diffusers, and nothing about
+the pictures of a published model.
 """
 BEGUN = f"""
 The levels of Stable Diffusion 1, 2 and XL end at s = 14.6, where sqrt(a_T) = .068 of the code is left. Begun with noise about 0, a

@@ -201,10 +201,9 @@ def test_codes_there_and_back(folders):
             torch.testing.assert_close(prior.decoder(code), (vae.decode(latent).sample + 1) / 2, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["text", "sd3"])
-def test_conformance(folders, kind):
+def test_conformance_of_a_flow(folders):
     """The checks of every denoiser, but for whole runs (the registered example has them) and denoising, which nobody taught it."""
-    prior = Published(str(folders[kind]), "a cat", scale=2.0)
+    prior = Published(str(folders["sd3"]), "a cat", scale=2.0)
     left_out = ("check_in_solvers", "check_denoises", "check_copies")
     for name, check in denoiser_checks(prior):
         if name not in left_out:
