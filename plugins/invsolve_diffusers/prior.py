@@ -52,7 +52,7 @@ class Published(LatentPrior):
         path: a folder with model_index.json, or diffusers:OWNER/NAME@REVISION, REVISION the 40 digits of a commit on the hub.
         prompt: what the picture shows, one text for all items, or a list with one for each.
         negative: what guidance leads away from; None: the empty text (see `words_of`).
-        scale: of classifier-free guidance, 1 for none but two names of it; None: none. Two network evaluations a call at most scales.
+        scale: of classifier-free guidance, two network evaluations a call; 1 or None: the prompt alone, one evaluation.
         size: (height, width) of the pictures; None: what the network was trained at.
         precision: see NetworkDenoiser; "float64" is of the autoencoder and the text encoders too.
         sha256: the `weights_sha256` that it must have; None: whatever the folder holds.
