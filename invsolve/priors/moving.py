@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,11 +51,12 @@ class Moving:
 
     def time(self, sigma: Tensor) -> Tensor:
         """t of each level, any number of 0 <= t <= K."""
-        table = np.array(self.levels)
-        level = sigma.detach().double().cpu().numpy()
-        within = np.interp(np.log(np.maximum(level, table[0])), np.log(table), np.arange(1, self.part + 1))
-        t = np.where(level < table[0], level / table[0], within)
-        return torch.from_numpy(t).to(sigma.device, sigma.dtype)
+        table = torch.tensor(self.levels, dtype=torch.float64, device=sigma.device)
+        level = sigma.detach().double()
+        above = torch.searchsorted(table, level.contiguous()).clamp(1, self.part - 1)
+        below, after = table[above - 1], table[above]
+        within = above + (level.clamp(below, after) / below).log() / (after / below).log()
+        return torch.where(level < table[0], level / table[0], within).to(sigma.dtype)
 
     def share(self, sigma: Tensor) -> Tensor:
         """w."""
