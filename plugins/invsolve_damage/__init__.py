@@ -1,0 +1,36 @@
+"""Dust and scratches on photographs: a prior that is told whether a picture is damaged, and the masks that it finds.
+
+Importing this module imports neither torch nor deepinv: entries are strings, and what they name is imported at first use.
+
+    from invsolve_damage import find_damage
+"""
+
+from typing import Any
+
+from invsolve_weights.places import file_of
+from lazy_loader import attach_stub
+
+from invsolve.plugins import hookimpl
+
+__getattr__, _names, __all__ = attach_stub(__name__, __file__)
+
+
+@hookimpl
+def invsolve_register(registry: Any) -> None:
+    """The prior where its weights are there."""
+    if file_of("damage").is_file():
+        summary = "photographs, clean or damaged like film: finds dust and scratches"
+        registry.add("prior", "damage", "invsolve_damage.shipped:damage", summary=summary, needs='pip install "deepinv>=0.5.0"')
+
+
+@hookimpl
+def invsolve_add_commands(commands: Any) -> None:
+    """invsolve mask."""
+    from invsolve_damage.commands import mask
+
+    commands.add_command(mask)
+
+
+def __dir__() -> list[str]:
+    """The public names and the hooks, which the registry looks for here."""
+    return sorted({*globals(), *_names()})
