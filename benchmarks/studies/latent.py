@@ -28,8 +28,8 @@ AUTOENCODERS = [f"faces64-{kind}-f{factor}" for kind in ("kl", "vq") for factor 
 LATENT: dict[str, Solver] = {
     "latent-dps": LatentDPS(),
     "psld": PSLD(),
-    "resample": ReSample(inner=20),
-    "latent-daps": LatentDAPS(steps=30),
+    "resample": ReSample(inner=5),
+    "latent-daps": LatentDAPS(steps=20, inner_steps=10),
     "flowdps": FlowDPS(),
     "latent-repaint": LatentRePaint(),
     "latent-lanpaint": LatentLanPaint(),
