@@ -55,6 +55,7 @@ def verified(name: str) -> str:
     from invsolve.errors import InputError
     from invsolve.plugins import is_path
     from invsolve_weights.cards import is_shipped, load_network
+    from invsolve_weights.conditional import is_conditional, tried
     from invsolve_weights.formats import Convention
     from invsolve_weights.own import inspect_weights, try_weights
     from invsolve_weights.places import check_path
@@ -67,6 +68,8 @@ def verified(name: str) -> str:
         raise InputError(f"no weight file of that name; there are {', '.join(all_names())}, or the path of a file or folder{hint}")
     if is_shipped(name):
         network, card = load_network(name)
+        if is_conditional(card):
+            return f"{card.size} bytes, sha256 {card.sha256[:12]}, {card.parameters:,} parameters; {tried(name)}"
         stated, result = Convention(sigma_range=card.sigma_range), card_test(network, card)
         text = f"{card.size} bytes, sha256 {card.sha256[:12]}, {card.parameters:,} parameters"
     else:

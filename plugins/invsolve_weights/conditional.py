@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from torch import nn
 
 from invsolve.errors import InputError
+from invsolve.plugins import is_path
 from invsolve.priors.conditional import ConditionalPrior, Unnoised
 from invsolve.priors.made_for import MadeFor
 from invsolve.priors.moving import Moving
-from invsolve_weights.cards import Card, load_network
+from invsolve_weights.cards import Card, load_network, read_card
+from invsolve_weights.places import file_of
+from invsolve_weights.selftest import SIDE, smooth_picture
 
 
 def is_conditional(card: Card) -> bool:
@@ -87,3 +93,26 @@ class CardedConditional(ConditionalPrior):
         """The network (x, sigma, condition) as it was trained."""
         inner = self.net
         return getattr(inner, "network", inner)  # pyright: ignore[reportReturnType, reportArgumentType]
+
+
+@torch.no_grad()
+def tried(weights: str) -> str:
+    """What a conditional network makes of a smooth picture that it is shown with noise, and the measurement of.
+
+    Raises:
+        InputError: see CardedConditional; estimates that are not finite, or further from the picture than a grey image is.
+    """
+    card = read_card(Path(weights) if is_path(weights) else file_of(weights))
+    prior = CardedConditional(weights, side=None if made_for(card).any_size else SIDE)
+    clean = smooth_picture(int(card.arguments.get("channels", 3)))
+    given = prior.given(prior.made_for.example(clean))
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    found = []
+    for sigma in (prior.sigma_range[0], 0.2, prior.sigma_range[1]):
+        error = (given(clean + sigma * noise, sigma) - clean).square().mean().sqrt()
+        found.append((sigma, float(error)))
+    grey = float((clean - clean.mean()).square().mean().sqrt())
+    text = ", ".join(f"{error:.3f} at sigma {sigma:.3g}" for sigma, error in found)
+    if not all(error < grey for _, error in found):
+        raise InputError(f"{card.name}: of a smooth picture and its measurement it makes an error of {text}; a grey image has {grey:.3f}")
+    return f"rms error on a smooth picture whose measurement it sees: {text}; a grey image has {grey:.3f}"
