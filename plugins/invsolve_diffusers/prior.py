@@ -183,6 +183,6 @@ def from_address(path: str, options: dict[str, Any]) -> Denoiser:
     folder = Path(path.removeprefix(PREFIX))
     plain = folder.is_dir() and (not (folder / INDEX).is_file() or read_table(folder / INDEX).get("_class_name") in UNDECODED)
     target: Any = load_weights if plain else Published
-    place: str | Path = folder if folder.is_dir() else path
+    place = str(folder) if folder.is_dir() else path
     bind(target, f"prior '{path}'", (place,), options)
     return target(place, **options)

@@ -16,6 +16,7 @@ from invsolve_diffusers.prior import Published
 from invsolve_operators import BlockMean, BoxMask, Mask
 
 from invsolve import CapabilityError, GaussianNoise, InputError, InvsolveError, NoNoise, Problem, load_prior
+from invsolve.priors.base import Prior
 from invsolve.rng import Rng
 from invsolve.solvers import DDIM, DPS
 from invsolve.testing.denoisers import denoiser_checks
@@ -339,3 +340,14 @@ def test_a_commit_of_the_hub_is_had_once(hub, folders):
 def test_what_is_not_pinned_or_not_there_is_refused(hub, address, message):
     with pytest.raises(InputError, match=message):
         load_prior(address)
+
+
+def test_it_is_saved_and_read_and_a_run_goes_on_from_its_folder(folders, tmp_path, z):
+    prior = load_prior(f"diffusers:{folders['text']}", prompt=["a cat", "dogs"], scale=2.0)
+    prior.save(tmp_path / "prior")
+    assert torch.equal(Prior.load(tmp_path / "prior")(z, 2.0), prior(z, 2.0))
+    problem = Problem.simulate(BlockMean((3, 16, 16), factor=2), X, GaussianNoise(0.05), generator=0)
+    runs = [DPS(steps=2).solve(problem, prior, generator=0, chunk=1, checkpoint=tmp_path / "run") for _ in range(2)]
+    assert torch.equal(runs[0].x, runs[1].x)
+    # float32 networks give an item of a batch other roundings than the item alone
+    torch.testing.assert_close(runs[0].x, DPS(steps=2).solve(problem, prior, generator=0).x, rtol=0, atol=1e-4)
