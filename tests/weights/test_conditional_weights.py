@@ -60,7 +60,7 @@ def test_a_card_that_does_not_say_what_for_is_named(tmp_path):
     card = json.loads(file.with_suffix(".json").read_text())
     del card["training"]["condition"]["noise"]
     file.with_suffix(".json").write_text(json.dumps(card))
-    with pytest.raises(InputError, match="training.condition cannot be read"):
+    with pytest.raises(InputError, match=r"training\.condition cannot be read"):
         load_prior(str(file))
     with pytest.raises(InputError, match="without a condition"):
         CardedConditional("natural")
