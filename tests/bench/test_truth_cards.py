@@ -4,12 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from invsolve_benchmarks.truth import cards
 
+from invsolve import GaussianNoise, Problem
 from invsolve.bench.own import OwnSuite, published
 from invsolve.cli.describe import describe_entry
 from invsolve.plugins import registry
+from invsolve.priors import GaussianPrior
+from invsolve.testing.settings import Kept
 
+WAITING = {"flowchef", "flowdps"}  # younger than the page; it is made again with a release
 PAGE = Path(__file__).parents[2] / "benchmarks" / "results" / "truth"
 
 
@@ -38,7 +43,12 @@ def test_every_solver_on_the_page_has_a_card_and_every_one_that_samples_a_poster
     shown = set(cards.published()) - {"exact draws", "prior alone"}
     assert shown <= set(registry().names("solver"))
     drawing = {entry.name for entry in registry().of("solver") if "cov" in entry.load().declared_bias and entry.load().requires.measurement}
-    assert drawing - shown == set()
+    # its priors are of images, which solvers of codes refuse
+    problem = Problem(Kept((1, 4, 4)), torch.zeros(1, 1, 4, 4), GaussianNoise(0.1))
+    of_codes = {
+        name for name in drawing if "not one of codes" in str(registry().load("solver", name)().mismatches(problem, GaussianPrior()))
+    }
+    assert drawing - shown - of_codes == WAITING
 
 
 def test_a_suite_of_a_plug_in_says_what_it_knows(monkeypatch):
