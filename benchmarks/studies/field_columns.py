@@ -145,10 +145,7 @@ def orders(runs: Runs, title: str) -> list[str]:
                 cells.append("")
                 continue
             found = paired(runs.of(where, better, own or budget), runs.of(where, worse, other or budget))
-            verdict = (
-                "" if found is None else "seen " if found[0] > 2 * found[1] else "not seen " if found[0] < -2 * found[1] else "unsure "
-            )
-            cells.append(verdict + told(found, runs))
+            cells.append(verdict(found) + told(found, runs))
         out.append(f"| {label} | {' | '.join(cells)} |")
     return [*out, ""]
 
