@@ -9,12 +9,15 @@ import torch
 
 from invsolve import CompatibilityError, GaussianNoise, InputError, NoNoise, Problem
 from invsolve.plugins import registry
+from invsolve.priors import DiffusionPrior
 from invsolve.priors.conditional import ConditionalPrior, Conditioned
 from invsolve.priors.conditions import image_condition
 from invsolve.priors.made_for import MadeFor
 from invsolve.priors.pairs import SHAPE, STD, GaussianPairsPrior, neighbours, smooth_covariance
+from invsolve.schedule import DiscreteVP
 from invsolve.solvers import DDIM, DDPM, DPS, DiffPIR, Heun, PartDiff
 from invsolve.testing import failures, prior_checks
+from invsolve.which import which_solvers
 
 DRAWS = 1500
 SIZE = math.prod(SHAPE)
@@ -288,3 +291,32 @@ def test_the_spread_of_the_pairs():
     assert np.isclose(float(smooth_covariance().diagonal().mean()), STD**2)
     assert isinstance(GaussianPairsPrior().made_for.example(torch.rand(1, *SHAPE)).noise, GaussianNoise)
     assert isinstance(MadeFor(({"name": "identity"},), shape=(1, 4, 4)).example(torch.rand(1, 1, 4, 4)).noise, NoNoise)
+
+
+def test_a_plug_ins_conditional_prior_is_offered_to_the_solvers_that_fit_it():
+    """Registered as any prior: found by name, and of all solvers those that do not look at y themselves."""
+    entries = registry().entries
+    before = dict(entries)
+    try:
+        registry().add("prior", "lab-pairs", "invsolve.priors.pairs:GaussianPairsPrior", summary="pairs")
+        prior = registry().build("prior", "lab-pairs", total=40, part=8)
+        problem = one_problem(prior, 2)
+        fits = {fit.solver for fit in which_solvers(problem, prior) if fit.fits}
+        assert {"ddim", "ddpm", "heun", "dpm-solver", "partdiff"} <= fits
+        assert not {"dps", "diffpir", "ddrm", "hqs"} & fits
+        plain = registry().build("prior", "lab-pairs")
+        assert "partdiff" not in {fit.solver for fit in which_solvers(problem, plain) if fit.fits}
+    finally:
+        entries.clear()
+        entries.update(before)
+
+
+def test_a_schedule_around_a_conditional_prior_sees_y_too():
+    """A wrapper says what the prior inside says."""
+    prior = DiffusionPrior(GaussianPairsPrior(), DiscreteVP())
+    problem = one_problem(prior.denoiser, 2)
+    assert prior.sees_y
+    assert DDIM(steps=10).mismatches(problem, prior) == []
+    x = DDIM(steps=10).solve(problem, prior, generator=0).x
+    assert float((problem.operator(x) - problem.y).abs().max()) < 0.2
+    assert "count a second time" in DPS(steps=2).mismatches(problem, prior)[0]
