@@ -188,9 +188,9 @@ def equal(one: Operator, other: Operator) -> bool:
     """Whether two operators give the same measurement of a drawn image, to the rounding of its type."""
     x = Rng(0, range(one.batch or 1), purpose="same operator").uniform(one.in_shape, torch.zeros(1, dtype=torch.float64))
     try:
-        first, second = one(x), other(x)
-    except Exception:  # of a device or a type of its own: the drawn image is none for it
+        first, second = (operator(x.to(operator.device or "cpu")) for operator in (one, other))
+    except Exception:  # of a type of its own: the drawn image is none for it
         return False
     if not (isinstance(first, Tensor) and isinstance(second, Tensor)) or first.shape != second.shape or first.dtype != second.dtype:
         return False
-    return bool((first - second).abs().max() <= 1e-5)
+    return bool((first.cpu() - second.cpu()).abs().max() <= 1e-5)
