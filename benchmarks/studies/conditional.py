@@ -286,10 +286,8 @@ def idm(truth: Tensor, cache: Path | None, features: Features) -> None:
 
 def chained(truth: Tensor, cache: Path | None, features: Features) -> None:
     """x4 after x4 beside x16 at once, at equal calls."""
-    path = Path(__file__).parents[1] / "weights"
-    first, second, whole = (
-        load_prior(str(path / f"{name}.safetensors"), precision="auto") for name in ("cascade-faces-1", "cascade-faces-2", "sr3-faces-16")
-    )
+    names = ("cascade-faces-1", "cascade-faces-2", "sr3-faces-16")
+    first, second, whole = (load_prior(str(file_of(name)), precision="auto") for name in names)
     problem = Problem.simulate(operator("block-mean", factor=16), truth, NoNoise(), generator=0)
     small, large = operator("block-mean", (3, 16, 16), factor=4), operator("block-mean", factor=4)
     rows, lines = Rows(cache, "cascade"), []
@@ -298,7 +296,10 @@ def chained(truth: Tensor, cache: Path | None, features: Features) -> None:
         stages = [Stage(small, first, solver=DDIM(steps=25)), Stage(large, second, noise, DDIM(steps=25))]  # pyright: ignore
         return lambda: cascade(problem, stages, generator=0)[-1].x
 
-    table = [("bicubic", "0", solved(Bicubic(), problem, first)), ("x16 at once, ddim", "50", solved(DDIM(steps=50), problem, whole))]
+    table = [
+        ("bicubic", "0", solved(Bicubic(), problem, load_prior("gaussian"))),
+        ("x16 at once, ddim", "50", solved(DDIM(steps=50), problem, whole)),
+    ]
     table += [(f"x4 after x4, noise {noise:g} told", "25 + 25", drawn(noise)) for noise in (0.0, 0.05, 0.1, 0.2)]
     pictures = [truth]
     for name, calls, make in table:
@@ -309,7 +310,7 @@ def chained(truth: Tensor, cache: Path | None, features: Features) -> None:
     columns = "| method | calls | PSNR, dB | features | gradient |"
     rest = "from 4 x 4 pixels, without noise. Mean ± standard error over the faces. features, gradient: see [sr](sr.md)."
     head = heading("Faces x16: two networks after one another, and one", "cascade", truth, rest, columns)
-    tail = ["", "![truth, then the rows of the table](cascade.png)", *trained("cascade-faces-1", "cascade-faces-2", "sr3-faces-16")]
+    tail = ["", "![truth, then the rows of the table](cascade.png)", *trained(*names)]
     written("cascade", [*head, *lines, *tail], pictures, 8)
 
 
