@@ -1,12 +1,14 @@
 """A solver from where another one ends: the same as doing it by hand."""
 
+import sys
+
 import pytest
 import torch
-from invsolve_operators import BoxMask
+from invsolve_operators import BoxMask, GaussianBlur
 
-from invsolve import CompatibilityError, GaussianNoise, InputError, Problem, Rng, Solution
+from invsolve import CompatibilityError, GaussianNoise, InputError, Problem, Rng, Solution, registry
 from invsolve.priors import GaussianPrior, TotalVariation
-from invsolve.solvers import DDIM, HQS, AdamTV, DiffPIR, SDEdit, WarmStart
+from invsolve.solvers import DDIM, HQS, AdamTV, DiffPIR, REDDiff, SDEdit, WarmStart
 from invsolve.solvers.warm_start import warm_start
 
 SHAPE = (1, 6, 6)
@@ -60,3 +62,46 @@ def test_what_does_not_fit_is_said_of_which():
         WarmStart(HQS(), DDIM())
     with pytest.raises(InputError, match="first must be a solver"):
         WarmStart("hqs", SDEdit())  # pyright: ignore[reportArgumentType]
+
+
+class Begun(Exception):  # noqa: N818 (it is no error: it ends a run at its first line)
+    def __init__(self, sigma):
+        super().__init__(sigma)
+        self.sigma = float(sigma)
+
+
+def stated():
+    """One of each class whose first state is made by `initial`, that is told the noise in it; solvers of codes have their own tests."""
+    found = [(entry.name, entry.load().examples()[0]) for entry in registry().of("solver")]
+    made = [(name, solver) for name, solver in found if hasattr(sys.modules[type(solver).__module__], "initial")]
+    return [pytest.param(solver, id=name) for name, solver in made if not solver.mismatches(given_to(solver), PRIOR)]
+
+
+def given_to(solver):
+    return problem() if solver.requires.measurement else Problem.unconditional(SHAPE, 2)
+
+
+@pytest.mark.parametrize("solver", stated())
+def test_a_warm_state_has_the_noise_of_a_cold_one(solver, monkeypatch):
+    """A state with a noise that its solver does not expect is what nothing after it takes away again (RED-diff: -12 dB)."""
+
+    def begun(problem, prior, rng, sigma, start, prox=None):
+        raise Begun(sigma)
+
+    monkeypatch.setattr(sys.modules[type(solver).__module__], "initial", begun)
+    with pytest.raises(Begun) as found:
+        list(solver.iterate(given_to(solver), PRIOR, Rng(0, range(2))))
+    image = torch.full((2, 1, 64, 64), 0.5, dtype=torch.float64)
+    noise = solver.warmed(image, PRIOR, Rng(0, range(2))).x - image
+    # the standard deviation of n normal numbers has a standard error of 1 / sqrt(2 n) of it; five of them
+    assert float(noise.std()) == pytest.approx(found.value.sigma, rel=5 / (2 * noise.numel()) ** 0.5)
+
+
+def test_red_diff_goes_on_from_an_answer():
+    given = Problem.simulate(GaussianBlur((1, 8, 8), sigma=1.0), torch.rand(2, 1, 8, 8).double(), GaussianNoise(0.05), generator=0)
+    cold = REDDiff(steps=20).solve(given, PRIOR, generator=0).x
+    warm = warm_start(HQS(), REDDiff(steps=20)).solve(given, PRIOR, generator=0).x
+    least = HQS().solve(given, PRIOR, generator=0).x
+    # 20 steps of at most lr = .05, falling as a cosine to 0, move a pixel by .05 * 20 / 2 = .5 at most
+    assert float((warm - least).abs().max()) <= 0.5
+    assert float((warm - cold).square().mean().sqrt()) < 0.25  # the prior's s.d.: what either is worth without looking at y

@@ -55,6 +55,7 @@ class REDDiff(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}))
+    noiseless: ClassVar[bool] = True
     steps: int = 100
     weight: float = 1.0
     lr: float = 0.05

@@ -124,9 +124,14 @@ def grid_gaps(prior: Denoiser, steps: int, grid: str, sigma_max: float | None) -
 
 
 class Sampler(Solver):
-    """Base of the solvers that walk down a grid of sigmas: a subclass has the fields steps, grid and sigma_max."""
+    """Base of the solvers that walk down a grid of sigmas: a subclass has the fields steps, grid and sigma_max.
+
+    Attributes:
+        noiseless: whether its state is an image, not one with the noise of the level it is at.
+    """
 
     moves: ClassVar[bool] = True
+    noiseless: ClassVar[bool] = False
     steps: int
     grid: str
     sigma_max: float | None
@@ -146,7 +151,9 @@ class Sampler(Solver):
         return prior.sigmas(self.steps, self.grid, self.top(prior))
 
     def warmed(self, image: Tensor, prior: Denoiser, rng: Rng) -> Step:
-        """The image with the noise of the first level."""
+        """The image with the noise of the first level, if the state has it."""
+        if self.noiseless:
+            return super().warmed(image, prior, rng)
         return Step(-1, 0, image + self.sigmas(prior)[0] * rng.normal_like(image), image)
 
 

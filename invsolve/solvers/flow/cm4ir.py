@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser, Prior
@@ -94,6 +95,10 @@ class CM4IR(Solver):
         top = TOP if self.sigma_max is None else prior.unit.sigma(self.sigma_max)
         a = [min((1 - top**2) * (1 + self.growth) ** index, max(LAST, 1 - top**2)) for index in range(self.steps)]
         return [*(prior.unit.unsigma(math.sqrt(1 - one)) for one in a), 0.0]
+
+    def warmed(self, image: Tensor, prior: Denoiser, rng: Rng) -> Step:
+        """The image with the noise of the first level."""
+        return Step(-1, 0, image + self.levels(prior)[0] * rng.normal_like(image), image)
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:

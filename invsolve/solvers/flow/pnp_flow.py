@@ -48,6 +48,7 @@ class PnPFlow(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}))
+    noiseless: ClassVar[bool] = True
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.55, "cov": 0.6, "trace": (0.42, 0.7)}
     steps: int = 50
     draws: int = 1
