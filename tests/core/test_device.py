@@ -93,8 +93,8 @@ def cases(cls):
             yield solver, replace(setting, prior=NegativeLog(GaussianPrior(0.5, 0.25))) if exact else setting
 
 
-# Steps whose size is found on the way: the host must know each trial's error, or value and slope, before the next.
-TRIALS = {"pf-ode": 3, "lbfgs": 2 * 10 + 2}
+# Steps whose size is found on the way: the host must know each trial's error, value and slope, or residual, before the next.
+TRIALS = {"pf-ode": 3, "lbfgs": 2 * 10 + 2, "resample": 10 + 1}
 
 
 @pytest.mark.parametrize("name", registry().names("solver"))

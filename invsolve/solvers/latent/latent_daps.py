@@ -47,7 +47,7 @@ class LatentDAPS(DAPS):
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """A prior of images; see DAPS."""
-        return code_gaps(problem, prior, "daps") or super().gaps(problem, prior)
+        return [*code_gaps(problem, prior, "daps"), *super().gaps(problem, prior)]
 
     @classmethod
     def examples(cls) -> list[Solver]:

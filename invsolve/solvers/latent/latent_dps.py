@@ -56,7 +56,7 @@ class LatentDPS(DPS):
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """A prior of images; a grid that leaves the prior's range."""
-        return code_gaps(problem, prior, "dps") or super().gaps(problem, prior)
+        return [*code_gaps(problem, prior, "dps"), *super().gaps(problem, prior)]
 
     @classmethod
     def examples(cls) -> list[Solver]:

@@ -75,7 +75,7 @@ class PSLD(Restorer):
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """A prior of images or without an encoder, an H that is not linear; a grid that leaves the prior's range."""
-        return code_gaps(problem, prior, "dps", Capability.ADJOINT, encodes=True) or super().gaps(problem, prior)
+        return [*code_gaps(problem, prior, "dps", Capability.ADJOINT, encodes=True), *super().gaps(problem, prior)]
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:

@@ -76,7 +76,7 @@ class ReSample(Restorer):
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """A prior of images; a grid that leaves the prior's range."""
-        return code_gaps(problem, prior, "dps") or super().gaps(problem, prior)
+        return [*code_gaps(problem, prior, "dps"), *super().gaps(problem, prior)]
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
