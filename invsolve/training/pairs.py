@@ -52,6 +52,10 @@ class Pairs(ABC):
         """f(sigma) of each item, (B,)."""
         return torch.ones_like(sigma)
 
+    def top(self, high: float) -> float:
+        """The level of x0 + sigma n at which next to nothing is seen of x0; `high` is the highest that is trained on."""
+        return high
+
     def denoiser(self, network: nn.Module) -> nn.Module:
         """The network as (x0 + sigma n, sigma, condition) -> x0_hat."""
         return network
@@ -185,6 +189,10 @@ class Partial(Pairs):
         """w^2 or 1."""
         return self.moving.share(sigma) ** 2 if self.align == "paper" else torch.ones_like(sigma)
 
+    def top(self, high: float) -> float:
+        """That of the step before the last, as a level of x0."""
+        return self.moving.outer()[-1]
+
 
 class Regression(Pairs):
     """Pairs for a network without diffusion: it sees a grey image in place of x_t, and learns E[x0 | condition].
@@ -193,8 +201,8 @@ class Regression(Pairs):
         Image Super-Resolution via Iterative Refinement (Saharia et al., 2021), arXiv:2104.07636, section 4: the regression baseline.
     """
 
-    def __init__(self, pairs: Pairs, top: float) -> None:
-        self.pairs, self.top = pairs, top
+    def __init__(self, pairs: Pairs, level: float) -> None:
+        self.pairs, self.level = pairs, level
 
     def __call__(self, x0: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Those of the inner pairs."""
@@ -206,7 +214,7 @@ class Regression(Pairs):
 
     def denoiser(self, network: nn.Module) -> nn.Module:
         """See `Unnoised`."""
-        return Unnoised(network, self.top)
+        return Unnoised(network, self.level)
 
 
 class Bound(nn.Module):
@@ -259,6 +267,6 @@ class PairTraining(Training):
         """Beside the PSNR at the levels that of the estimate at the highest one, where x_t says nothing."""
         if self.validation is None:
             return {}
-        network, high = Bound(self.ema, self.pairs, self.validation), self.recipe.sigmas.high
+        network, high = Bound(self.ema, self.pairs, self.validation), self.pairs.top(self.recipe.sigmas.high)
         levels = {f"psnr{one:g}": one / 255 for one in self.recipe.levels if one / 255 <= high} | {"psnr_top": high}
         return {name: round(psnr_at(network, self.validation, sigma, bf16=self.bf16), 3) for name, sigma in levels.items()}
