@@ -150,13 +150,13 @@ def test_ranges(wrong):
         Spectral(**wrong)
 
 
-@pytest.mark.parametrize("c", [1e-3, 0.1, 10.0])
-def test_noise_of_the_bound_itself_is_on_one_side_of_it_in_every_unit(c):
+@pytest.mark.parametrize(("c", "sigma"), [(1e-3, 5e-5), (0.1, 0.005), (0.3, 0.015), (10.0, 0.5)])
+def test_noise_of_the_bound_itself_is_on_one_side_of_it_in_every_unit(c, sigma):
     """c * .05 / c rounds to either side of .05, which decided whether twenty more products were made (.007 of the answer)."""
     shape = (1, 12, 12)
     box = BoxMask(shape, box=6)
     given = Problem.simulate(box, torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)), GaussianNoise(0.05), generator=0)
     assert not isinstance(given.y, tuple)
-    other = Problem(c * box, c * given.y, GaussianNoise(c * 0.05), check_range=False)
-    one, same = (Spectral(steps=4).solve(problem, GaussianPrior(), generator=0).x for problem in (given, other))
+    other = Problem(c * box, c * given.y, GaussianNoise(sigma), check_range=False)
+    one, same = (Spectral(steps=4, slope=SLOPE).solve(problem, GaussianPrior(), generator=0).x for problem in (given, other))
     assert float((one - same).abs().max()) < 1e-5  # float32, some hundred products of entries below 1
