@@ -58,6 +58,16 @@ def denoises(problem: Problem, prior: Prior) -> bool:
     return isinstance(prior, Denoiser)
 
 
+def quiet(problem: Problem, prior: Prior) -> bool:
+    """Whether the prior is a denoiser and the noise, in units of the image, at most LOUD; not asked where every item has its own.
+
+    Items on both sides would be solved by two solvers, or one of them otherwise than alone.
+    """
+    if not isinstance(prior, Denoiser) or Ability.SIGMA not in problem.noise.abilities:
+        return False
+    return problem.noise.batch is not None or not problem.batch or float(problem.sigma_x.max()) <= LOUD * (1 + 1e-3)
+
+
 def hidden(problem: Problem, prior: Prior) -> bool:
     """Whether a mask hides a part of the image, and the prior is a denoiser."""
     return isinstance(prior, Denoiser) and known(problem) is not None
@@ -110,6 +120,7 @@ NEAR = 0.9  # at 30 % of the pixels known it is .94, at 10 % .57
 # Of 64 x 64: a box of 36 x 36 hides .32, and spectral is .9 dB better; a corner of 40 x 40 hides .39, and CCDF is .5 dB better. In pieces
 # as wide the share with a known neighbour is .03 to .1, in a grid with one pixel in 4 x 4 it is .53.
 WIDE, FAR = 0.35, 0.4
+LOUD = 0.4  # at .2 (means of 4 x 4 with sigma_y .05) half-quadratic steps are as good as DiffPIR's draws, at .8 2.4 dB worse
 # The first that holds and fits. The numbers are means over 8 dev pictures, 64 x 64, noise .01 and .05, at 20 evaluations, the prior
 # `natural`, of PSNR (benchmarks/results/auto.md); HaarPSI agrees.
 RULES = (
@@ -117,8 +128,8 @@ RULES = (
     Rule("admm", scattered, "a mask whose missing pixels have known neighbours: .6 dB above a covariance per frequency", options=LONG),
     Rule("ccdf", wide, "a mask that hides large parts: what is made up looks like a picture, .5 dB above a covariance per frequency"),
     Rule("spectral", hidden, "a mask: a covariance per frequency fills a box .5 dB better than DiffPIR, missing pixels 2 dB"),
-    Rule("hqs", denoises, "a linear operator with a closed-form data step: .2 dB above DiffPIR's draws on blurs", options=LONG),
-    Rule("diffpir", denoises, "a linear operator with a closed-form data step: the best of the tables' samplers"),
+    Rule("hqs", quiet, "a linear operator with a closed-form data step, little noise: .2 dB above DiffPIR's draws on blurs", options=LONG),
+    Rule("diffpir", denoises, "a linear operator with a closed-form data step: the best of the tables' samplers where noise is large"),
     Rule("spectral", denoises, "a linear operator without a closed-form data step: DiffPIR's step with H and its adjoint alone"),
     Rule("dps", denoises, "H is not linear, or the noise has no sigma: a gradient through the network serves everything smooth"),
     Rule("rl-tv", counted, "counts: expectation maximisation keeps x positive"),
@@ -146,7 +157,7 @@ class Auto(Solver):
     of a solver that gives the same one every time are alike: for draws name a sampler, `spectral` or `diffpir`.
 
     Args:
-        steps: of the solver chosen; None for its own.
+        steps: of the solver chosen; None for its own, or as many as `budget_nfe` has evaluations for, where those are fewer.
 
     Raises:
         InputError: steps is no whole number, at least 1.
@@ -193,7 +204,17 @@ class Auto(Solver):
         choice = self.choose(problem, prior) if isinstance(problem, Problem) and isinstance(prior, Prior) else None
         if choice is None:
             return super()._solve(problem, prior, generator, x_init, start, options)
-        return replace(choice.solver._solve(problem, prior, generator, x_init, start, options), why=choice.why)
+        solver = self._within(choice.solver, prior, options)
+        return replace(solver._solve(problem, prior, generator, x_init, start, options), why=choice.why)
+
+    def _within(self, solver: Any, prior: Prior, options: Any) -> Solver:
+        """The solver with no more steps than its share of `budget_nfe` has evaluations: a whole run beats a part of a longer one."""
+        budget = options.budget_nfe
+        if self.steps is not None or not isinstance(budget, int) or budget < 1 or not isinstance(prior, Denoiser):
+            return solver
+        own = getattr(solver, "steps", None)
+        share = max(1, budget // (options.samples or 1))
+        return replace(solver, steps=share) if isinstance(own, int) and own > share else solver
 
     def iterate(self, problem: Problem, prior: Any, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The chosen solver's own."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from invsolve_operators import BlockMean, BoxMask, GaussianBlur, Identity, Mask, PhaseRetrieval
 
-from invsolve import CompatibilityError, GaussianNoise, InputError, Operator, PoissonNoise, Problem, Solution
+from invsolve import CompatibilityError, GaussianNoise, InputError, NoNoise, Operator, PoissonNoise, Problem, Solution, Status
 from invsolve.priors import GaussianPrior, TotalVariation
 from invsolve.solvers import HQS, PDHGTV, Auto, OneShot, Spectral
 
@@ -26,6 +26,10 @@ def problem(operator, noise=None):
         (Mask(SHAPE, keep=0.6), None, GaussianPrior(), "admm"),
         (Mask(SHAPE, keep=0.08), None, GaussianPrior(), "spectral"),  # one known pixel in twelve: most have no known neighbour
         (GaussianBlur(SHAPE, sigma=1.0), None, GaussianPrior(), "hqs"),
+        (GaussianBlur(SHAPE, sigma=1.0), GaussianNoise(0.8), GaussianPrior(), "diffpir"),
+        (BlockMean(SHAPE, factor=4), GaussianNoise(0.05), GaussianPrior(), "hqs"),  # sigma_x .2
+        (BlockMean(SHAPE, factor=4), GaussianNoise(0.2), GaussianPrior(), "diffpir"),  # .8
+        (7.0 * BlockMean(SHAPE, factor=4), GaussianNoise(1.4), GaussianPrior(), "diffpir"),
         (BlockMean(SHAPE, factor=2) @ BoxMask(SHAPE, box=3), None, GaussianPrior(), "spectral"),
         (PhaseRetrieval(SHAPE), None, GaussianPrior(), "dps"),
         (GaussianBlur(SHAPE, sigma=1.0), None, TotalVariation(4.0), "pdhg-tv"),
@@ -94,6 +98,32 @@ def test_how_many_steps():
     given = problem(GaussianBlur(SHAPE, sigma=1.0))
     assert Auto(steps=7).solve(given, GaussianPrior(), generator=0).solver == HQS(steps=7)
     assert Auto().solve(given, GaussianPrior(), generator=0).solver == HQS(steps=20)
+
+
+def test_fewer_evaluations_than_steps_are_fewer_steps():
+    """A run cut off at five of twenty steps is behind one of five steps."""
+    given = problem(GaussianBlur(SHAPE, sigma=1.0))
+    found = Auto().solve(given, GaussianPrior(), generator=0, budget_nfe=5)
+    assert (found.solver, found.nfe, found.status) == (HQS(steps=5), 5, Status.FINISHED)
+    assert torch.equal(found.x, Auto(steps=5).solve(given, GaussianPrior(), generator=0).x)
+    assert Auto().solve(given, GaussianPrior(), generator=0, budget_nfe=40).solver == HQS(steps=20)
+    assert Auto().solve(given, GaussianPrior(), generator=0, budget_nfe=15, samples=3).solver == HQS(steps=5)
+    assert Auto(steps=9).solve(given, GaussianPrior(), generator=0, budget_nfe=5).solver == HQS(steps=9)  # what is asked for is kept
+
+
+def test_items_with_noise_of_their_own_are_solved_alike_and_as_alone():
+    x = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    given = Problem.simulate(GaussianBlur(SHAPE, sigma=1.0), x, GaussianNoise(torch.tensor([0.1, 0.9])), generator=0)
+    found = Auto(steps=4).solve(given, GaussianPrior(), generator=0)
+    for item in range(2):
+        assert torch.allclose(found.x[item], Auto(steps=4).solve(given[item], GaussianPrior(), generator=0).x[0], rtol=0, atol=1e-12)
+
+
+def test_without_noise_the_identity_shows_the_image():
+    given = Problem(2.0 * Identity(SHAPE), 2.0 * torch.rand(2, *SHAPE, dtype=torch.float64), NoNoise(), check_range=False)
+    found = Auto().solve(given, GaussianPrior(), generator=0)
+    assert found.solver == OneShot()
+    assert torch.allclose(found.x, given.y / 2, rtol=0, atol=1e-15)  # pyright: ignore[reportOperatorIssue]
 
 
 def test_an_item_is_solved_as_it_would_be_alone_whatever_its_mask_shows():

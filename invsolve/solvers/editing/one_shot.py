@@ -32,7 +32,7 @@ class OneShot(Solver):
         x = D(y / c, sigma_y / c) = E[x0 | y]
 
     One network evaluation. The answer has no spread: it is the mean, which is the best picture by mean square and smoother than any sample.
-    Noise below the prior's lowest level is taken for that level.
+    Noise below the prior's lowest level is taken for that level; without any, y / c is the image.
 
     Args:
         strength: factor on the level that the denoiser is told; 1 is the posterior mean, more is smoother.
@@ -77,7 +77,9 @@ class OneShot(Solver):
         assert factor is not None
         y = problem.y if start is None else start.x * column(factor, start.x)
         assert isinstance(y, Tensor)
-        x = prior(y / column(factor, y), (self.strength * problem.sigma / factor).expand(len(y)).clamp(*prior.sigma_range))
+        y, sigma = y / column(factor, y), (problem.sigma / factor).expand(len(y))
+        x = prior(y, (self.strength * sigma).clamp(*prior.sigma_range))
+        x = torch.where(column(sigma, y) == 0, y, x)
         yield Step(0, 1, x, x)
 
     @classmethod
