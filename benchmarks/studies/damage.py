@@ -1,5 +1,6 @@
 """Finding dust and scratches: what is fitted on training photographs, and how well masks and restorations are on others.
 
+    python benchmarks/studies/damage.py segmenter --data DATA   # plugins/invsolve_damage/weights/damage-segmenter.safetensors
     python benchmarks/studies/damage.py tune --data DATA        # plugins/invsolve_damage/weights/damage-reading.json
     python benchmarks/studies/damage.py table --data DATA       # the numbers of benchmarks/results/conditional/damage.md
     python benchmarks/studies/damage.py figure --data DATA      # its picture
@@ -13,14 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from invsolve_damage.finding import evidence, find_damage, grown
 from invsolve_damage.outliers import blurred, outliers, unlikely
 from invsolve_damage.reading import FILE, METHODS, Reading
+from invsolve_damage.segment import Segmenter, save, segmented
 from invsolve_operators import FilmMask, Mask
 from invsolve_weights.classes import CardedClasses
 from torch import Tensor
@@ -28,22 +32,24 @@ from torch import Tensor
 from invsolve import NoNoise, Problem, load_prior
 from invsolve.io.images import picture_grid, read_image, write_image
 from invsolve.priors import Denoiser
+from invsolve.priors.precision import multiplies_bfloat16
 from invsolve.rng import Rng, derive
 from invsolve.solvers import HQS
-from invsolve.training.damage import Paint
+from invsolve.training.config import TrainConfig
+from invsolve.training.damage import Damaged, Paint
+from invsolve.training.data import Crops
 
 DENSITIES = {"low": 0.5, "medium": 1.0, "high": 2.0}
 LEVELS, WIDTHS, DRAWS = (0.05, 0.1, 0.2, 0.4), (0.0, 1.0, 3.0), 2
 BLURS = (0.0, 0.5, 0.8)
-BLANK = Reading(LEVELS, WIDTHS, (), 0.0, {}, {}, {}, "outlier")
+BLANK = Reading(LEVELS, WIDTHS, (), 0.0, {}, {}, {}, {}, "outlier")
 PAGE = Path(__file__).parents[1] / "results" / "conditional" / "damage.md"
 NUMBERS = PAGE.with_suffix(".json")
-CROP = 160
+VIEW, CROP = 256, 128
 NATURAL_LEVEL = 0.1
-RESTORED = ("reading", "outlier")
 SHOWN = "astronaut.png"
-# Mean square error of what hqs fills in: 39 dB where a twentieth of a picture is missing.
-FILLED = 0.0025
+# Width of the window whose variance stands for the squared error of what is filled in.
+AROUND = 2.0
 
 
 def damaged(photo: Tensor, density: float, *key: object) -> tuple[Tensor, Tensor]:
@@ -58,6 +64,12 @@ def photographs(folder: Path, count: int, every: int = 1) -> list[Tensor]:
     return [read_image(path, channels=3)[0] for path in sorted(folder.rglob("*.jpg"))[::every][:count]]
 
 
+def middle(image: Tensor, side: int) -> Tensor:
+    """The square from the middle."""
+    top, left = ((have - side) // 2 for have in image.shape[-2:])
+    return image[..., top : top + side, left : left + side]
+
+
 def overlap(found: Tensor, true: Tensor) -> float:
     """Intersection over union of two masks of damage."""
     union = float((found | true).sum())
@@ -70,10 +82,16 @@ def maps_of(photo: Tensor, prior: Denoiser) -> Tensor:
     return torch.cat([*found, outliers(photo[None])[:, None]], 1)
 
 
-def scores_of(maps: Tensor, reading: Reading) -> dict[str, Tensor]:
-    """Unblurred scores (1, H, W) of the methods without weights."""
-    pairs = maps[:, :-1].unflatten(1, (len(LEVELS), 2)).sum(1)
-    return {"evidence": pairs[:, 0], "difference": pairs[:, 1] / pairs[:, 1].mean(), "outlier": maps[:, -1], "reading": reading(maps)}
+def scores_of(photo: Tensor, prior: Denoiser | None, natural: Denoiser | None, reading: Reading) -> dict[str, Tensor]:
+    """(1, H, W) of every method that the two priors allow, as `find_damage` has them but for their windows, and of `natural`."""
+    found = {"segment": segmented(photo[None]), "outlier": outliers(photo[None])}
+    if natural is not None:
+        found["natural"] = by_natural(photo, natural)
+    if prior is not None:
+        maps = maps_of(photo, prior)
+        pairs = maps[:, :-1].unflatten(1, (len(LEVELS), 2)).sum(1)
+        found |= {"evidence": pairs[:, 0], "difference": pairs[:, 1] / pairs[:, 1].mean(), "reading": reading(maps)}
+    return found
 
 
 def fitted(features: Tensor, labels: Tensor, steps: int = 60) -> Tensor:
@@ -112,28 +130,33 @@ def best_threshold(scores: list[Tensor], truths: list[Tensor]) -> tuple[float, f
 
 
 def best_for_restoring(scores: list[Tensor], truths: list[Tensor], errors: list[Tensor]) -> tuple[float, int]:
-    """(threshold, growth) of the largest mean PSNR, where what is masked is filled in with FILLED, and what is missed stays."""
+    """(threshold, growth) of the largest mean PSNR. What is missed stays; what is masked has the variance around it for its error.
+
+    Errors are (2, H, W): of the damage, and of filling in.
+    """
 
     def psnr(level: float, pixels: int) -> float:
         found = []
         for score, true, error in zip(scores, truths, errors, strict=True):
             masked = grown(score > level, pixels)[0]
-            found.append(-10 * math.log10(float((FILLED * masked + error * (true & ~masked)).mean())))
+            found.append(-10 * math.log10(float((error[1] * masked + error[0] * (true & ~masked)).mean())))
         return float(np.mean(found))
 
     _, level, pixels = max((psnr(level, pixels), level, pixels) for level in candidates(scores) for pixels in (0, 1, 2))
     return round(level, 4), pixels
 
 
-def cases_of(data: Path, prior: Denoiser, count: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """(maps, true damage, squared error of the damage) of training photographs, a third of them with each density."""
+def cases_of(data: Path, count: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """(photographs, true damage, squared errors of damage and of filling in) for training, a third of them with each density."""
     cases, truths, errors = [], [], []
     for index, photo in enumerate(photographs(data / "train" / "bsds500", count, 19)):
         density = list(DENSITIES.values())[index % 3]
-        bad, keep = damaged(photo, density, "tune", index)
-        cases.append(maps_of(bad, prior))
+        bad, keep = (middle(one, VIEW) for one in damaged(photo, density, "tune", index))
+        photo = middle(photo, VIEW)
+        cases.append(bad)
         truths.append(~keep)
-        errors.append((bad - photo).square().mean(0))
+        variance = blurred(photo.square(), AROUND) - blurred(photo, AROUND).square()
+        errors.append(torch.stack([(bad - photo).square().mean(0), variance.clamp_min(0).mean(0)]))
     return cases, truths, errors
 
 
@@ -151,26 +174,27 @@ def weights_of(cases: list[Tensor], truths: list[Tensor]) -> tuple[tuple[tuple[f
 
 
 def tune(data: Path, weights: str, count: int) -> None:
-    """Fit the reading and choose blurs and thresholds on training photographs, and write them."""
-    cases, truths, errors = cases_of(data, CardedClasses(weights, precision="auto"), count)
-    table, bias = weights_of(cases, truths)
-    reading = replace(BLANK, weights=table, bias=bias)
-    blur, thresholds, generous, rated = {}, {}, {}, {}
-    for method in METHODS:
+    """Fit the reading and choose windows and thresholds on training photographs, and write them; without weights for the other methods."""
+    cases, truths, errors = cases_of(data, count)
+    prior, natural, reading = CardedClasses(weights, precision="auto") if weights else None, None, Reading.load()
+    if prior is not None:
+        table, bias = weights_of([maps_of(case, prior) for case in cases], truths)
+        reading = replace(reading, levels=LEVELS, widths=WIDTHS, weights=table, bias=bias)
+    else:
+        natural = load_prior("natural", precision="auto")
+    blur, thresholds, generous, rated = {**reading.blur}, {**reading.thresholds}, {**reading.generous}, {**reading.rated}
+    found = [scores_of(case, prior, natural, reading) for case in cases]
+    for method in found[0]:
         tried = []
-        for one in (0.0,) if method == "reading" else BLURS:
-            scores = [blurred(scores_of(maps, reading)[method], one) for maps in cases]
+        for one in (0.0,) if method in ("reading", "segment") else BLURS:
+            scores = [blurred(score[method], one) for score in found]
             tried.append((*best_threshold(scores, truths), one, scores))
         rated[method], threshold, blur[method], scores = max(tried, key=lambda row: row[0])
-        thresholds[method] = round(threshold, 4)
+        rated[method], thresholds[method] = round(rated[method], 3), round(threshold, 4)
         generous[method] = best_for_restoring(scores, truths, errors)
-    natural = load_prior("natural", precision="auto")
-    photos = photographs(data / "train" / "bsds500", 6, 19)
-    pairs = [(damaged(photo, list(DENSITIES.values())[index % 3], "tune", index)[0], truths[index]) for index, photo in enumerate(photos)]
-    rated["natural"], thresholds["natural"] = best_threshold([by_natural(bad, natural) for bad, _ in pairs], [true for _, true in pairs])
-    best = max(METHODS, key=lambda one: rated[one])
-    print("mean IoU on training photographs", {name: round(value, 3) for name, value in rated.items()}, blur, thresholds, generous)
-    replace(reading, blur=blur, thresholds=thresholds, generous=generous, best=best).save(FILE)
+    best = max(METHODS, key=lambda one: rated.get(one, 0.0))
+    print("mean IoU on training photographs", rated, blur, thresholds, generous, best)
+    replace(reading, blur=blur, thresholds=thresholds, generous=generous, rated=rated, best=best).save(FILE)
 
 
 def by_natural(photo: Tensor, prior: Denoiser) -> Tensor:
@@ -186,85 +210,116 @@ def restored(clean: Tensor, bad: Tensor, keep: Tensor, prior: Denoiser) -> Tenso
     return -10 * (x - clean).square().flatten(1).mean(1).log10()
 
 
-def scored(bad: Tensor, prior: Denoiser, natural: Denoiser, reading: Reading) -> dict[str, Tensor]:
-    """(1, H, W) for every method of `find_damage`, as it has them, and for the baseline `natural`."""
-    found = scores_of(maps_of(bad, prior), reading)
-    return {**{name: blurred(one, reading.blur[name]) for name, one in found.items()}, "natural": by_natural(bad, natural)}
-
-
-def middle(image: Tensor) -> Tensor:
-    """The crop (..., CROP, CROP) from the middle."""
-    top, left = ((side - CROP) // 2 for side in image.shape[-2:])
-    return image[..., top : top + CROP, left : left + CROP]
-
-
 def shown(value: list[float], digits: int = 2) -> str:
     """Mean and standard error."""
     return f"{np.mean(value):.{digits}f} +- {np.std(value, ddof=1) / math.sqrt(len(value)):.{digits}f}"
 
 
-def one_density(photos: list[Tensor], name: str, priors: tuple[Denoiser, Denoiser], reading: Reading) -> dict[str, list[float]]:
-    """Columns of the table: numbers of every photograph."""
+def segmenter(data: Path, seconds: float, seed: int = 13) -> None:
+    """Train the segmenter on the crops of the prior's training, with other sheets, by its own loss: cross entropy of each pixel."""
+    shape, folder = (3, 64, 64), Path(__file__).parents[1] / "training"
+    pairs = TrainConfig.load(folder / "damage.toml").pairs(shape, folder)
+    assert isinstance(pairs, Damaged)
+    crops = Crops([(data / "train" / "bsds500", 1.0, (1.0, 0.75))], shape[1])
+    torch.manual_seed(seed)
+    network, rng, began, steps = Segmenter(), np.random.default_rng(seed), time.monotonic(), 0
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    while (part := (time.monotonic() - began) / seconds) < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = 3e-3 * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part))) * min(1.0, (steps + 1) / 30)
+        images = crops.sample(16, rng)
+        parts = [pairs.part(shape[1:], rng) for _ in images]
+        bad = torch.stack([pairs.paint(image, one, rng) for image, one in zip(images, parts, strict=True)])
+        truth = (torch.stack(parts) == 0).float()
+        with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16("cpu")):
+            logits = network(bad.contiguous(memory_format=torch.channels_last))
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), truth)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        steps += 1
+        if steps % 100 == 0:
+            print(steps, round(loss.item(), 4), flush=True)
+    print(f"segmenter: {steps} steps, {sum(value.numel() for value in network.parameters())} weights")
+    save(network)
+
+
+def one_density(
+    photos: list[Tensor], name: str, priors: tuple[Any, Any], reading: Reading, kept: tuple[str, ...]
+) -> dict[str, list[float]]:
+    """Columns of the table: numbers of every photograph; `kept` are the methods whose masks are filled in."""
     columns: dict[str, list[float]] = {"damaged %": []}
-    crops: dict[str, list[Tensor]] = {one: [] for one in ("clean", "bad", "true", *RESTORED)}
+    crops: dict[str, list[Tensor]] = {one: [] for one in ("clean", "bad", "true", *kept)}
     for index, photo in enumerate(photos):
-        bad, keep = damaged(photo, DENSITIES[name], "test", index)
+        bad, keep = (middle(one, VIEW) for one in damaged(photo, DENSITIES[name], "test", index))
         columns["damaged %"].append(100 * float((~keep).double().mean()))
-        scores = scored(bad, *priors, reading)
+        scores = scores_of(bad, *priors, reading)
         for method, score in scores.items():
-            columns.setdefault(f"IoU {method}", []).append(overlap(score[0] > reading.thresholds[method], ~keep))
-        for method in RESTORED:
+            bad_here = blurred(score, reading.blur[method])[0] > reading.thresholds[method]
+            columns.setdefault(f"IoU {method}", []).append(overlap(bad_here, ~keep))
+        for method in kept:
             level, pixels = reading.generous[method]
-            crops[method].append(middle(~grown(scores[method] > level, pixels)))
-        crops["true"].append(middle(keep[None]))
-        crops["clean"].append(middle(photo))
-        crops["bad"].append(middle(bad))
-    stacked = {one: torch.stack(rows) for one, rows in crops.items()}
-    columns["PSNR as it is"] = (-10 * (stacked["bad"] - stacked["clean"]).square().flatten(1).mean(1).log10()).tolist()
-    for method in ("true", *RESTORED):
-        columns[f"PSNR {method}"] = restored(stacked["clean"], stacked["bad"], stacked[method], priors[1]).tolist()
+            crops[method].append(middle(~grown(blurred(scores[method], reading.blur[method]) > level, pixels), CROP))
+        for one, value in (("true", keep[None]), ("clean", middle(photo, VIEW)), ("bad", bad)):
+            crops[one].append(middle(value, CROP))
+    if kept:
+        stacked = {one: torch.stack(rows) for one, rows in crops.items()}
+        columns["PSNR as it is"] = (-10 * (stacked["bad"] - stacked["clean"]).square().flatten(1).mean(1).clamp_min(1e-6).log10()).tolist()
+        for method in ("true", *kept):
+            columns[f"PSNR {method}"] = restored(stacked["clean"], stacked["bad"], stacked[method], priors[1]).tolist()
     return columns
 
 
-def table(data: Path, weights: str, count: int) -> None:
-    """Print every density's columns as they come, and write them as JSON for the page."""
-    priors = CardedClasses(weights, precision="auto"), load_prior("natural", precision="auto")
+def table(data: Path, weights: str, count: int, kept: tuple[str, ...]) -> None:
+    """Print every density's columns as they come, and put them into the page's JSON file; without weights the methods without a prior."""
+    prior = CardedClasses(weights, precision="auto") if weights else None
+    natural = load_prior("natural", precision="auto") if kept or not weights else None
     photos, reading = photographs(data / "dev" / "bsds500_val32", count), Reading.load()
-    held: dict[str, dict[str, list[float]]] = {}
+    held = json.loads(NUMBERS.read_text()) if NUMBERS.is_file() else {}
     for name in DENSITIES:
-        held[name] = one_density(photos, name, priors, reading)
+        held.setdefault(name, {}).update(one_density(photos, name, (prior, natural), reading, kept))
         for column, values in held[name].items():
             print(name, column, shown(values), flush=True)
-        NUMBERS.write_text(json.dumps(held))
-    others = {}
+        NUMBERS.write_text(json.dumps({key: rounded(value) for key, value in held.items()}))
     for path in sorted((data / "dev" / "ddnm_hq").glob("*.png")):
-        keep = find_damage(read_image(path, channels=3)[0], priors[0]).keep
-        others[path.name] = 100 * (1 - float(keep.double().mean()))
-        print(path.name, others[path.name], flush=True)
-    NUMBERS.write_text(json.dumps({**held, "others": others}))
+        keep = find_damage(read_image(path, channels=3)[0], prior).keep
+        held.setdefault("others", {})[path.name] = [100 * (1 - float(keep.double().mean()))]
+    NUMBERS.write_text(json.dumps({key: rounded(value) for key, value in held.items()}))
+    print(held["others"])
+
+
+def rounded(columns: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Numbers with 4 digits behind the point."""
+    return {name: [round(value, 4) for value in values] for name, values in columns.items()}
 
 
 def figure(data: Path, weights: str) -> None:
-    """The picture of the page: damaged, what was found, restored; a photograph that may be shown."""
-    photo = middle(read_image(data / "dev" / "permissive_skimage" / SHOWN, channels=3)[0][:, ::2, ::2])
-    bad, keep = damaged(photo, 2 * DENSITIES["high"], "figure")
-    found = find_damage(bad, CardedClasses(weights, precision="auto"), generous=True).keep
+    """The picture of the page: sound, damaged, true and found mask, restored; a photograph that may be shown."""
+    photo = middle(read_image(data / "dev" / "permissive_skimage" / SHOWN, channels=3)[0], 2 * CROP)
+    bad, keep = damaged(photo, 1.5 * DENSITIES["high"], "figure")
+    prior = CardedClasses(weights, precision="auto") if weights else None
+    found = find_damage(bad, prior, generous=True).keep
     operator = Mask(bad.shape, mask=found[None].float())
     x = HQS().solve(Problem(operator, operator(bad[None]), NoNoise()), load_prior("natural", precision="auto"), generator=0).x[0]
     masks = [one.float().expand(3, -1, -1) for one in (keep[None], found)]
-    write_image(PAGE.with_suffix(".png"), picture_grid(torch.stack([photo, bad, *masks, x.clamp(0, 1)]), 5))
+    write_image(PAGE.with_suffix(".png"), picture_grid(torch.stack([bad, *masks, x.clamp(0, 1)]), 4))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tune", "table", "figure"])
+    parser.add_argument("what", choices=["segmenter", "tune", "table", "figure"])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", default="damage")
+    parser.add_argument("--weights", default="", help="of the prior; the methods without one unless given")
+    parser.add_argument("--restore", nargs="*", default=[], help="methods whose masks are filled in")
     parser.add_argument("--count", type=int, default=0, help="photographs: 15 for tune, 20 for table")
+    parser.add_argument("--seconds", type=float, default=50.0, help="of the segmenter's training")
     given = parser.parse_args()
-    if given.what == "tune":
+    if given.what == "segmenter":
+        segmenter(given.data, given.seconds)
+    elif given.what == "tune":
         tune(given.data, given.weights, given.count or 15)
     elif given.what == "table":
-        table(given.data, given.weights, given.count or 20)
+        table(given.data, given.weights, given.count or 20, tuple(given.restore))
     else:
         figure(given.data, given.weights)

@@ -84,17 +84,21 @@ class Damaged(Pairs):
         return target, torch.from_numpy(labels.astype(np.int64))
 
     def _one(self, x: Tensor, rng: np.random.Generator) -> Tensor:
-        height, width = x.shape[1:]
-        part = x.new_ones(height, width)
+        return self.paint(x, self.part((x.shape[1], x.shape[2]), rng), rng)
+
+    def part(self, sides: tuple[int, int], rng: np.random.Generator) -> Tensor:
+        """A random part of a random sheet, one with some damage in it where a few looks find one."""
+        part = torch.ones(sides)
         for _ in range(LOOKS):
             sheet = self.sheets[int(rng.integers(len(self.sheets)))]
-            if sheet.shape[0] < height or sheet.shape[1] < width:
-                raise InputError(f"sheets of damage must be as large as the crops, {height} x {width}; given one of {tuple(sheet.shape)}")
-            top, left = (int(rng.integers(have - need + 1)) for have, need in zip(sheet.shape, (height, width), strict=True))
-            part = sheet[top : top + height, left : left + width]
+            if sheet.shape[0] < sides[0] or sheet.shape[1] < sides[1]:
+                wanted = f"{sides[0]} x {sides[1]}"
+                raise InputError(f"sheets of damage must be as large as the crops, {wanted}; given one of {tuple(sheet.shape)}")
+            top, left = (int(rng.integers(have - need + 1)) for have, need in zip(sheet.shape, sides, strict=True))
+            part = sheet[top : top + sides[0], left : left + sides[1]]
             if not bool(part.all()):
                 break
-        return self.paint(x, part, rng)
+        return part
 
     def fixed(self, x0: Tensor) -> Tensor:
         """The label 0: images that are looked at in training are clean."""

@@ -12,7 +12,7 @@ from invsolve.cli.output import clean, print_json
 @click.command(short_help="Find dust and scratches of a photograph.")
 @click.argument("image", type=click.Path(dir_okay=False))
 @click.option("--out", type=click.Path(dir_okay=False), help="The mask: .png, or .npy; NAME_mask.png beside the photograph if left out.")
-@click.option("--method", help="reading, evidence, difference or outlier; the best one unless said.")
+@click.option("--method", help="segment, reading, evidence, difference or outlier; the best one unless said.")
 @click.option("--threshold", type=float, help="Of the score: lower finds more.")
 @click.option("--grow", type=int, help="Pixels by which the damage is widened.")
 @click.option("--strict", is_flag=True, help="Only what is likely damaged, and not all that is better filled in.")

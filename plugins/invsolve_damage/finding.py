@@ -17,6 +17,7 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve_damage.outliers import blurred, outliers
 from invsolve_damage.reading import METHODS, Reading
+from invsolve_damage.segment import segmented
 
 CLEAN, DAMAGED = 0, 1
 # Pictures are looked at in tiles of this side, each with a margin that is thrown away.
@@ -56,8 +57,8 @@ def find_damage(
             three channels.
         method: "evidence", what `evidence` finds at four levels, added; "reading", a weighted sum of that, its differences and the
             outliers, fitted on training photographs; "difference", DiffEdit's |D(damaged) - D(clean)| over its mean; "outlier", the
-            distance from the median around a pixel, which needs no prior; None for the one that measured best on training photographs
-            (`benchmarks/results/conditional/damage.md`).
+            distance from the median around a pixel; "segment", a small network that was shown painted masks; these two need no prior.
+            None for the one that measured best on training photographs (`benchmarks/results/conditional/damage.md`).
         threshold: of the score; None for the one chosen on training photographs, by its overlap with the true mask.
         grow: pixels, 0 to 32, by which the damage is widened; None for 0.
         generous: whether threshold and growth are, unless given, those for restoration: what is missed stays in the picture, what is sound
@@ -110,6 +111,8 @@ def score_of(photo: Tensor, prior: Denoiser | None, method: str, draws: int, see
     if method == "outlier":
         return blurred(outliers(photo), reading.blur["outlier"])
     shown = photo.expand(-1, 3, -1, -1) if photo.shape[1] == 1 else photo
+    if method == "segment":
+        return segmented(shown)
     told: Denoiser = load_prior("damage", precision="auto") if prior is None else prior
     # Each photograph has the same noise wherever it stands: it is looked at for itself.
     rng = Rng(seed, [0] * len(photo), purpose="damage")

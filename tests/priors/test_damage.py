@@ -26,7 +26,7 @@ from invsolve.training.damage import CLEAN, DAMAGED, Damaged, Paint
 
 DOUBLE = torch.float64
 NONE, ONE = dict.fromkeys(METHODS, 0.0), dict.fromkeys(METHODS, 1.0)
-PLAIN = Reading((0.05, 0.1, 0.2, 0.4), (0.0,), ((0.0,) * 9,), 0.0, NONE, ONE, dict.fromkeys(METHODS, (0.5, 2)), "outlier")
+PLAIN = Reading((0.05, 0.1, 0.2, 0.4), (0.0,), ((0.0,) * 9,), 0.0, NONE, ONE, dict.fromkeys(METHODS, (0.5, 2)), {}, "outlier")
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_prior_of_two_classes_finds_what_only_the_damaged_one_explains():
 def test_what_is_refused():
     photo, _ = planted()
     for wrong, words in (
-        ({"method": "other"}, "method must be one of reading, evidence, difference, outlier"),
+        ({"method": "other"}, "method must be one of segment, reading, evidence, difference, outlier"),
         ({"draws": 0}, "draws must be a whole number from 1 to 64"),
         ({"grow": 33}, "grow must be a whole number from 0 to 32"),
         ({"threshold": math.nan}, "threshold must be a finite number"),
@@ -190,7 +190,9 @@ def test_what_is_refused():
 
 def test_a_reading_is_kept_and_read_back(tmp_path):
     """Saved and loaded it is the same; its score is the weighted sum, by hand on one pixel."""
-    reading = Reading((0.1,), (0.0, 1.0), ((1.0, 2.0, 3.0), (0.5, 0.0, 0.0)), -1.0, {}, {}, {"outlier": (2.0, 1)}, "outlier")
+    reading = Reading(
+        (0.1,), (0.0, 1.0), ((1.0, 2.0, 3.0), (0.5, 0.0, 0.0)), -1.0, {}, {}, {"outlier": (2.0, 1)}, {"outlier": 0.2}, "outlier"
+    )
     reading.save(tmp_path / "reading.json")
     assert Reading.load(tmp_path / "reading.json") == reading
     maps = torch.tensor([0.3, 0.7, 4.0], dtype=DOUBLE).reshape(1, 3, 1, 1).expand(1, 3, 6, 6)
