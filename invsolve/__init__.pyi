@@ -28,4 +28,5 @@ from .solution import Status as Status
 from .solution import Step as Step
 from .solver import Requires as Requires
 from .solver import Solver as Solver
+from .solvers.warm_start import warm_start as warm_start
 from .which import which_solvers as which_solvers

@@ -105,3 +105,9 @@ def test_red_diff_goes_on_from_an_answer():
     # 20 steps of at most lr = .05, falling as a cosine to 0, move a pixel by .05 * 20 / 2 = .5 at most
     assert float((warm - least).abs().max()) <= 0.5
     assert float((warm - cold).square().mean().sqrt()) < 0.25  # the prior's s.d.: what either is worth without looking at y
+
+
+def test_the_call_of_a_pipeline_is_where_people_look_for_it():
+    import invsolve
+
+    assert invsolve.warm_start(HQS(), then=SDEdit()) == WarmStart(HQS(), SDEdit())
