@@ -185,9 +185,9 @@ def sr_rows(problem: Problem) -> list[tuple[str, str, Callable[[], Tensor]]]:
         ("sr3, ddim", "25", solved(DDIM(steps=25), problem, sr3)),
         ("sr3, ddim", "100", solved(DDIM(steps=100), problem, sr3)),
         ("sr3, ddpm", "100", solved(DDPM(steps=100), problem, sr3)),
-        ("partdiff, exact", "25", solved(PartDiff(), problem, partdiff)),
-        ("partdiff, exact, ancestral", "25", solved(PartDiff(eta=1.0), problem, partdiff)),
-        ("partdiff, paper, ancestral", "25", solved(PartDiff(align="paper", eta=1.0), problem, partdiff)),
+        ("partdiff, exact", "25", solved(PartDiff(eta=0.0), problem, partdiff)),
+        ("partdiff, exact, ancestral", "25", solved(PartDiff(), problem, partdiff)),
+        ("partdiff, paper, ancestral", "25", solved(PartDiff(align="paper"), problem, partdiff)),
         ("ddrm with faces64, no condition", "20", solved(DDRM(steps=20), problem, plain)),
     ]
 
