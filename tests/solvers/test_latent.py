@@ -11,8 +11,9 @@ from invsolve import GaussianNoise, NoNoise, Problem
 from invsolve.errors import CapabilityError, CompatibilityError, InputError
 from invsolve.operator import Operator
 from invsolve.plugins import registry
-from invsolve.priors import GaussianPrior, LatentPrior
+from invsolve.priors import GaussianPrior, LatentPrior, as_denoiser
 from invsolve.rng import Rng
+from invsolve.schedule import Flow
 from invsolve.solvers import (
     DAPS,
     DPS,
@@ -337,6 +338,13 @@ def test_what_latent_solvers_refuse():
     dense = Problem(DenseOperator(normal(3, 16, seed=0), (1, 4, 4)), torch.zeros(1, 3, dtype=DOUBLE), GaussianNoise(0.1))
     with pytest.raises(CompatibilityError, match="DenseOperator lacks 'mask'"):
         LatentRePaint().solve(dense, pairs_prior())
+    stripes = Shown(torch.tensor([1.0, 0.0]).repeat(4, 2))
+    lost = Problem(stripes, torch.zeros(1, 1, 4, 4, dtype=DOUBLE), GaussianNoise(0.1))
+    for solver in (LatentRePaint(), LatentLanPaint()):
+        with pytest.raises(CompatibilityError, match="a pixel of every place"):
+            solver.solve(lost, pairs_prior())
+    with pytest.raises(CompatibilityError, match="a pixel of every place"):
+        LatentRePaint(erode=4).solve(problem, pairs_prior())
     odd = LatentPrior(GaussianPrior(), Operator.from_matrix(normal(16, 9, seed=0), (1, 3, 3), (1, 4, 4)))
     with pytest.raises(CompatibilityError, match="no cells"):
         LatentRePaint().solve(problem, odd)
@@ -393,3 +401,21 @@ def test_sdedit_in_codes_starts_from_the_code_of_the_smooth_image():
         SDEdit(guide="prior").solve(problem, prior)
     with pytest.raises(CompatibilityError, match="lacks 'adjoint'"):
         SDEdit().solve(problem, LatentPrior(GaussianPrior(0.0, 1.0), net))
+
+
+def test_flowdps_takes_a_flow_network():
+    """A velocity network of a Gaussian, on its own path x_t = t z + (1 - t) n, is the Gaussian's denoiser: the same codes from one seed."""
+    closed = GaussianPrior(0.25, 0.3)
+
+    def velocity(x, t):
+        t = t.reshape(-1, 1, 1, 1)
+        return (closed(x / t, (1 - t) / t) - x) / (1 - t)
+
+    flow = as_denoiser(velocity, "velocity", schedule=Flow(), s0=closed.s0, centre=closed.centre, precision="float64")
+    decoder = pairs_prior().decoder
+    problem = Problem.simulate(Kept((1, 4, 4)), decoder(torch.full((1, 1, 4, 2), 0.3, dtype=DOUBLE)), GaussianNoise(0.05), generator=0)
+    closed.sigma_range, closed.unit = flow.sigma_range, flow.unit
+    for solver in (FlowDPS(steps=6, sigma_max=3.0), FlowChef(steps=6, sigma_max=3.0)):
+        assert flow.sigmas(6, "karras", 3.0) == pytest.approx(closed.sigmas(6, "karras", 3.0))
+        found, wanted = (solver.solve(problem, LatentPrior(one, decoder), generator=1).latent for one in (flow, closed))
+        assert float((found - wanted).abs().max()) < 1e-9

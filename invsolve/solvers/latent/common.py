@@ -66,13 +66,17 @@ def code_gaps(problem: Problem, prior: Prior, plain: str, needs: Capability | No
     return found
 
 
-def cell_gaps(problem: Problem) -> list[str]:
-    """Codes whose places are no cells of equally many pixels."""
+def cell_gaps(problem: Problem, erode: int) -> list[str]:
+    """Codes whose places are no cells of equally many pixels, and a mask that hides a pixel of every one."""
     assert problem.outer is not None
-    image, code = problem.outer.operator.in_shape, problem.operator.in_shape
-    if len(image) == len(code) == 3 and all(side % part == 0 for side, part in zip(image[1:], code[1:], strict=True)):
+    operator, code = problem.outer.operator, problem.operator.in_shape
+    image = operator.in_shape
+    if not (len(image) == len(code) == 3 and all(side % part == 0 for side, part in zip(image[1:], code[1:], strict=True))):
+        return [f"a mask of images {tuple(image)} has no cells in codes {tuple(code)}: the sides must be multiples of the codes'"]
+    mask: Any = operator.mask
+    if bool(kept_cells(mask, code, erode).flatten(1).any(1).all()):
         return []
-    return [f"a mask of images {tuple(image)} has no cells in codes {tuple(code)}: the sides must be multiples of the codes'"]
+    return ["the mask hides a pixel of every place of the codes, so that none is known; psld, resample and latent-dps take any mask"]
 
 
 def kept_cells(mask: Tensor, code: tuple[int, ...], erode: int = 0) -> Tensor:

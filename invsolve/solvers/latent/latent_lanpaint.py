@@ -53,7 +53,7 @@ class LatentLanPaint(LanPaint):
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """A prior of images or without an encoder, an H that is no mask; a grid that leaves the prior's range."""
         found = code_gaps(problem, prior, "lanpaint", Capability.MASK, encodes=True)
-        return [*(found or cell_gaps(problem)), *Restorer.gaps(self, problem, prior)]
+        return [*(found or cell_gaps(problem, self.erode)), *Restorer.gaps(self, problem, prior)]
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:

@@ -26,7 +26,8 @@ class LatentRePaint(RePaint):
 
         known = min-pool of the mask over a place's pixels;   z_t <- E(y) + sqrt(sigma_t^2 - sigma_z^2) n where known;   RePaint's steps
 
-    y is encoded with its hole filled smoothly, since encoders look around. Pixels at the hole's border are measured and not used; those
+    For holes: where single pixels are missing everywhere no place is known, and it is refused. y is encoded with its hole filled smoothly,
+    since encoders look around. Pixels at the hole's border are measured and not used; those
     without noise are pasted in the image at the end, as everywhere. An encoder that loses detail loses it in the known part, too:
     `LatentPrior.ceiling` says how much. No gradient is taken, of the network or of the decoder.
 
@@ -58,7 +59,7 @@ class LatentRePaint(RePaint):
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """A prior of images or without an encoder, an H that is no mask; a grid that leaves the prior's range."""
         found = code_gaps(problem, prior, "repaint", Capability.MASK, encodes=True)
-        return [*(found or cell_gaps(problem)), *Restorer.gaps(self, problem, prior)]
+        return [*(found or cell_gaps(problem, self.erode)), *Restorer.gaps(self, problem, prior)]
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
