@@ -213,10 +213,15 @@ class OfClasses(Denoiser):
 
     def __init__(self, mixture: LabelledMixturePrior, labels: Tensor) -> None:
         super().__init__()
-        self.mixture = mixture
+        self.held = [mixture]  # in a list: it is read, and not called as a denoiser of its own
         self.take_after(mixture)
         self.register_buffer("labels", labels)
         self.batch = len(labels)
+
+    @property
+    def mixture(self) -> LabelledMixturePrior:
+        """The mixture of all classes."""
+        return self.held[0]
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """Each item's own mixture: the other classes have no weight."""
@@ -229,7 +234,7 @@ class OfClasses(Denoiser):
     def _own(self) -> Tensor:
         """Which components are an item's, (B, K)."""
         labels = self.labels[:, None]
-        return (labels == self.mixture.component) | (labels == self.mixture.classes)
+        return (labels == self.mixture.component.to(labels.device)) | (labels == self.mixture.classes)
 
     def select(self, items: Sequence[int]) -> Prior:
         """The same of some items."""
@@ -246,7 +251,7 @@ class OfClasses(Denoiser):
     def sample(self, shape: Sequence[int], rng: Rng, like: Tensor) -> Tensor:
         """(B, *shape) draws from each item's class."""
         whole = self.mixture.whole
-        weights = torch.where(self._own(), whole.log_weights.exp(), 0.0)
+        weights = torch.where(self._own(), whole.log_weights.to(self.labels.device).exp(), 0.0)
         cumulated = (weights / weights.sum(1, keepdim=True)).cumsum(1).to(like)
         component = torch.searchsorted(cumulated, rng.uniform((1,), like)).clamp_max(cumulated.shape[1] - 1)[:, 0]
         return whole.means.to(like)[component] + whole.std * rng.normal(shape, like)

@@ -25,7 +25,13 @@ Net = Callable[..., Tensor]
 
 
 class Judge(nn.Module):
-    """A network that says something of images, frozen, called in its own type as `NetworkDenoiser` calls its network."""
+    """A network that says something of images, frozen, called in its own type as `NetworkDenoiser` calls its network.
+
+    Attributes:
+        evaluated: a call is a network evaluation, though it is no denoiser's: what the conformance checks count by.
+    """
+
+    evaluated = True
 
     def __init__(self, net: Net) -> None:
         super().__init__()

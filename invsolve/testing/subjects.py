@@ -228,13 +228,14 @@ def watch(denoiser: Denoiser, calls: Calls) -> Denoiser:
 
 
 def evaluations(prior: Denoiser, problem: Problem) -> int:
-    """How many denoisers without another one inside are called in one call: 1, or 2 for a guided one."""
+    """How many networks one call calls, 1, or 2 for a guided one: denoisers without another one inside, and what says `evaluated`."""
     inner = prior.space(problem)[0]
     given = copy.deepcopy(prior).given(inner)
     leaves = [
         one
         for one in given.modules()
-        if isinstance(one, Denoiser) and not any(isinstance(part, Denoiser) for part in list(one.modules())[1:])
+        if getattr(one, "evaluated", False)
+        or (isinstance(one, Denoiser) and not any(isinstance(part, Denoiser) for part in list(one.modules())[1:]))
     ]
     counted: list[None] = []
     hooks = [leaf.register_forward_hook(lambda *_: counted.append(None)) for leaf in leaves]

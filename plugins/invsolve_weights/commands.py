@@ -55,6 +55,7 @@ def verified(name: str) -> str:
     from invsolve.errors import InputError
     from invsolve.plugins import is_path
     from invsolve_weights.cards import is_shipped, load_network
+    from invsolve_weights.classes import trained_on_labels, tried_labels
     from invsolve_weights.conditional import is_conditional, tried
     from invsolve_weights.formats import Convention
     from invsolve_weights.own import inspect_weights, try_weights
@@ -70,6 +71,8 @@ def verified(name: str) -> str:
         network, card = load_network(name)
         if is_conditional(card):
             return f"{card.size} bytes, sha256 {card.sha256[:12]}, {card.parameters:,} parameters; {tried(name)}"
+        if trained_on_labels(card):
+            return f"{card.size} bytes, sha256 {card.sha256[:12]}, {card.parameters:,} parameters; {tried_labels(network, card)}"
         stated, result = Convention(sigma_range=card.sigma_range), card_test(network, card)
         text = f"{card.size} bytes, sha256 {card.sha256[:12]}, {card.parameters:,} parameters"
     else:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from invsolve.errors import InputError
+from invsolve_weights.tables import read_table
 
 FOLDER = Path(__file__).parents[1] / "invsolve_priors" / "weights"  # the two packages are installed side by side
 CHECKOUT = Path(__file__).parents[2] / "benchmarks" / "weights"
@@ -30,8 +31,16 @@ def file_of(name: str) -> Path:
 
 
 def names() -> list[str]:
-    """All weight files that are there, by name."""
-    return sorted({path.stem for folder in folders() for path in folder.glob("*.json") if path.with_suffix(".safetensors").is_file()})
+    """All weight files of networks (not of autoencoders) that are there, by name."""
+    cards = (path for folder in folders() for path in folder.glob("*.json") if path.with_suffix(".safetensors").is_file())
+    return sorted({path.stem for path in cards if _of_a_network(path)})
+
+
+def _of_a_network(card: Path) -> bool:
+    try:
+        return "network" in read_table(card)
+    except InputError:  # whoever reads it says what is wrong
+        return True
 
 
 def check_path(path: str) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 import invsolve_classes
 import pytest
 import torch
+from click.testing import CliRunner
 from invsolve_classes import digit_classifier, mnist_by_classifier, mnist_classes
 from invsolve_weights.cards import load_network, read_card
-from invsolve_weights.classes import CardedClasses, load_classifier
+from invsolve_weights.classes import CardedClasses, load_classifier, tried_labels
 
 from invsolve import CompatibilityError, InputError, Problem, load_prior, registry
+from invsolve.cli import main
 from invsolve.solvers import DDIM
 from invsolve.testing.oracle import normal
 
@@ -37,6 +39,27 @@ def test_they_are_found_by_name_and_by_path():
     problem = Problem.unconditional((1, 32, 32), 2, context={"label": torch.tensor([4, 4])})
     with torch.no_grad():
         assert torch.equal(by_path.given(problem)(x, 0.5), load_prior("mnist-classes").given(problem)(x, 0.5))
+
+
+def test_they_are_listed_and_verified():
+    run = CliRunner().invoke
+    assert set(NAMES) <= {line.split()[0] for line in run(main, ["weights", "list"]).output.splitlines() if line.strip()}
+    done = run(main, ["weights", "verify", *NAMES])
+    assert done.exit_code == 0, done.output
+    assert "on a black picture at most this part of the noise is left" in done.output
+    assert "surest class of noise alone" in done.output
+
+
+def test_a_network_that_leaves_the_noise_is_found():
+    network, card = load_network("mnist-classes")
+    with pytest.raises(InputError, match="do not denoise a black picture"):
+        tried_labels(Leaves(), card)
+    assert "is left" in tried_labels(network, card)
+
+
+class Leaves(torch.nn.Module):
+    def forward(self, x, sigma, labels):
+        return 1.1 * x
 
 
 def test_weights_of_another_kind_are_refused():
