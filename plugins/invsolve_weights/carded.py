@@ -19,6 +19,7 @@ from invsolve_weights.hub import PREFIX, fetched
 from invsolve_weights.own import load_weights
 from invsolve_weights.places import check_path
 from invsolve_weights.selftest import card_test
+from invsolve_weights.tables import read_table
 
 log = logging.getLogger("invsolve")
 
@@ -136,6 +137,9 @@ def from_path(path: str, **options: Any) -> Denoiser:
     if path.startswith(PREFIX):
         path = str(fetched(path, options.pop("sha256", None)))
     check_path(path)
+    card_path = Path(path).with_suffix(".json")
+    if Path(path).suffix == ".safetensors" and card_path.is_file() and "autoencoder" in read_table(card_path):
+        raise InputError(f"{path}: an autoencoder, no prior; it goes with a network of its codes, load_prior(CODES, autoencoder={path!r})")
     target: Any = OwnNetwork if has_card(Path(path)) else load_weights
     if target is OwnNetwork:
         from invsolve_weights.classes import CardedClasses, is_by_class

@@ -238,6 +238,8 @@ def test_a_latent_prior_by_its_path(runs):
     assert load_prior(str(runs / "plain.safetensors"), side=24).image_shape == (3, 24, 24)
     with pytest.raises(InputError, match="multiple of 4"):
         Latent(str(runs / "plain.safetensors"), side=18)
+    with pytest.raises(InputError, match="an autoencoder, no prior"):
+        load_prior(str(runs / "coder.safetensors"))
     with pytest.raises(InputError, match="names no autoencoder"):
         Latent("mnist")
 
