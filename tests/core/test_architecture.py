@@ -23,11 +23,15 @@ PACKAGES = {
     "invsolve_priors": ROOT / "plugins" / "invsolve_priors",
     "invsolve_diffusers": ROOT / "plugins" / "invsolve_diffusers",
     "invsolve_classes": ROOT / "plugins" / "invsolve_classes",
+    "invsolve_damage": ROOT / "plugins" / "invsolve_damage",
     "invsolve_benchmarks": ROOT / "benchmarks" / "invsolve_benchmarks",
 }
 FIRST_PARTY = [name for name in PACKAGES if name != "invsolve"]
 # Plug-ins do not know each other, but for what is built on weights from anywhere.
-KNOWS = {name: {"invsolve_weights"} for name in ("invsolve_deepinv", "invsolve_priors", "invsolve_diffusers", "invsolve_classes")}
+KNOWS = {
+    name: {"invsolve_weights"}
+    for name in ("invsolve_deepinv", "invsolve_priors", "invsolve_diffusers", "invsolve_classes", "invsolve_damage")
+}
 
 # Modules of the core that plug-ins may import from: what a stranger may rely on. The top level counts by its __all__.
 PUBLIC = {
