@@ -37,9 +37,9 @@ def made_for(card: Card, side: int | None = None) -> MadeFor:
                 ({**table["operator"], "size": int(table["least"])},),
                 up=table["up"],
                 shape=shape,
-                any_size=True,
+                any_size=side is None,
                 also=(table["operator"]["name"],),
-                sides=(int(table["sides"][0]), int(table["sides"][1])),
+                sides=(int(table["sides"][0]), int(table["sides"][1])) if side is None else None,
                 factors=(float(table["magnification"][0]), float(table["magnification"][1])),
             )
         return MadeFor(

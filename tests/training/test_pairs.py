@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from invsolve_priors.train import fitted
+from invsolve_weights.conditional import CardedConditional
 from invsolve_weights.networks import ConditionalDRUNet, EDMDRUNet
 from train_cases import TOY, run, toy_folder, weights
 
@@ -242,7 +243,7 @@ def test_a_told_level_is_the_level_of_the_noise():
 
 
 def test_continuous_pairs_have_sizes_of_their_own_and_tell_the_magnification(folder):
-    table = 'kind = "continuous"\noperator = { name = "resize" }\nsides = [8, 16]\nmagnification = [1.5, 3.0]\nleast = 3\n'
+    table = 'kind = "continuous"\noperator = { name = "resize" }\nsides = [8, 16]\nmagnification = [1.5, 4.0]\nleast = 3\n'
     text = SR.replace(CONDITION, "[condition]\n" + table).replace("condition = 3", "condition = 4").replace("steps = 6", "steps = 2")
     (folder / "sr.toml").write_text(text)
     config = TrainConfig.load(folder / "sr.toml")
@@ -267,10 +268,13 @@ def test_continuous_pairs_have_sizes_of_their_own_and_tell_the_magnification(fol
     assert min(size for _, size in seen) == 3
     assert run(folder / "sr.toml", "--out", folder / "out").exit_code == 0
     prior = load_prior(str(folder / "out" / "toy.safetensors"))
-    assert "magnifications of 1.5 to 3, 3-channel images of sides 8 to 16" in prior.made_for.words
-    assert [round(len(prior.gaps(problem_of(prior, side, size)))) for side, size in ((13, 6), (16, 4), (12, 11), (20, 10))] == [0, 1, 1, 1]
+    assert "magnifications of 1.5 to 4, 3-channel images of sides 8 to 16" in prior.made_for.words
+    assert [round(len(prior.gaps(problem_of(prior, side, size)))) for side, size in ((13, 6), (16, 3), (12, 11), (20, 10))] == [0, 1, 1, 1]
     solution = DDIM(steps=2).solve(problem_of(prior, 13, 6), prior, generator=0)
     assert solution.x.shape == (1, 3, 13, 13)
+    fixed = CardedConditional(str(folder / "out" / "toy.safetensors"), side=12)
+    assert fixed.in_shape == (3, 12, 12)
+    assert fixed.made_for.example(images(1, 12)).operator.out_shape == (3, 3, 3)
 
 
 def problem_of(prior, side, size):
