@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from invsolve_weights.cards import Card, load_network
 from invsolve_weights.conditional import is_conditional, made_for
 from invsolve_weights.places import file_of
+from invsolve_weights.selftest import smooth_picture
 from torch import Tensor, nn
 
 from invsolve.errors import InputError
@@ -189,3 +191,25 @@ class Faces64Latent(Latent):
 def is_latent(card: Card) -> bool:
     """Whether a card is of a network of codes."""
     return bool(card.training.get("autoencoder"))
+
+
+@torch.no_grad()
+def tried_codes(weights: str) -> str:
+    """What a network of codes does to the noise on the code of a smooth picture: what `invsolve weights verify` says of it.
+
+    Raises:
+        InputError: it leaves all of it.
+    """
+    prior = Latent(weights)
+    channels, side, _ = prior.decoder.out_shape
+    x = smooth_picture(int(channels), int(side))  # pyright: ignore[reportArgumentType]
+    assert prior.encode is not None
+    code, denoiser = prior.encode(x), prior.denoiser
+    if isinstance(denoiser, ConditionalCodes):
+        denoiser = denoiser.given(denoiser.made_for.example(x))
+    noise = torch.randn(code.shape, generator=torch.Generator().manual_seed(0))
+    left = {level: float((denoiser(code + level * noise, level) - code).square().mean().sqrt()) / level for level in (0.5, 1.0, 4.0)}
+    text = ", ".join(f"{share:.2f} at sigma {level}" for level, share in left.items())
+    if not all(share < 1 for share in left.values()):
+        raise InputError(f"{weights}: of the noise on a smooth picture's code it leaves {text}")
+    return f"of the noise on a smooth picture's code it leaves {text}"

@@ -69,6 +69,10 @@ def verified(name: str) -> str:
         raise InputError(f"no weight file of that name; there are {', '.join(all_names())}, or the path of a file or folder{hint}")
     if is_shipped(name):
         network, card = load_network(name)
+        if card.training.get("autoencoder"):
+            from invsolve_latent.priors import tried_codes
+
+            return f"{card.size} bytes, sha256 {card.sha256[:12]}, {card.parameters:,} parameters; {tried_codes(name)}"
         if is_conditional(card):
             return f"{card.size} bytes, sha256 {card.sha256[:12]}, {card.parameters:,} parameters; {tried(name)}"
         if trained_on_labels(card):
