@@ -84,6 +84,9 @@ class Nearest(Bicubic):
 
     Raises:
         CompatibilityError: see Bicubic.
+
+    References:
+        Image Super-Resolution via Iterative Refinement (Saharia et al., 2021), arXiv:2104.07636, whose tables begin with such rows.
     """
 
     mode: ClassVar[str] = "nearest"
