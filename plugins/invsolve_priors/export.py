@@ -22,6 +22,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.io.files import write_bytes
+from invsolve.training.autoencoder_config import AutoencoderConfig
 from invsolve.training.config import TrainConfig
 from invsolve.training.data import validation_images
 from invsolve.training.loop import first_line, psnr_at
@@ -194,7 +195,12 @@ def main() -> None:
             chosen = config.validation
             source, channels = chosen.of(arguments.data), config.network.channels
             images = validation_images(source, chosen.count, chosen.side or None, channels, config.data.pad)
-        file, *cards = export_run(arguments.run, config, arguments.folder, images)
+        if isinstance(config, AutoencoderConfig):
+            from invsolve_latent.weights import export_autoencoder
+
+            print(*export_autoencoder(arguments.run, config, arguments.folder, images), sep="\n")
+            return
+        file, *cards = export_run(arguments.run, config, arguments.folder, None if config.data.autoencoder else images)
         print(read_card(file).text() if cards else f"{file} (a class of one's own: no card)")
     except InputError as error:
         parser.exit(2, f"Error: {error}\n")
