@@ -85,6 +85,7 @@ class CardedConditional(ConditionalPrior):
             precision=precision,
             channels_last=channels_last,
         )
+        self.differentiable = kind != "regression"  # whose estimate does not depend on x at all
         self.card: Card = card
         self.weights_sha256 = card.sha256
 
