@@ -69,6 +69,25 @@ def test_the_state_given_y_is_drawn_exactly(name):
     assert cov_error < 4
 
 
+def test_gradient_steps_contract_in_every_direction_of_a_prior_far_wider_than_s0():
+    """Direction by direction a step leaves f = 1 - (1 + J^2 c) / (1 + c) of what is missing, J = v / (v + tau^2), c = width^2 / variance.
+
+    Variances 4 and .01 five times: s0^2 is their mean, .675, and a step that took s0^2 / (s0^2 + tau^2) for the largest J, .14 in place of
+    .5, would leave -1.3 of the first.
+    """
+    values = torch.tensor([4.0, 0.01, 0.01, 0.01, 0.01, 0.01], dtype=torch.float64)
+    prior, shape, tau, sigma = GaussianPrior(torch.zeros(1, 1, 6, dtype=torch.float64), cov=torch.diag(values)), (1, 1, 6), 2.0, 8.0
+    y, x_0 = torch.ones(1, *shape, dtype=torch.float64), torch.zeros(1, *shape, dtype=torch.float64)
+    problem = Problem(Identity(shape), y, GaussianNoise(0.005))
+    one, two, three = (MGDM(inner=count)._drawn(problem, prior, x_0, x_0, tau, sigma, Rng(0, [0])).flatten() for count in (1, 2, 3))
+    s2 = prior.s0**2
+    width2 = tau**2 * (sigma**2 - tau**2) / sigma**2
+    c = width2 / (0.005**2 + s2 * tau**2 / (s2 + tau**2))
+    left = 1 - (1 + (values / (values + tau**2)).square() * c) / (1 + c)
+    assert torch.allclose(three - two, left * (two - one), rtol=1e-6, atol=1e-12)
+    assert (left.abs() < 1).all()
+
+
 def test_more_sweeps_follow_y_further():
     """One pixel each, white: .58 of y with one sweep a level, .74 with ten; .80 is exact. Four standard errors of 4000 chains are .03."""
     y = torch.tensor([1.0, -1.0], dtype=torch.float64).reshape(1, 1, 1, 2).expand(CHAINS, -1, -1, -1)
