@@ -74,10 +74,12 @@ def find_damage(
     """
     reading = Reading.load()
     method = reading.best if method is None else method
-    usual = reading.generous if generous else {name: (one, 0) for name, one in reading.thresholds.items()}
     check(photo, method, draws, 0 if grow is None else grow, threshold)
-    level = usual[method][0] if threshold is None else threshold
-    pixels = usual[method][1] if grow is None else grow
+    if method not in reading.rated and (threshold is None or method == "reading"):
+        known = ", ".join(name for name in METHODS if name in reading.rated)
+        raise InputError(f"nothing was fitted for method {method!r} yet, only for {known}; evidence and difference take a threshold")
+    usual = reading.generous.get(method, (0.0, 0)) if generous else (reading.thresholds.get(method, 0.0), 0)
+    level, pixels = usual[0] if threshold is None else threshold, usual[1] if grow is None else grow
     whole = photo[None] if photo.ndim == 3 else photo
     with torch.no_grad():
         score = score_of(whole, prior, method, draws, seed, reading)
@@ -118,10 +120,10 @@ def score_of(photo: Tensor, prior: Denoiser | None, method: str, draws: int, see
     rng = Rng(seed, [0] * len(photo), purpose="damage")
     found = torch.stack(list(evidence(shown, told, reading.levels, draws, rng)), 1)
     if method == "evidence":
-        return blurred(found[:, :, 0].sum(1), reading.blur["evidence"])
+        return blurred(found[:, :, 0].sum(1), reading.blur.get("evidence", 0.0))
     if method == "difference":
         whole = found[:, :, 1].sum(1)
-        return blurred(whole / whole.flatten(1).mean(1)[:, None, None].clamp_min(1e-12), reading.blur["difference"])
+        return blurred(whole / whole.flatten(1).mean(1)[:, None, None].clamp_min(1e-12), reading.blur.get("difference", 0.0))
     return reading(torch.cat([found.flatten(1, 2), outliers(photo)[:, None]], 1))
 
 

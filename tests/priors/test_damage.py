@@ -10,9 +10,11 @@ import torch
 from click.testing import CliRunner
 from invsolve_damage import find_damage, outliers
 from invsolve_damage import finding as finding_module
+from invsolve_damage import segment as segment_module
 from invsolve_damage.finding import evidence, tiled
 from invsolve_damage.outliers import blurred
 from invsolve_damage.reading import METHODS, Reading
+from invsolve_damage.segment import segmented, shipped
 from invsolve_operators import FilmMask
 
 from invsolve.cli import main
@@ -26,7 +28,7 @@ from invsolve.training.damage import CLEAN, DAMAGED, Damaged, Paint
 
 DOUBLE = torch.float64
 NONE, ONE = dict.fromkeys(METHODS, 0.0), dict.fromkeys(METHODS, 1.0)
-PLAIN = Reading((0.05, 0.1, 0.2, 0.4), (0.0,), ((0.0,) * 9,), 0.0, NONE, ONE, dict.fromkeys(METHODS, (0.5, 2)), {}, "outlier")
+PLAIN = Reading((0.05, 0.1, 0.2, 0.4), (0.0,), ((0.0,) * 9,), 0.0, NONE, ONE, dict.fromkeys(METHODS, (0.5, 2)), ONE, "outlier")
 
 
 @pytest.fixture
@@ -200,8 +202,28 @@ def test_a_reading_is_kept_and_read_back(tmp_path):
     assert torch.allclose(reading(maps), torch.full((1, 6, 6), wanted, dtype=DOUBLE), rtol=0, atol=1e-9)
     shipped = Reading.load()
     assert shipped.best in METHODS
-    assert all(name in shipped.thresholds and name in shipped.generous and name in shipped.blur for name in METHODS)
+    assert {"segment", "outlier"} <= set(shipped.rated)
+    assert all(name in shipped.thresholds and name in shipped.generous and name in shipped.blur for name in shipped.rated)
     assert replace(shipped) == shipped
+
+
+def test_a_method_that_nothing_was_fitted_for_says_so(monkeypatch):
+    """Rather than a mask without damage; a threshold of one's own is enough where there are no weights to fit."""
+    monkeypatch.setattr(Reading, "load", staticmethod(lambda: replace(PLAIN, rated={"outlier": 0.2}, thresholds={"outlier": 5.0})))
+    photo, _ = planted()
+    for method in ("reading", "evidence"):
+        with pytest.raises(InputError, match="nothing was fitted for method"):
+            find_damage(photo, method=method)
+    prior = LabelledMixturePrior(torch.stack([photo, 0.5 * photo]), [0, 1], std=0.1)
+    assert bool(find_damage(photo, prior, method="evidence", threshold=1.0).keep.all())
+
+
+def test_the_segmenter_sees_the_same_by_tiles(monkeypatch):
+    """Tiles of 40 with the margin that it needs, on odd sides: the whole's logits to rounding, but where zeros stand beyond the frame."""
+    whole = Rng(0, [0]).uniform((3, 91, 73), torch.zeros(1))
+    wanted = shipped()(whole)
+    monkeypatch.setattr(segment_module, "SIDE", 40)
+    assert torch.allclose(segmented(whole), wanted, rtol=0, atol=1e-4)
 
 
 @pytest.mark.usefixtures("_plain")
