@@ -142,10 +142,10 @@ def positive_solve(apply: Callable[[Tensor], Tensor], right: Tensor, tau: Tensor
     direction, scale = right / right.norm(dim=1, keepdim=True).clamp_min(tiny), right.new_zeros(len(right), 1)
     for index in range(count):
         basis[:, index], images[:, index] = direction, apply(direction)
-        rest = images[:, index]
+        rest, held = images[:, index], basis[:, : index + 1]
         scale = torch.maximum(scale, rest.norm(dim=1, keepdim=True))
         for _ in range(2):  # twice is enough
-            rest = rest - torch.einsum("bkm,bk->bm", basis, torch.einsum("bkm,bm->bk", basis, rest))
+            rest = rest - torch.einsum("bkm,bk->bm", held, torch.einsum("bkm,bm->bk", held, rest))
         length = rest.norm(dim=1, keepdim=True)
         going = length > right.shape[1] * torch.finfo(right.dtype).eps * scale
         direction = torch.where(going, rest / length.clamp_min(tiny), 0.0)
