@@ -29,7 +29,22 @@ def test_a_cell_of_a_card_is_the_mean_over_the_problems_of_the_page():
     rows = [dict(zip(head, line.split(","), strict=True)) for line in lines[1:] if line.startswith("mmps,")]
     found = [float(row["cov"]) for row in rows if row["family"] == "gaussian" and row["budget"] == "100" and row["cov"]]
     # the table has five digits, the card four after the point
-    assert cards.published()["mmps"]["100"]["gaussian cov"] == pytest.approx(sum(found) / len(found), abs=1e-4)
+    assert cards.published()["mmps"]["100"]["gaussian cov"] == [pytest.approx(sum(found) / len(found), abs=1e-4), len(found)]
+
+
+def test_a_figure_has_the_number_of_problems_that_it_is_over():
+    """Two Gaussian problems taken, of which one drew: the mean over both, the covariance over one; what the cells took, least and most."""
+
+    def row(measures, nfe, backward):
+        measures = {name: [number, 0.0] for name, number in measures.items()}
+        spent = {"nfe": nfe, "backward": backward}
+        return {"solver": "it", "problem": f"p{nfe}", "family": "gaussian", "budget": 20, "status": "done", "measures": measures, **spent}
+
+    cells = cards.leaderboard([row({"mean": 0.2, "cov": 0.5}, 19, 30), row({"mean": 0.4}, 20, 30)])["it"]["20"]
+    assert cells == {"gaussian mean": [pytest.approx(0.3), 2], "gaussian cov": [0.5, 1], "nfe": [19, 20], "backward": [30, 30]}
+    said = cards.told(cells)
+    assert "the mean 0.3 posterior standard deviations off [2], the covariance 50% off [1]" in said
+    assert "19 to 20 evaluations and 30 backward passes an answer" in said
 
 
 def test_the_card_of_a_solver_shows_it():

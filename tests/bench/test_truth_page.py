@@ -161,6 +161,45 @@ def test_a_bad_sampler_is_ranked_bad_and_fails_as_a_control():
     assert "ddim, refused" in left
 
 
+def made_up(solver, problem, sliced):
+    """A row that has a sliced distance, or, without one, that of a point."""
+    measures = {"mean": [0.1, 0.0]} | ({} if sliced is None else {"sliced": [sliced, 0.0]})
+    counts = {"budget": 20, "draws": 8, "nfe": 20, "law": "sampled", "chains": 4, "seconds": 0.0}
+    return {"solver": solver, "problem": problem, "family": "gaussian", "status": "done", "reason": "", "measures": measures, **counts}
+
+
+def test_shares_over_other_problems_stand_in_other_tables():
+    """Half the way from 1 to 3 and a quarter from 1 to 5: .375 over two; a tenth over one is no better; the last one tells nobody apart."""
+    rows = [
+        made_up(name, problem, d)
+        for name, ends in ((EXACT, (1, 1, 1)), (PRIOR, (3, 5, 1.2)))
+        for problem, d in zip("abc", ends, strict=True)
+    ]
+    rows += [made_up("both", problem, d) for problem, d in zip("abc", (2, 2, 9), strict=True)]
+    rows += [made_up("one", problem, d) for problem, d in zip("abc", (1.2, None, None), strict=True)]
+    rows += [made_up("point", problem, None) for problem in "abc"]
+    board = page(rows, "A page", "a command", "A note.").split("## Leaderboard")[1].split("## Control")[0]
+    first, second, third = board.split("\n### ")[1:]
+    assert first.startswith("Ranked on all 2 problems")
+    assert "| both | 20 | 3 | 0.38 [2] | 0.10 [3] |" in first
+    assert second.startswith("Ranked on 1 problem: a\n")
+    assert "| one | 20 | 3 | 0.10 [1] | 0.10 [3] |" in second
+    assert "| point | 20 | 3 |  | 0.10 [3] |" in third
+
+
+def test_the_controls_keep_the_bound_and_are_not_ranked():
+    """OT-ODE with all products at its hundred evaluations: the law, exact, on the smallest of its problems."""
+    plan = [task for task in runner.controls(("white dense 0.05", "smooth blur 0.05"), BRIEF) if task.solver.startswith("ot-ode")]
+    assert [(task.problem, task.budgets) for task in plan] == [("white dense 0.05", (100,))]
+    rows = [cell(plan[0], 100)]
+    assert (rows[0]["law"], rows[0]["exact"]) == ("exact", True)
+    assert rows[0]["measures"]["mean"][0] < 0.1
+    assert rows[0]["measures"]["cov"][0] < 0.06
+    text = page(rows, "A page", "a command")
+    assert "all within" in text
+    assert plan[0].solver not in text.split("## Leaderboard")[1].split("## Control")[0]
+
+
 def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     """A finished cell is not computed again; one with another seed is; one that failed is tried again."""
     solvers = [("good", "truth_solvers:ExactDraws"), ("broken", "truth_solvers:Broken")]
@@ -243,9 +282,12 @@ def test_check_truth_gives_the_page_of_one_solver(brief):
 
 def test_bench_run_truth_writes_its_page(brief, monkeypatch):
     monkeypatch.setattr(runner, "contestants", lambda entries=None: [("good", "truth_solvers:ExactDraws")])
-    done = invoke("bench", "run", "truth", "--out", "here")
+    monkeypatch.setattr(runner, "controls", lambda problems, settings: [])
+    done = invoke("bench", "run", "truth", "--out", "here", "--limit", "50")
     assert done.exit_code == 0, done.output
-    assert "| good | 20 |" in (brief / "here" / "truth.md").read_text()
+    text = (brief / "here" / "truth.md").read_text()
+    assert "| good | 20 |" in text
+    assert "`invsolve bench run truth --limit 50`" in text
     assert "leave out --device and --batch" in invoke("bench", "run", "truth", "--batch", "2").output
 
 

@@ -87,8 +87,9 @@ def test_info_says_what_a_solver_costs_and_how_far_it_may_be_from_the_posterior(
     assert "cost: 30 steps unless said" in shown
     assert "the mean at most 0.75 posterior standard deviations off, the covariance at most 60 % off" in shown
     assert "the total variance 0.4 to 0.65 times the posterior's" in shown
-    assert "a backward pass through the network with every evaluation" in call("info", "solver", "dps").output
-    assert "Known" not in call("info", "solver", "warm-start").output
+    assert "no bound anywhere else" in shown
+    assert "gradients go through the network" in call("info", "solver", "dps").output
+    assert "  cost:" not in call("info", "solver", "warm-start").output  # it has no steps of its own
 
 
 def test_info_states_needs_and_abilities():

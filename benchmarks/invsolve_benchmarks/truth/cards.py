@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from invsolve.io.files import write_text
+from invsolve_benchmarks.truth.catalogue import CONTROLS
 from invsolve_benchmarks.truth.page import average, grouped
 
 FILE = Path(__file__).with_name("leaderboard.json")
@@ -21,19 +22,26 @@ FIGURES = (("gaussian", "mean"), ("gaussian", "cov"), ("gaussian", "trace"), ("m
 DIGITS = 4
 
 
-def leaderboard(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """The page's means over problems, by solver, evaluations and figure; `problems` is their number."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for (solver, budget), them in grouped((row for row in rows if row["status"] == "done"), ("solver", "budget")).items():
+Cells = dict[str, list[float]]  # by figure: [mean, number of problems that have it]; evaluations and backward passes: [least, most]
+
+
+def leaderboard(rows: list[dict[str, Any]]) -> dict[str, dict[str, Cells]]:
+    """The page's means over problems, by solver, evaluations and figure."""
+    found: dict[str, dict[str, Cells]] = {}
+    shown = (row for row in rows if row["status"] == "done" and row["solver"] not in CONTROLS)
+    for (solver, budget), them in grouped(shown, ("solver", "budget")).items():
         means = {f"{family or 'all'} {name}": average(them, family, name) for family, name in FIGURES}
-        held = {name: round(mean, DIGITS) for name, mean in means.items() if mean is not None}
+        held = {name: [round(mean, DIGITS), count] for name, (mean, count) in means.items() if mean is not None}
+        spent = {name: [row[name] for row in them if name in row] for name in ("nfe", "backward")}
         if held:
-            found.setdefault(solver, {})[str(budget)] = {"problems": len(them), **held}
+            found.setdefault(solver, {})[str(budget)] = held | {
+                name: [min(all_of), max(all_of)] for name, all_of in spent.items() if all_of
+            }
     return found
 
 
 @cache
-def published() -> dict[str, dict[str, dict[str, float]]]:
+def published() -> dict[str, dict[str, Cells]]:
     """The published page's."""
     return json.loads(FILE.read_text(encoding="utf-8"))
 
@@ -48,20 +56,32 @@ def order(pair: tuple[str, Any]) -> int:
     return int(pair[0])
 
 
-def told(cells: dict[str, float]) -> str:
-    """Cells in words."""
+def told(cells: Cells) -> str:
+    """Cells in words, each figure with the number of problems it is the mean over."""
     words = {
         "gaussian mean": "the mean {:.2g} posterior standard deviations off",
         "gaussian cov": "the covariance {:.0%} off",
         "gaussian trace": "the total variance {:.2g} times the posterior's",
+        "mixture weights": "{:.0%} of the weight in the wrong mode",
+        "all in90": "its 90 % intervals hold {:.0%}",
     }
-    gaussian = [text.format(cells[name]) for name, text in words.items() if name in cells]
+    texts = {name: f"{text.format(cells[name][0])} [{cells[name][1]:.0f}]" for name, text in words.items() if name in cells}
+    gaussian = [text for name, text in texts.items() if name.startswith("gaussian")]
     parts = [f"Gaussian problems: {', '.join(gaussian)}"] if gaussian else []
-    if "mixture weights" in cells:
-        parts.append(f"mixtures: {cells['mixture weights']:.0%} of the weight in the wrong mode")
-    if "all in90" in cells:
-        parts.append(f"its 90 % intervals hold {cells['all in90']:.0%}")
-    return f"{'; '.join(parts)} (means over {cells['problems']:.0f} problems of the suite truth)"
+    parts += [f"mixtures: {texts['mixture weights']}"] if "mixture weights" in texts else []
+    parts += [texts["all in90"]] if "all in90" in texts else []
+    spent = [
+        f"{ranged(cells[name])} {what}"
+        for name, what in (("nfe", "evaluations"), ("backward", "backward passes"))
+        if any(cells.get(name, ()))
+    ]
+    parts += [f"{' and '.join(spent)} an answer"] if spent else []
+    return f"{'; '.join(parts)} ([n]: the mean over the n problems of the suite truth that have the figure)"
+
+
+def ranged(ends: list[float]) -> str:
+    """Least and most, one number where they are the same."""
+    return " to ".join(f"{end:.0f}" for end in dict.fromkeys(ends))
 
 
 if __name__ == "__main__":

@@ -83,3 +83,32 @@ FULL: dict[str, Spec] = {
         *(levy(k, o, s, most=100) for k in INCREMENTS for o in OPERATORS for s in SIGMAS),
     )
 }
+
+
+@dataclass(frozen=True)
+class Control:
+    """A setting that the oracle is held by.
+
+    Args:
+        target: "module:attribute".
+        budgets: evaluations.
+        rows: rows of noise up to which its law is exact.
+    """
+
+    target: str
+    budgets: tuple[int, ...]
+    rows: int = 4500
+
+
+CONTROLS: dict[str, Control] = {
+    "ot-ode, all products": Control("invsolve_benchmarks.truth.controls:OT_ODE", (100,)),
+    "mmps, all products": Control("invsolve_benchmarks.truth.controls:MMPS_ALL", (100, 250)),
+}
+
+
+def controlled(spec: Spec) -> bool:
+    """Whether the controls run on a problem: Gaussian, y of at most 16 entries; 144 are a hundred times as dear to solve for."""
+    if spec.maker != "gaussian":
+        return False
+    cov, operator, _ = spec.arguments
+    return cov in ("white", "correlated") or operator in ("decimation", "dense")

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from invsolve.bench.cells import Store, cell_key
 from invsolve.bench.lock import locked
 from invsolve.bench.progress import Bar
 from invsolve.plugins import registry
-from invsolve_benchmarks.truth.catalogue import FULL, SHORT
+from invsolve_benchmarks.truth.catalogue import CONTROLS, FULL, SHORT, controlled
 from invsolve_benchmarks.truth.cells import SAME, Settings, Task, cell, inputs
 
 PROCESSES = 2
@@ -35,12 +36,23 @@ def tasks(problems: Sequence[str], budgets: tuple[int, ...], solvers: Sequence[t
     return found
 
 
+def controls(problems: Sequence[str], settings: Settings) -> list[Task]:
+    """The settings that the oracle is held by, on the problems where they can be had, whatever those allow to solvers."""
+    specs = FULL if settings.full else SHORT
+    return [
+        Task(name, one.target, problem, one.budgets, replace(settings, rows=one.rows))
+        for problem in problems
+        if controlled(specs[problem])
+        for name, one in CONTROLS.items()
+    ]
+
+
 def run_task(task: Task, out: Path, fresh: bool) -> list[dict[str, Any]]:
     """The rows of a task: those in the folder, and those computed now; what failed is tried again."""
     store, rows = Store(out, "cells", "cell.json"), []
     most = (FULL if task.settings.full else SHORT)[task.problem].most
     for budget in task.budgets:
-        if budget > most:
+        if budget > most and task.solver not in CONTROLS:
             continue
         asked = inputs(task, budget)
         key = cell_key({"suite": "truth", **asked})

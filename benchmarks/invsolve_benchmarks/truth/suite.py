@@ -45,7 +45,8 @@ class TruthSuite(OwnSuite):
 
     def run(self, out: Path, *, seed: int = 0, fresh: bool = False, limit: float | None = None) -> tuple[Path, bool]:
         """All solvers; see `OwnSuite.run`."""
-        return self._run(out, None, f"invsolve bench run {self.name}", seed=seed, fresh=fresh, limit=limit)
+        given = "" if limit is None else f" --limit {limit:g}"
+        return self._run(out, None, f"invsolve bench run {self.name}{given}", seed=seed, fresh=fresh, limit=limit)
 
     def check(self, entry: Any, out: Path, *, limit: float | None = None) -> tuple[Path, bool]:
         """One solver; see `OwnSuite.check`."""
@@ -62,10 +63,11 @@ class TruthSuite(OwnSuite):
     ) -> tuple[Path, bool]:
         from invsolve_benchmarks.truth.cells import Settings
         from invsolve_benchmarks.truth.page import write_pages
-        from invsolve_benchmarks.truth.runner import contestants, run, tasks
+        from invsolve_benchmarks.truth.runner import contestants, controls, run, tasks
 
         settings = Settings(seed, limit or self.seconds[self.full], self.rows[self.full], self.full)
         plan = tasks(self.operators, self.budgets[self.full], contestants(entries), settings)
+        plan += controls(self.operators, settings) if entries is None else []
         rows = run(plan, out, fresh=fresh)
         title = self.title if entries is None else f"Truth: {entries[0].name}"
         return write_pages(rows, out, title, command), not any(row["status"] == "failed" for row in rows)
