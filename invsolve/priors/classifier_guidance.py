@@ -178,6 +178,7 @@ class TowardsClass(Climbing):
     def __init__(self, denoiser: Denoiser, judge: Judge, scale: float, labels: Tensor) -> None:
         super().__init__(denoiser, scale)
         self.judge, self.batch = judge, len(labels)
+        self.most = int(labels.max()) if len(labels) else 0  # here: the host would wait for it in every call
         self.register_buffer("labels", labels)
 
     def value(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -186,9 +187,10 @@ class TowardsClass(Climbing):
         Raises:
             InputError: the classifier gives something else than logits (B, classes), or fewer classes than a label needs.
         """
-        logits, most = self.judge(x, sigma), int(self.labels.max())
-        if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] <= most:
-            raise InputError(f"the classifier must give logits (B, classes), with a class for label {most}; it gave {tuple(logits.shape)}")
+        logits = self.judge(x, sigma)
+        if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] <= self.most:
+            wanted = f"logits (B, classes), with a class for label {self.most}"
+            raise InputError(f"the classifier must give {wanted}; it gave {tuple(logits.shape)}")
         return logits.log_softmax(1).gather(1, self.labels[:, None])[:, 0]
 
     def select(self, items: Sequence[int]) -> Prior:

@@ -22,7 +22,6 @@ from invsolve.errors import InputError
 from invsolve.operator.measurement import column
 from invsolve.priors.base import Denoiser, Prior, Wrapping, a_denoiser
 from invsolve.priors.classes import SOURCE
-from invsolve.priors.convert import levels
 from invsolve.unit import interval as ends
 
 if TYPE_CHECKING:
@@ -151,19 +150,20 @@ class Between(Denoiser):
         """x0_hat; at levels outside the interval that of the conditional denoiser alone, without asking the other."""
         towards = self.conditional(x, sigma)
         led = self._led(sigma, x)
-        if led is not None and not bool(led.any()):
+        if led is not None and not bool(led.any()):  # of a tensor the host waits for the answer: that costs less than a network
             return towards
         away = self.without(x, sigma)
         out = away + self.scale * (towards - away)
         if self.rescale:
             out = out + self.rescale * (with_spread(out, towards, self.centre) - out)
-        return out if led is None else torch.where(led.reshape(-1, *[1] * (x.ndim - 1)), out, towards)
+        return out if led is None else torch.where(led.to(x.device).reshape(-1, *[1] * (x.ndim - 1)), out, towards)
 
     def _led(self, sigma: float | Tensor, x: Tensor) -> Tensor | None:
-        """Which items are led, (B,); None for all."""
+        """Which items are led, (B,), where sigma is; None for all."""
         if self.interval is None:
             return None
-        level, (low, high) = levels(sigma, x).to(x.device), self.interval
+        low, high = self.interval
+        level = sigma.reshape(-1).expand(len(x)) if isinstance(sigma, Tensor) else torch.full((len(x),), float(sigma))
         return (level > low) & (level <= high)
 
     def select(self, items: Sequence[int]) -> Prior:

@@ -14,7 +14,7 @@ from invsolve.operator.measurement import mapped, parts
 from invsolve.priors.base import Denoiser
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.tv import TotalVariation
-from invsolve.testing.conditions import for_one_problem
+from invsolve.testing.conditions import FirstItem, for_one_problem
 from invsolve.testing.denoisers import middle, noisy
 from invsolve.testing.probes import calls, image, measurement
 from invsolve.testing.settings import Setting, settings
@@ -117,7 +117,18 @@ def test_a_prox_that_iterates_stays_on_the_device_too(name):
         assert waits_per_step(solver, setting)
 
 
-THEIRS = {"deepinv-denoiser": "deepinv's own denoiser, in whose loop a stopping rule is asked"}
+THEIRS = {
+    "deepinv-denoiser": "deepinv's own denoiser, in whose loop a stopping rule is asked",
+    "diffusers": "networks of diffusers, which take their time to the device in every call",
+}
+ROUNDS = {"diffusers": "its attention takes another kernel for tensors of a class of their own"}
+
+
+def close(found, wanted):
+    """Some hundred roundings of float32 (the layers' sums) at the size of the largest value."""
+    return float((found - wanted).abs().max()) <= 300 * torch.finfo(torch.float32).eps * float(wanted.abs().max())
+
+
 DENOISERS = [name for name in registry().names("prior") if hasattr(registry().load("prior", name), "examples")]
 
 
@@ -126,12 +137,14 @@ def test_denoisers_stay_on_the_device_and_do_not_wait(name):
     def check(denoiser):
         sigma = middle(denoiser)
         x = noisy(denoiser, sigma, torch.float32)[1]
+        if isinstance(denoiser, FirstItem):  # it asks for its problem in every call, a run once
+            denoiser = denoiser.bound(len(x), x.dtype)
         with torch.no_grad(), elsewhere() as device:
             wanted, twin, there = denoiser(x, sigma), moved(copy.deepcopy(denoiser)), x.to(NAME)
             device.counts.clear()
             found = twin(there, sigma)
         assert isinstance(found, Away)
-        assert torch.equal(found.held, wanted)
+        assert close(found.held, wanted) if name in ROUNDS else torch.equal(found.held, wanted)
         assert name in THEIRS or device.waits == 0, device.counts
 
     for prior in registry().load("prior", name).examples():
