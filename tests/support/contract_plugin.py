@@ -196,12 +196,13 @@ class CodeMean(Solver):
         size = problem.image[0].numel()
         basis = torch.eye(size, dtype=problem.image.dtype).reshape(size, *shape)
         matrix = flat(problem.operator(basis)).T
-        mean = torch.full((size,), float(code.mean), dtype=matrix.dtype)
-        spread = matrix @ matrix.T * code.std**2
+        mean = torch.as_tensor(code.mean, dtype=matrix.dtype).expand(shape).flatten()
+        root, vectors = (code.values.sqrt(), code.vectors) if code.full else (code.std * torch.ones(size), torch.eye(size))
+        own = ((vectors * root.square()) @ vectors.T).to(matrix.dtype)
+        spread = matrix @ own @ matrix.T
         spread = spread + torch.eye(len(spread), dtype=spread.dtype) * problem.sigma**2
-        z = (mean + code.std**2 * (flat(problem.y) - matrix @ mean) @ torch.linalg.pinv(spread, hermitian=True) @ matrix).reshape(
-            -1, *shape
-        )
+        z = mean + (flat(problem.y) - matrix @ mean) @ torch.linalg.pinv(spread, hermitian=True) @ matrix @ own
+        z = z.reshape(-1, *shape)
         z = z + 0 * prior(z, 0.1) if self.asks else z  # the network has its say, so that what it breaks is seen
         yield Step(0, 1, z, z)
 
