@@ -125,12 +125,12 @@ class Guided(Leading):
 
     @classmethod
     def examples(cls) -> list[Prior]:
-        """A mixture in closed form, led by its label with all options."""
+        """A mixture in closed form, led by its label: at all levels, rescaled, and at some of them."""
         from invsolve.priors.classes import LabelledMixturePrior
 
         prior = LabelledMixturePrior.examples()[0]
         assert isinstance(prior, Denoiser)
-        return [cls(prior, 2.0, rescale=0.5, interval=(0.02, 5.0))]
+        return [cls(prior, 2.0, rescale=0.5), cls(prior, 2.0, interval=(0.02, 5.0))]
 
 
 class Between(Denoiser):

@@ -70,12 +70,13 @@ class Meter:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Count what is done inside as the network's time: for backward passes."""
-        began = time.perf_counter()
+        """Count what is done inside as the network's time: for backward passes; those inside a call are in its time."""
+        began, inside = time.perf_counter(), bool(self._inner)
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - began
+            if not inside:
+                self.seconds += time.perf_counter() - began
 
     def watch(self, steps: Iterator[T]) -> Iterator[T]:
         """The same steps, counted while they are made and not while the caller has them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -47,7 +47,8 @@ class Paint:
 
     def __call__(self, x: Tensor, keep: Tensor, rng: np.random.Generator) -> Tensor:
         """x (C, H, W) in [0, 1], keep (H, W), 0 where it is damaged."""
-        pieces, count = ndimage.label(keep.numpy() == 0, np.ones((3, 3)))
+        found: Any = ndimage.label(keep.numpy() == 0, np.ones((3, 3)))
+        pieces, count = found
         if not count:
             return x
         ends = np.where(rng.random((count, 1)) < 0.5, [self.dark], [self.bright])
