@@ -197,9 +197,8 @@ class CodeMean(Solver):
         basis = torch.eye(size, dtype=problem.image.dtype).reshape(size, *shape)
         matrix = flat(problem.operator(basis)).T
         mean = torch.as_tensor(code.mean, dtype=matrix.dtype).expand(shape).flatten()
-        own = torch.eye(size, dtype=matrix.dtype) * code.std**2
-        if code.full:
-            own = ((code.vectors * code.values) @ code.vectors.T).to(matrix.dtype)
+        eye = torch.eye(size, dtype=matrix.dtype)
+        own = ((code.vectors * code.values) @ code.vectors.T).to(matrix.dtype) if code.full else eye * code.std**2
         spread = matrix @ own @ matrix.T
         spread = spread + torch.eye(len(spread), dtype=spread.dtype) * problem.sigma**2
         z = mean + (flat(problem.y) - matrix @ mean) @ torch.linalg.pinv(spread, hermitian=True) @ matrix @ own
