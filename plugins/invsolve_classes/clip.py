@@ -35,7 +35,7 @@ def clip_text(prior: Denoiser, folder: str | Path, text: str, scale: float = 100
     if not Path(folder).is_dir():
         raise InputError(f"folder must hold a CLIP model of transformers; there is none at {str(folder)!r:.200}")
     try:
-        from transformers import AutoTokenizer, CLIPModel
+        from transformers import AutoTokenizer, CLIPModel  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise CapabilityError(NEEDS) from None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class BM3D(Denoiser):
     def __init__(self, stages: str = "all") -> None:
         super().__init__()
         try:
-            import bm3d
+            bm3d: Any = import_module("bm3d")  # by name: type checkers take this file for it
         except ImportError as error:
             raise CapabilityError("prior 'bm3d' needs the package bm3d: pip install 'invsolve[bm3d]'") from error
         kinds = {"all": bm3d.BM3DStages.ALL_STAGES, "hard": bm3d.BM3DStages.HARD_THRESHOLDING}
