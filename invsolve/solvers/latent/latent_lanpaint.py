@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
-from invsolve.operator import Capability
-from invsolve.priors.base import Denoiser, Prior
-from invsolve.problem import Problem
-from invsolve.rng import Rng
-from invsolve.solution import Step
-from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import Restorer
+from invsolve.solver import Solver
 from invsolve.solvers.inpainting.lanpaint import LanPaint
-from invsolve.solvers.latent.common import cell_gaps, code_gaps, known_codes
-from invsolve.solvers.ranges import need_count
+from invsolve.solvers.latent.inpainting import OfCodes
 
 
 @dataclass(frozen=True)
-class LatentLanPaint(LanPaint):
+class LatentLanPaint(OfCodes, LanPaint):
     """`lanpaint` on codes: Langevin steps at every level, in which the codes of shown pixels answer to those of the hole.
 
     A place of the code is known where all its pixels are shown; y is encoded with its hole filled smoothly, and pixels without noise are
@@ -42,23 +33,9 @@ class LatentLanPaint(LanPaint):
         Deviations: those of LanPaint; masks by the minimum over a place; noise in y is taken into account.
     """
 
-    requires: ClassVar[Requires] = Requires()
+    plain: ClassVar[str] = "lanpaint"
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.15, "cov": 0.5, "trace": (0.5, 0.7)}
     erode: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need_count(self, "erode", least=0)
-
-    def gaps(self, problem: Problem, prior: Prior) -> list[str]:
-        """A prior of images or without an encoder, an H that is no mask; a grid that leaves the prior's range."""
-        found = code_gaps(problem, prior, "lanpaint", Capability.MASK, encodes=True)
-        return [*(found or cell_gaps(problem, self.erode)), *Restorer.gaps(self, problem, prior)]
-
-    @torch.no_grad()
-    def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
-        """LanPaint's, on the known codes."""
-        yield from super().iterate(known_codes(problem, prior, self.erode), prior, rng, start)
 
     @classmethod
     def examples(cls) -> list[Solver]:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
-from invsolve.operator import Capability
-from invsolve.priors.base import Denoiser, Prior
-from invsolve.problem import Problem
-from invsolve.rng import Rng
-from invsolve.solution import Step
-from invsolve.solver import Requires, Solver
-from invsolve.solvers.diffusion.common import Restorer
+from invsolve.solver import Solver
 from invsolve.solvers.inpainting.repaint import RePaint
-from invsolve.solvers.latent.common import cell_gaps, code_gaps, known_codes
-from invsolve.solvers.ranges import need_count
+from invsolve.solvers.latent.inpainting import OfCodes
 
 
 @dataclass(frozen=True)
-class LatentRePaint(RePaint):
+class LatentRePaint(OfCodes, RePaint):
     """`repaint` on codes: those of places all of whose pixels are shown are put back at every level, as noisy as it is.
 
         known = min-pool of the mask over a place's pixels;   z_t <- E(y) + sqrt(sigma_t^2 - sigma_z^2) n where known;   RePaint's steps
@@ -48,23 +39,9 @@ class LatentRePaint(RePaint):
         known; noise in y is taken into account.
     """
 
-    requires: ClassVar[Requires] = Requires()
+    plain: ClassVar[str] = "repaint"
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.35, "cov": 0.45, "trace": (0.5, 0.7)}
     erode: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        need_count(self, "erode", least=0)
-
-    def gaps(self, problem: Problem, prior: Prior) -> list[str]:
-        """A prior of images or without an encoder, an H that is no mask; a grid that leaves the prior's range."""
-        found = code_gaps(problem, prior, "repaint", Capability.MASK, encodes=True)
-        return [*(found or cell_gaps(problem, self.erode)), *Restorer.gaps(self, problem, prior)]
-
-    @torch.no_grad()
-    def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
-        """RePaint's, on the known codes."""
-        yield from super().iterate(known_codes(problem, prior, self.erode), prior, rng, start)
 
     @classmethod
     def examples(cls) -> list[Solver]:
