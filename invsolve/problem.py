@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
+from invsolve.items import chosen
 from invsolve.noise import Ability, NoiseModel, NoNoise, sigma_of
 from invsolve.operator import Capability, Operator, image_shape
 from invsolve.operator.measurement import Measurement, check_batch, check_kind, check_parts, check_real, check_shape, mapped, parts
@@ -165,10 +166,14 @@ class Problem(metaclass=Remembering):
         return cls(NoMeasurement(image_shape(shape, "shape")), y, NoNoise(), context=context or {})
 
     def __getitem__(self, index: int | slice) -> Problem:
-        """The problem of one item (as a batch of one) or of a slice; items keep their ids and so their random streams."""
-        chosen = range(self.batch)[index]
-        chosen = range(chosen, chosen + 1) if isinstance(chosen, int) else chosen
-        return self.rows(chosen, [self.items[row] for row in chosen])
+        """The problem of one item (as a batch of one) or of a slice; items keep their ids and so their random streams.
+
+        Raises:
+            InputError: the index is neither a whole number nor a slice.
+            IndexError: there is no such item.
+        """
+        rows = chosen(self.batch, index, "a problem")
+        return self.rows(rows, [self.items[row] for row in rows])
 
     def rows(self, rows: Sequence[int], ids: Sequence[int] = ()) -> Problem:
         """Some of the items, in any order and any number of times, with new ids (default 0, 1, ...)."""

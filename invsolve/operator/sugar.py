@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import CapabilityError, InputError
+from invsolve.items import chosen
 from invsolve.operator.cache import converted
 from invsolve.operator.capability import Capability
 from invsolve.operator.measurement import Measurement, column, mapped
@@ -163,10 +164,7 @@ class Sugar:
         """The operator of one item (or some), for a batched operator; an unbatched one serves every item."""
         if self.batch is None:
             return self
-        if not isinstance(index, slice) and not -self.batch <= index < self.batch:
-            raise IndexError(f"{self.label} has parameters for {self.batch} items; there is no item {index}")
-        rows = range(self.batch)[index]
-        return self.select(rows if isinstance(rows, range) else range(rows, rows + 1))
+        return self.select(chosen(self.batch, index, self.label))
 
     def __iter__(self: Any) -> Iterator[Operator]:
         """The operators of the items, one after the other.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import CapabilityError
+from invsolve.items import chosen
 from invsolve.plugins.arguments import Remembering
 
 if TYPE_CHECKING:
@@ -82,10 +83,7 @@ class Prior(nn.Module, metaclass=Remembering):
         """The prior of one item, or of some; one without data per item serves every item."""
         if self.batch is None:
             return self
-        if not isinstance(index, slice) and not -self.batch <= index < self.batch:
-            raise IndexError(f"{type(self).__name__} holds data for {self.batch} items; there is no item {index}")
-        rows = range(self.batch)[index]
-        return self.select(rows if isinstance(rows, range) else (rows,))
+        return self.select(chosen(self.batch, index, type(self).__name__))
 
     def __iter__(self) -> Iterator[Prior]:
         """The priors of the items, one after the other.
