@@ -103,4 +103,4 @@ class DAPS(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight levels with exact draws, and as in the paper by moves about the end of an ODE."""
-        return [cls(steps=8), cls(steps=8, inner="hmc", inner_steps=4, calls=2, variance="noise", sigma_max=1.0)]
+        return [cls(steps=8), cls(steps=4, inner="hmc", inner_steps=4, calls=2, variance="noise", sigma_max=1.0)]

@@ -106,4 +106,4 @@ class PnPDM(Solver):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight sweeps with exact draws, and with moves."""
-        return [cls(steps=8, calls=2), cls(steps=8, calls=1, inner="hmc", inner_steps=8, step=0.5, sigma_max=1.0)]
+        return [cls(steps=8, calls=2), cls(steps=4, calls=1, inner="hmc", inner_steps=8, step=0.5, sigma_max=1.0)]

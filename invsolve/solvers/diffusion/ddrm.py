@@ -142,7 +142,7 @@ class DDRM(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps, by rule and from a level of one's own, and as the authors have it."""
-        return [cls(steps=8), cls(steps=8, eta=0.5, eta_b=0.7, sigma_max=3.0), cls(steps=8, authors=True)]
+        return [cls(steps=8), cls(steps=4, eta=0.5, eta_b=0.7, sigma_max=3.0), cls(steps=4, authors=True)]
 
 
 def reach(prior: Denoiser, first: float) -> float:

@@ -147,7 +147,7 @@ class DPS(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps, with fresh noise, ancestral, and as the authors have it."""
-        return [cls(steps=8), cls(steps=8, zeta=None), cls(steps=8, scale=0.3, authors=True)]
+        return [cls(steps=8), cls(steps=4, zeta=None), cls(steps=4, scale=0.3, authors=True)]
 
 
 def variances(problem: Problem, clean: Measurement) -> Tensor:

@@ -176,5 +176,5 @@ class ScoreALD(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight levels, a step per component and one for all, with both kinds of noise."""
-        langevin = [cls(steps=8, inner=2, noise="langevin", precondition=each) for each in (True, False)]
-        return [cls(steps=8), cls(steps=8, precondition=False, sigma_max=2.0), *langevin]
+        langevin = [cls(steps=4, inner=2, noise="langevin", precondition=each) for each in (True, False)]
+        return [cls(steps=8), cls(steps=4, precondition=False, sigma_max=2.0), *langevin]

@@ -87,4 +87,4 @@ class Spectral(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps: the mean, and draws."""
-        return [cls(steps=8), cls(steps=8, draw=True, sigma_max=2.0)]
+        return [cls(steps=8), cls(steps=4, draw=True, sigma_max=2.0)]

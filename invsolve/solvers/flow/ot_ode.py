@@ -120,7 +120,7 @@ class OTODE(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps with each covariance."""
-        return [cls(steps=8), cls(steps=8, covariance="white", gamma="schedule", order=1, sigma_max=2.0)]
+        return [cls(steps=8), cls(steps=4, covariance="white", gamma="schedule", order=1, sigma_max=2.0)]
 
 
 def positive_solve(apply: Callable[[Tensor], Tensor], right: Tensor, tau: Tensor, products: int) -> Tensor:

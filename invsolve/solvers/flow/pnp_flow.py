@@ -86,4 +86,4 @@ class PnPFlow(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight levels, by rule and as in the paper."""
-        return [cls(steps=8), cls(steps=8, draws=2, alpha=0.5, sigma_max=2.0)]
+        return [cls(steps=8), cls(steps=4, draws=2, alpha=0.5, sigma_max=2.0)]

@@ -86,4 +86,4 @@ class MCG(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps; from a level of one's own."""
-        return [cls(steps=8), cls(steps=8, sigma_max=2.0)]
+        return [cls(steps=8), cls(steps=4, sigma_max=2.0)]

@@ -89,4 +89,4 @@ class MMPS(Guided):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps; by row sums."""
-        return [cls(steps=8), cls(steps=8, diagonal=True, sigma_max=2.0)]
+        return [cls(steps=8), cls(steps=4, diagonal=True, sigma_max=2.0)]

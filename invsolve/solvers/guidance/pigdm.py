@@ -77,4 +77,4 @@ class PiGDM(Guided):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps; the posterior's variance."""
-        return [cls(steps=8), cls(steps=8, variance="posterior", sigma_max=2.0)]
+        return [cls(steps=8), cls(steps=4, variance="posterior", sigma_max=2.0)]

@@ -82,4 +82,4 @@ class CCDF(Replacing):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps; from a level of one's own."""
-        return [cls(steps=8), cls(steps=8, sigma_max=1.0)]
+        return [cls(steps=8), cls(steps=4, sigma_max=1.0)]

@@ -96,4 +96,4 @@ class DDS(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps; the paper's weight."""
-        return [cls(steps=8), cls(steps=8, gamma=1.0, iterations=2, eta=0.0, sigma_max=2.0)]
+        return [cls(steps=8), cls(steps=4, gamma=1.0, iterations=2, eta=0.0, sigma_max=2.0)]

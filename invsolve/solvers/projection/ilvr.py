@@ -58,4 +58,4 @@ class ILVR(Replacing):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps; from a level of one's own."""
-        return [cls(steps=8), cls(steps=8, sigma_max=2.0)]
+        return [cls(steps=8), cls(steps=4, sigma_max=2.0)]

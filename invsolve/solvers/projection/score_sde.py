@@ -91,4 +91,4 @@ class ScoreSDE(Restorer):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps; with the corrector and a weaker pull."""
-        return [cls(steps=8), cls(steps=8, correct=True, weight=0.7, sigma_max=2.0)]
+        return [cls(steps=8), cls(steps=4, correct=True, weight=0.7, sigma_max=2.0)]

@@ -197,7 +197,7 @@ class ADMM(Solver):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps as they come, and with a penalty and a level of one's own and x >= 0."""
-        return [cls(steps=8), cls(steps=8, rho=1.0, denoiser_sigma=0.2, positive=True)]
+        return [cls(steps=8), cls(steps=4, rho=1.0, denoiser_sigma=0.2, positive=True)]
 
 
 def unsolved(problem: Problem, x: Tensor, z: Tensor, before: Tensor, rho: Tensor) -> Tensor:

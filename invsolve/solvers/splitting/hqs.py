@@ -205,4 +205,4 @@ class HQS(Solver):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps as they come, and with a growth and a relaxation of one's own, noise and x >= 0."""
-        return [cls(steps=8), cls(steps=8, growth=0.1, noise=1.0, relaxation=1.0, positive=True)]
+        return [cls(steps=8), cls(steps=4, growth=0.1, noise=1.0, relaxation=1.0, positive=True)]

@@ -111,5 +111,5 @@ class PGM(Solver):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps as they come, and plain with levels of one's own, noise and x >= 0."""
-        plain = cls(steps=8, step=1.5, momentum=False, sigma_start=0.4, denoiser_sigma=0.08, noise=0.5, positive=True)
+        plain = cls(steps=4, step=1.5, momentum=False, sigma_start=0.4, denoiser_sigma=0.08, noise=0.5, positive=True)
         return [cls(steps=8), plain]

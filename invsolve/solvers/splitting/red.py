@@ -114,7 +114,7 @@ class RED(Solver):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps as they come, and by gradients with levels of one's own, noise and x >= 0."""
-        return [cls(steps=8), cls(steps=8, form="gradient", sigma_start=0.4, denoiser_sigma=0.08, noise=0.5, positive=True)]
+        return [cls(steps=8), cls(steps=4, form="gradient", sigma_start=0.4, denoiser_sigma=0.08, noise=0.5, positive=True)]
 
 
 LEAST = 0.02  # of s by rule

@@ -128,7 +128,7 @@ class FISTA(Solver):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps, free and with x >= 0."""
-        return [cls(steps=8), cls(steps=8, positive=True)]
+        return [cls(steps=8), cls(steps=4, positive=True)]
 
 
 CURVATURE = 1.05  # L

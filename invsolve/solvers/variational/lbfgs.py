@@ -123,7 +123,7 @@ class LBFGS(Solver):
     @classmethod
     def examples(cls) -> list[Solver]:
         """Eight steps, free and with x >= 0 and a short memory."""
-        return [cls(steps=8), cls(steps=8, memory=3, positive=True)]
+        return [cls(steps=8), cls(steps=4, memory=3, positive=True)]
 
 
 FIRST = 0.01  # rms of the first move, before there is a curvature
