@@ -44,7 +44,7 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     except (ValidationError, RecursionError) as error:
         fault = first_fault(error) if isinstance(error, ValidationError) else "too deep"
         raise InputError(f"{path} is not what a run writes: {fault}; {again}") from None
-    return {**record.model_dump(by_alias=True), "suite": Suite.make(record.suite, f"the suite in {path}").plain()}
+    return {**record.model_dump(by_alias=True), "suite": Suite.stored(record.suite, f"the suite in {path}").plain()}
 
 
 def read_rows(folder: str | Path) -> list[dict[str, Any]]:

@@ -51,6 +51,8 @@ def _parts(suite: Suite) -> Iterator[tuple[str, str, Part, tuple[int | str, ...]
         where = f"operator '{operator.label}'"
         if operator.problem is None:
             yield where, "operator", operator, ("operator", index)
+        if operator.data is not None:
+            yield f"{where}, data", "dataset", operator.data, ("operator", index, "data")
         if operator.noise is not None:
             yield f"{where}, noise", "noise", operator.noise, ("operator", index, "noise")
     for index, solver in enumerate(suite.solver):
@@ -107,7 +109,7 @@ class Workshop:
     device: torch.device
     _operators: dict[tuple[str, tuple[int, ...]], Operator] = field(default_factory=dict)
     _priors: dict[str, Prior | str] = field(default_factory=dict)
-    _pictures: list[Picture] = field(default_factory=list)
+    _pictures: dict[str, list[Picture]] = field(default_factory=dict)
 
     def noise(self, entry: OperatorEntry | None = None) -> NoiseModel:
         """The noise model of an operator, its own or the suite's, on the CPU."""
@@ -157,16 +159,20 @@ class Workshop:
         return self._priors[key]
 
     def pictures(self, entry: OperatorEntry | None = None) -> list[Picture]:
-        """The pictures of an operator: those of the suite's data set, as cropped and counted, or the truths of a saved measurement.
+        """The pictures of an operator: of its data set or the suite's, as cropped and counted, or the truths of a saved measurement.
 
         Raises:
             InputError: as `load_set`; a truth of another shape than the saved problem's images.
         """
         if entry is not None and entry.truth is not None:
             return self._truths(entry)
-        if not self._pictures and self.suite.data is not None:
-            self._pictures += load_set(self.suite.data, self.suite)
-        return self._pictures
+        data = self.suite.data if entry is None or entry.data is None else entry.data
+        if data is None:
+            return []
+        key = canonical(data.model_dump(mode="json"))
+        if key not in self._pictures:
+            self._pictures[key] = load_set(data, self.suite)
+        return self._pictures[key]
 
     def _truths(self, entry: OperatorEntry) -> list[Picture]:
         assert entry.truth is not None
@@ -204,10 +210,11 @@ class Workshop:
             None if operator.problem is None else {"problem": operator.problem, "sha256": folder_sha256(self.suite.path(operator.problem))}
         )
         noise = self.suite.noise if operator.noise is None else operator.noise
+        data = self.suite.data_of(operator)
         return {
             "operator": saved or described("operator", operator, self.suite),
             "data": {
-                "name": "" if self.suite.data is None or operator.truth else self.suite.data.name,
+                "name": "" if data is None else data.name,
                 "picture": picture.id,
                 "sha256": picture.sha256,
             },

@@ -39,7 +39,7 @@ from invsolve.recipe.tables import MAX_NUMBERS, Part, located
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_MEMBER = 2**29  # bytes of one file in a zip
-COMMON = ("crop", "first", "channels")
+COMMON = ("crop", "first", "channels", "label")
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,7 @@ def load_set(part: Part, paths: Paths) -> list[Picture]:
         InputError: no picture, an id twice or malformed, an image that is no (C, H, W) tensor in [0, 1], or smaller than the crop.
     """
     takes = signature_of(registry().load("dataset", part.name)).parameters
-    given = {**part.arguments, **{key: value for key in COMMON if (value := getattr(part, key, None)) is not None}}
+    given = {**part.arguments, **{key: value for key in COMMON if (value := getattr(part, key, None)) not in (None, "")}}
     common = {key: given.pop(key) for key in COMMON if key in given and key not in takes}
     found: Iterable[Any] = build("dataset", Part.model_validate({**given, "name": part.name}), paths)
     pictures: list[Picture] = []

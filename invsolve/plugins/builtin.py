@@ -39,6 +39,7 @@ ENTRIES: tuple[tuple[str, ...], ...] = (
     ("dataset", "folder", "invsolve.data:folder", "the pictures of a folder, in the order of their names"),
     ("dataset", "zip", "invsolve.data:zipped", "the pictures in a zip file, in the order of their names"),
     ("dataset", "npz", "invsolve.data:npz", "the array named images of an npz file, uint8"),
+    ("dataset", "given", "invsolve.data.given:given", "the place of pictures that a suite speaks of and the user gives"),
 )
 
 

@@ -152,6 +152,8 @@ class DataEntry(Part):
     """Only so many pictures, in the set's order."""
     channels: Literal[1, 3] | None = None
     """1 makes pictures grey (0.299 R + 0.587 G + 0.114 B), 3 repeats grey ones; as they are unless said."""
+    label: Annotated[str, Field(max_length=80, strict=True)] = ""
+    """What a suite calls it; its name unless said."""
 
 
 class Data(Table):
