@@ -67,6 +67,7 @@ class Solver(metaclass=Remembering):
         moves: whether a problem that is moved by a grey, y and prior, has the answer moved by it, to rounding: what starts about the
             prior's centre and cuts only where the prior has a `clip` does.
         adaptive: whether the number of network evaluations depends on the state, so that samples need not cost the same.
+        selects: which iterate is the answer: the last one, or the first that meets the noise ("discrepancy"). No solver sees the truth.
         unreached: lines of `iterate` and of the methods it calls that no example reaches, by a piece of their text, with the reason.
         expected_failures: conformance checks that are known to fail, with the reason; strict.
     """
@@ -75,6 +76,7 @@ class Solver(metaclass=Remembering):
     declared_bias: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     moves: ClassVar[bool] = False
     adaptive: ClassVar[bool] = False
+    selects: ClassVar[str] = "last iterate"
     unreached: ClassVar[Mapping[str, str]] = MappingProxyType({})
     arguments: dict[str, Any]
 

@@ -13,16 +13,20 @@ import hashlib
 import json
 import math
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from invsolve.data import tensor_sha256
+from invsolve.data import Picture, tensor_sha256
 from invsolve.errors import InputError
 from invsolve.io.files import make_folder, replacing_folder, write_text
 
-__all__ = ["SCHEMA", "Store", "canonical", "cell_key", "encode", "number", "write_text"]
+if TYPE_CHECKING:
+    from invsolve.bench.suite import OperatorEntry, SolverEntry
+
+__all__ = ["SCHEMA", "Cell", "Outcome", "Store", "canonical", "cell_key", "encode", "number", "write_text"]
 SCHEMA = 2
 MAX_BYTES = 16_000_000
 TENSORS = "tensors.safetensors"
@@ -71,6 +75,23 @@ def read_json(path: Path) -> Any:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON: {error}") from None
+
+
+@dataclass
+class Cell:
+    """One cell to be: where it belongs, its measurement, its key, and the base seed that it repeats the suite with."""
+
+    operator: OperatorEntry
+    solver: SolverEntry
+    picture: Picture
+    measurement: str
+    inputs: dict[str, Any]
+    key: str
+    base: int = 0
+
+
+# What was computed of a cell: the answer, and its images.
+Outcome = tuple[Cell, dict[str, Any], dict[str, Tensor]]
 
 
 class Store:

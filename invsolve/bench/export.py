@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from invsolve.bench.cells import SCHEMA, Store, encode, read_json
+from invsolve.bench.fairness import UNFINISHED, check_fair
 from invsolve.bench.records import CellRecord, RunRecord, cell_record, first_fault
 from invsolve.bench.suite import Suite
 from invsolve.errors import InputError
@@ -58,7 +59,7 @@ def read_rows(folder: str | Path) -> list[dict[str, Any]]:
     run, store = read_run(folder), Store(Path(folder), "cells", "cell.json")
     found = [(place, cell_record(store.read(place["key"]))) for place in run["cells"]]
     rows = [row_of(run, place, record) for place, record in found if record is not None]
-    _check_fair(rows)
+    check_fair(rows)
     return rows
 
 
@@ -68,7 +69,7 @@ def row_of(run: dict[str, Any], place: dict[str, Any], record: CellRecord) -> di
     libraries = {f"{library} in {name}": version for name, one in metrics.items() for library, version in one["libraries"].items()}
     return {
         "suite": run["suite"]["name"],
-        **{name: place[name] for name in ("operator", "image", "solver", "solver_name", "prior")},
+        **{name: place[name] for name in ("operator", "image", "solver", "solver_name", "prior", "settings")},
         "status": record.answer.status,
         "reason": record.answer.reason,
         "metrics": {name: record.measures.get(one["key"]) for name, one in metrics.items()},
@@ -77,17 +78,6 @@ def row_of(run: dict[str, Any], place: dict[str, Any], record: CellRecord) -> di
         "faults": {name: record.faults[one["key"]] for name, one in metrics.items() if one["key"] in record.faults},
         "metric_versions": libraries,
     }
-
-
-def _check_fair(rows: list[dict[str, Any]]) -> None:
-    """All solvers must have seen the same y."""
-    seen: dict[tuple[str, str], str] = {}
-    for row in rows:
-        pair = (row["operator"], row["image"])
-        if row["y_sha256"] is not None and seen.setdefault(pair, row["y_sha256"]) != row["y_sha256"]:
-            raise InputError(
-                f"{row['solver']} had another measurement of {pair[1]} under {pair[0]} than the others; run again with fresh=True"
-            )
 
 
 def write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -171,8 +161,8 @@ def lines(rows: list[dict[str, Any]], operator: str, run: dict[str, Any] | None 
 
 
 def _line(group: list[dict[str, Any]], sets: list[dict[str, Any]]) -> Line:
-    done = [row for row in group if row["status"] not in ("failed", "skipped")]
-    troubled = [row for row in group if row["status"] in ("failed", "skipped")]
+    done = [row for row in group if row["status"] not in UNFINISHED]
+    troubled = [row for row in group if row["status"] in UNFINISHED]
     names = [*group[0]["metrics"], "nfe", "seconds", "network_seconds"]
     numbers = {name: Spread.of([value for row in done if (value := _number(row, name)) is not None]) for name in names}
     numbers |= {one["metric"]: Spread(one["value"], None, one["count"]) for one in sets if one["value"] is not None}

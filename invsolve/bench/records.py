@@ -32,6 +32,7 @@ class Place(Strict):
     prior: Text
     image: Text
     input: Key
+    settings: Text = ""
 
 
 class MetricRecord(Strict):
@@ -103,6 +104,9 @@ class Answer(Strict):
     seed: int
     x_sha256: Key | None = None
     y_sha256: Key | None = None
+    h_sha256: Key | None = None
+    peak_bytes: Count | None = None
+    selected_by: Text = ""
     device: Text
     dtype: Text
     versions: dict[str, Text]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from invsolve.bench.export import Line, lines, read_rows, read_run
+from invsolve.bench.fairness import counted
 
 # Control characters could move the cursor or recolour the terminal.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -59,6 +60,7 @@ def footer(run: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     open_cells = [f"incomplete: {missing} of {len(run['cells'])} cells are not there yet"] if missing else []
     return [
         *open_cells,
+        *map(plain, counted(rows)),
         "mean ± standard deviation over images",
         *settings,
         *faults(run, rows),

@@ -75,7 +75,7 @@ def run_suite(suite: str, out: str | None, seed: int, device: str, batch: int, f
     vain = in_vain(read_run(folder), rows)
     for one in vain:
         click.echo(f"Error: {line(one)}", err=True)
-    if vain or any(row["status"] == "failed" for row in rows):
+    if vain or any(row["status"] in ("failed", "diverged") for row in rows):
         sys.exit(1)
 
 
