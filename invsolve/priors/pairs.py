@@ -17,6 +17,7 @@ from invsolve.priors.base import Prior
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.made_for import MadeFor
 from invsolve.priors.moving import Moving
+from invsolve.priors.staged import StagedPrior
 from invsolve.problem import Problem
 
 SHAPE = (1, 4, 6)
@@ -111,6 +112,19 @@ class GaussianPairsPrior(ConditionalPrior):
     def examples(cls) -> list[Prior]:
         """Of the image itself, and of the moving one."""
         return [cls(), cls(total=40, part=8)]
+
+
+def gaussian_stages(noise: float = 0.05) -> StagedPrior:
+    """x ~ N(1/2, C) of (1, 2, 8) pixels, z the means of its neighbours, y the means of z's with noise: p(z | y) and p(x | z)."""
+    large, middle = (1, 2, 8), (1, 2, 4)
+    first, second, covariance = neighbours(middle), neighbours(large), smooth_covariance(large)
+    stages = []
+    for shape, matrix, cov, level in ((middle, first, second @ covariance @ second.T, noise), (large, second, covariance, 0.0)):
+        table = {"name": "matrix", "matrix": matrix.tolist(), "out_shape": [1, 2, shape[-1] // 2]}
+        made_for = MadeFor((table,), noise=(level, level), up="pinv", shape=shape)
+        network = GaussianPairs(shape, 0.5, cov, matrix, level)
+        stages.append(ConditionalPrior(network, made_for, sigma_range=(0.002, 80.0), s0=STD, centre=0.5, precision="float64"))
+    return StagedPrior(*stages)
 
 
 def averages(x: Tensor, unit: float = 1.0, noise: float = 0.05) -> Problem:

@@ -17,6 +17,7 @@ from .diffusion.pf_ode import PFODE as PFODE  # pf-ode: unconditional sampling b
 from .diffusion.predictor_corrector import PredictorCorrector as PredictorCorrector  # predictor-corrector: unconditional sampling, with Langevin steps
 from .diffusion.score_ald import ScoreALD as ScoreALD  # score-ald: annealed Langevin dynamics with an annealed likelihood
 from .diffusion.spectral import Spectral as Spectral  # spectral: DiffPIR's step with a covariance per frequency, for any linear operator
+from .editing.cascade import Cascade as Cascade  # cascade: a small image and then a larger one, by a conditional network each
 from .editing.cascade import Stage as Stage
 from .editing.cascade import cascade as cascade
 from .editing.diffedit import DiffEdit as DiffEdit  # diffedit: another condition for an image, where the two conditions disagree

@@ -15,6 +15,7 @@ from invsolve.operator.measurement import Measurement, column
 from invsolve.operator.svd import SVD
 from invsolve.priors.base import Denoiser, Prior, Regulariser, a_denoiser
 from invsolve.priors.gaussian import GaussianPrior
+from invsolve.priors.staged import StagedPrior
 from invsolve.problem import Problem
 
 
@@ -206,15 +207,23 @@ class Calls:
 def watched(prior: Prior, poison: int | None = None) -> tuple[Prior, Calls]:
     """A copy of the prior, of its own class, that counts its calls (those of a denoiser, of a regulariser's value and prox)."""
     twin, calls = copy.deepcopy(prior), Calls(poison)
-    if isinstance(twin, Denoiser):
+    if isinstance(twin, StagedPrior):  # its solver calls the stages, each for a problem of its own
+        for stage in twin.stages:
+            watch_given(stage, calls)
+    elif isinstance(twin, Denoiser):
         watch(twin, calls)
-        given = twin.given
-        twin.given = lambda problem: watch(given(problem), calls)
+        watch_given(twin, calls)
     else:
         for name in ("value", "smooth_value", "prox", "prox_with_dual"):
             if hasattr(twin, name):
                 setattr(twin, name, calls.through(getattr(twin, name)))
     return twin, calls
+
+
+def watch_given(denoiser: Denoiser, calls: Calls) -> None:
+    """Count the calls of what it gives for problems."""
+    given = denoiser.given
+    denoiser.given = lambda problem: watch(given(problem), calls)
 
 
 def watch(denoiser: Denoiser, calls: Calls) -> Denoiser:
@@ -229,6 +238,8 @@ def watch(denoiser: Denoiser, calls: Calls) -> Denoiser:
 
 def evaluations(prior: Denoiser, problem: Problem) -> int:
     """How many networks one call calls, 1, or 2 for a guided one: denoisers without another one inside, and what says `evaluated`."""
+    if isinstance(prior, StagedPrior):  # the calls are those of a stage
+        return 1
     inner = prior.space(problem)[0]
     given = copy.deepcopy(prior).given(inner)
     leaves = [

@@ -22,6 +22,7 @@ PRIORS = (
     ("partdiff", "PartDiff", "partdiff-faces", "faces x4 by the last 25 of 100 steps, from y upsampled"),
     ("palette", "Palette", "palette-faces", "faces from grey, from any part or from JPEG, by one network"),
     ("idm", "IDM", "idm-faces", "faces by any factor from 1.5 to 8, by one network"),
+    ("cascade", "Cascade", "cascade-faces-1 cascade-faces-2", "faces x16, by 4 and by 4 again, two networks: for the solver cascade"),
 )
 
 
@@ -29,7 +30,7 @@ PRIORS = (
 def invsolve_register(registry: Any) -> None:
     """The priors whose weights are there."""
     for name, cls, weights, summary in PRIORS:
-        if file_of(weights).is_file():
+        if all(file_of(one).is_file() for one in weights.split()):
             registry.add("prior", name, f"invsolve_conditional.shipped:{cls}", summary=summary, needs=NEEDS)
     registry.add("prior", "bm3d", "invsolve_conditional.bm3d:BM3D", summary="BM3D, for plug and play: pip install 'invsolve[bm3d]'")
 

@@ -7,6 +7,7 @@ from typing import Any
 from invsolve_weights.conditional import CardedConditional
 
 from invsolve.priors.base import Prior
+from invsolve.priors.staged import StagedPrior, stage_operator
 
 
 class SmallExamples(CardedConditional):
@@ -112,3 +113,35 @@ class IDM(SmallExamples):
 
     def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "idm-faces", side: int | None = None) -> None:
         super().__init__(weights, precision, channels_last, side)
+
+
+class Cascade(StagedPrior):
+    """Super-resolution of faces by 16, by 4 and by 4 again, the second network told how noisy its measurement is; solver `cascade`.
+
+    Args:
+        precision, channels_last, side: see SR3.
+        first, last: weight files of the two, from 4 x 4 to 16 x 16 and from 16 x 16 to 64 x 64.
+
+    Raises:
+        InputError: see CardedConditional and StagedPrior.
+
+    References:
+        Cascaded Diffusion Models for High Fidelity Image Generation (Ho et al., 2022), arXiv:2106.15282.
+    """
+
+    def __init__(
+        self,
+        precision: str = "float32",
+        channels_last: bool = True,
+        first: str = "cascade-faces-1",
+        last: str = "cascade-faces-2",
+        side: int | None = None,
+    ) -> None:
+        large = CardedConditional(last, precision, channels_last, side)
+        small = stage_operator(large).out_shape[-1]
+        super().__init__(CardedConditional(first, precision, channels_last, small), large)
+
+    @classmethod
+    def examples(cls) -> list[Prior]:
+        """Small images."""
+        return [cls(side=16)]

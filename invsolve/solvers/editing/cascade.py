@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 
@@ -11,12 +13,16 @@ from invsolve.errors import InputError
 from invsolve.noise import GaussianNoise, NoNoise
 from invsolve.operator import Operator
 from invsolve.operator.measurement import parts
+from invsolve.priors.base import Prior
 from invsolve.priors.conditional import ConditionalPrior
+from invsolve.priors.pairs import gaussian_stages
+from invsolve.priors.staged import StagedPrior
 from invsolve.problem import Problem
 from invsolve.rng import Rng, derive
-from invsolve.solution import Solution
-from invsolve.solver import Solver
+from invsolve.solution import Solution, Step
+from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.ddim import DDIM
+from invsolve.solvers.ranges import need_count
 
 FIFTY = DDIM(steps=50)
 
@@ -37,6 +43,83 @@ class Stage:
     prior: ConditionalPrior
     noise: float = 0.0
     solver: Solver = FIFTY
+
+
+@dataclass(frozen=True)
+class Cascade(Solver):
+    """Draw the stages of a staged prior one after the other: z ~ p(z | y), then x ~ p(x | z + s n), by DDIM in each.
+
+    With exact stages and noise = 0 this draws from p(x | y) exactly where y depends on x through z alone. `invsolve.solvers.cascade` is the
+    same as a call, for stages with samplers of their own.
+
+    Args:
+        steps: network evaluations of every stage.
+        eta: 0 deterministic after the first noise, 1 ancestral.
+        noise: s, which the later stages are told: conditioning augmentation, against faults of the stage before that theirs were not
+            trained on.
+
+    Raises:
+        InputError: steps < 1, eta outside [0, 1], noise that is negative or not finite.
+        CompatibilityError: a prior without stages, noise that its later stages were not trained for.
+
+    References:
+        Cascaded Diffusion Models for High Fidelity Image Generation (Ho et al., 2022), arXiv:2106.15282, section 4.2: noise on the
+        condition with its level told, "non-truncated". Deviation: the noise is on the smaller image, before it is upsampled.
+    """
+
+    requires: ClassVar[Requires] = Requires(prior=(StagedPrior,), noise=(), measurement=False)
+    unreached: ClassVar[Mapping[str, str]] = {
+        "math.nan)": "a stage that diverged, which check_divergence makes",
+        "lost, lost": "as above",
+    }
+    steps: int = 50
+    eta: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        need_count(self, "steps")
+        DDIM(steps=self.steps, eta=self.eta)
+        if not 0 <= self.noise < math.inf:
+            raise InputError(f"noise must be finite and at least 0; given {self.noise}")
+
+    def gaps(self, problem: Problem, prior: Prior) -> list[str]:
+        """Noise between the stages that the later ones do not know."""
+        assert isinstance(prior, StagedPrior)
+        tops = [stage.made_for.noise[1] for stage in prior.stages[1:]]
+        if self.noise <= min(tops):
+            return []
+        return [f"noise={self.noise:g} between the stages is above what the later ones were trained for, {min(tops):g}"]
+
+    def iterate(self, problem: Problem, prior: Any, rng: Rng, start: Step | None = None) -> Iterator[Step]:
+        """The last stage's steps; the others are drawn before the first of them."""
+        staged, sampler = prior.prior[0], DDIM(steps=self.steps, eta=self.eta)
+        state = dict(start.state) if start is not None else {}
+        z = state.get("z")
+        if z is None:
+            z = problem.y
+            for number in range(len(staged.stages) - 1):
+                own = staged.problem(number, z, problem, self.noise)
+                for step in sampler.iterate(own, staged.stages[number].given(own), rng):
+                    z = step.x
+                if not bool(torch.isfinite(z).all()):  # pyright: ignore[reportArgumentType]
+                    lost = torch.full_like(problem.image, math.nan)
+                    yield Step(0, self.steps, lost, lost)  # the run says so, and stops
+                z = z + self.noise * rng.normal_like(z) if self.noise > 0 else z  # pyright: ignore[reportArgumentType, reportOperatorIssue]
+        last = staged.problem(len(staged.stages) - 1, z, problem, self.noise)
+        for step in sampler.iterate(last, staged.stages[-1].given(last), rng, start):
+            yield replace(step, state={**step.state, "z": z})
+
+    @classmethod
+    def settings(cls) -> list[tuple[Problem, Prior]]:
+        """Two Gaussian stages in closed form."""
+        prior = gaussian_stages()
+        x = Rng(11, range(3), purpose="simulate").uniform(prior.made_for.shape, torch.zeros(1, dtype=torch.float64))
+        return [(prior.made_for.example(x), prior)]
+
+    @classmethod
+    def examples(cls) -> list[Solver]:
+        """Deterministic, and half ancestral."""
+        return [cls(steps=8), cls(steps=4, eta=0.5)]
 
 
 def cascade(problem: Problem, stages: Sequence[Stage], *, generator: int | None = None, samples: int | None = None) -> list[Solution]:
