@@ -14,7 +14,6 @@ from invsolve.plugins import registry
 from invsolve.priors import GaussianPrior
 from invsolve.testing.settings import Kept
 
-WAITING = {"flowchef", "flowdps"}  # younger than the page; it is made again with a release
 PAGE = Path(__file__).parents[2] / "benchmarks" / "results" / "truth"
 
 
@@ -63,7 +62,7 @@ def test_every_solver_on_the_page_has_a_card_and_every_one_that_samples_a_poster
     of_codes = {
         name for name in drawing if "not one of codes" in str(registry().load("solver", name)().mismatches(problem, GaussianPrior()))
     }
-    assert drawing - shown - of_codes == WAITING
+    assert drawing - shown - of_codes == set()
 
 
 def test_a_suite_of_a_plug_in_says_what_it_knows(monkeypatch):
