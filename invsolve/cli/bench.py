@@ -7,12 +7,16 @@ from pathlib import Path
 
 import click
 
+from invsolve.cli.bench_plan import choices, chosen_suite, plan
 from invsolve.cli.output import line, print_json, print_table
 
 
 @click.group(short_help="Compare solvers on a suite.")
 def bench() -> None:
-    """Compare solvers: list the suites, run one, write its report."""
+    """Compare solvers: list the suites, plan and run one, write its report."""
+
+
+bench.add_command(plan)
 
 
 @bench.command("list")
@@ -44,13 +48,25 @@ def print_example(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @click.option(
     "--example", is_flag=True, is_eager=True, expose_value=False, callback=print_example, help="Print a suite that runs, and stop."
 )
+@choices
 @click.option("--out", type=click.Path(file_okay=False), help="Folder of the run; runs/SUITE unless said.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
 @click.option("--batch", type=int, default=1, show_default=True, help="Pictures of equal size solved together.")
 @click.option("--fresh", is_flag=True, help="Compute finished cells again.")
 @click.option("--limit", type=click.FloatRange(min=0, min_open=True), help="Seconds that a cell may take; no limit unless said.")
-def run_suite(suite: str, out: str | None, seed: int, device: str, batch: int, fresh: bool, limit: float | None) -> None:
+def run_suite(
+    suite: str,
+    solvers: tuple[str, ...],
+    operators: tuple[str, ...],
+    data: tuple[str, ...],
+    out: str | None,
+    seed: int,
+    device: str,
+    batch: int,
+    fresh: bool,
+    limit: float | None,
+) -> None:
     """Run SUITE (a name or a TOML file); run again with the same --out, it goes on where it stopped.
 
     Exit code 1: a row failed, every row was skipped, or a metric failed wherever it was to be taken.
@@ -64,12 +80,15 @@ def run_suite(suite: str, out: str | None, seed: int, device: str, batch: int, f
     folder = Path(out) if out else Path("runs") / Path(suite).stem
     own = own_suite(suite)
     if own is not None:
+        if solvers or operators or data:
+            raise click.UsageError(f"{suite} runs itself and has no parts to choose; leave out -s, -o and -d")
         if device != "cpu" or batch != 1:
             raise click.UsageError(f"{suite} runs on the CPU and makes its own batches; leave out --device and --batch")
         page, sound = own.run(folder, seed=seed, fresh=fresh, limit=limit)
         click.echo(f"page: {line(page)}")
         sys.exit(0 if sound else 1)
-    rows = run_rows(suite, out=folder, seed=seed, device=device, batch=batch, fresh=fresh, limit=limit)
+    chosen = chosen_suite(suite, solvers, operators, data)
+    rows = run_rows(chosen, out=folder, seed=seed, device=device, batch=batch, fresh=fresh, limit=limit)
     print_tables(folder)
     click.echo(f"report: {line(write_report(folder))}")
     vain = in_vain(read_run(folder), rows)
