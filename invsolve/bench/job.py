@@ -13,20 +13,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from invsolve.bench.cells import SCHEMA, Store, cell_key, encode
+from invsolve.bench.cells import SCHEMA, Cell, Outcome, Store, cell_key, encode
 from invsolve.bench.environment import hardware, versions
+from invsolve.bench.fairness import settings
 from invsolve.bench.fingerprint import data_hash
+from invsolve.bench.flight import Flight
+from invsolve.bench.gauging import gauged
 from invsolve.bench.measurements import alike, sha256_of
-from invsolve.bench.metrics import Case, Metric, SetMetric
+from invsolve.bench.memory import Peak
+from invsolve.bench.metrics import Metric, SetMetric
 from invsolve.bench.plan import Workshop
 from invsolve.bench.progress import Bar
 from invsolve.bench.records import Answer, CellRecord, cell_record
-from invsolve.bench.score import Gauge, clipped, fault, gauges
+from invsolve.bench.score import Gauge, fault, gauges
 from invsolve.bench.state import changed, shared_state, state_hash
 from invsolve.bench.suite import OperatorEntry, SolverEntry, Suite
 from invsolve.data import Picture, tensor_sha256
@@ -34,12 +38,12 @@ from invsolve.errors import InputError, InvsolveError
 from invsolve.io.files import sweep, write_text
 from invsolve.operator import Operator
 from invsolve.operator.measurement import parts
-from invsolve.plugins.interrupts import OutOfTimeError, attempted
+from invsolve.plugins.interrupts import attempted
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem, unmeasured
 from invsolve.recipe.tables import within
 from invsolve.rng import Rng, derive
-from invsolve.solution import Solution, Status
+from invsolve.solution import Solution
 from invsolve.solver import Solver
 from invsolve.testing.world import World, kept
 
@@ -53,22 +57,6 @@ def seed_of(base: int, *key: str) -> int:
 
 
 @dataclass
-class Cell:
-    """One cell to be: where it belongs, its measurement, and its key."""
-
-    operator: OperatorEntry
-    solver: SolverEntry
-    picture: Picture
-    measurement: str
-    inputs: dict[str, Any]
-    key: str
-
-
-# What was computed of a cell: the answer, and its images.
-Outcome = tuple[Cell, dict[str, Any], dict[str, Tensor]]
-
-
-@dataclass
 class Job:
     """A suite, a folder, and the state of running one into the other."""
 
@@ -76,9 +64,10 @@ class Job:
     out: Path
     seed: int
     device: torch.device
-    batch: int
+    batch: int | Literal["auto"]
     fresh: bool
     limit: float | None = None
+    sharing: int = 1
     cases: list[Cell] = field(default_factory=list)
     warm: set[tuple[str, str, tuple[int, ...]]] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
@@ -92,8 +81,10 @@ class Job:
         self.dtype: torch.dtype = getattr(torch, self.suite.dtype)
         self.versions, self.started, self.began = versions(), time.time(), time.monotonic()
         self.states: dict[Any, tuple[Any, str]] = {}
+        self.flight = Flight(self.out)
         self.measured: dict[str, Problem | str] = {}
         self.pictures: list[Picture] = []
+        self.h: dict[str, str] = {}  # the operator's state by the key of a measurement
 
     def prepare(self, *, alone: bool = False) -> None:
         """Load pictures, draw or read every measurement, and write down what will be run.
@@ -103,13 +94,19 @@ class Job:
         """
         if alone:
             sweep(self.out)
+            self.flight.clear()
         for operator in self.suite.operator:
             pictures = self.shop.pictures(operator)
             self.pictures += [one for one in pictures if one.id not in {known.id for known in self.pictures}]
-            keys = {picture.id: self.measure(operator, picture) for picture in pictures}
-            for solver in self.suite.solver:
-                self.cases += [self.case(operator, solver, picture, keys[picture.id]) for picture in pictures]
+            for base in [self.seed + more for more in self.suite.seeds]:
+                keys = {picture.id: self.measure(operator, picture, base) for picture in pictures}
+                for solver in self.suite.solver:
+                    self.cases += [self.case(operator, solver, picture, keys[picture.id], base) for picture in pictures]
         self.note(complete=False)
+
+    def column(self, operator: OperatorEntry, solver: SolverEntry) -> list[Cell]:
+        """The cells of an operator and a solver."""
+        return [case for case in self.cases if case.operator is operator and case.solver is solver]
 
     @property
     def todo(self) -> int:
@@ -142,17 +139,21 @@ class Job:
         made = self.shop.prior(entry)
         return made, None if isinstance(made, str) else self.built(repr(entry), made)
 
-    def case(self, operator: OperatorEntry, solver: SolverEntry, picture: Picture, measurement: str) -> Cell:
-        """The cell of a triple."""
-        inputs = self.shop.cell(operator, solver, measurement, seed_of(self.seed, self.suite.name, operator.label, "solve"))
+    def case(self, operator: OperatorEntry, solver: SolverEntry, picture: Picture, measurement: str, base: int) -> Cell:
+        """The cell of a triple and a base seed."""
+        inputs = self.shop.cell(operator, solver, measurement, seed_of(base, self.suite.name, operator.label, "solve"))
         problem, state = self.measured[measurement], self.prior(solver.at(operator.label)[1])[1]
         y = None if isinstance(problem, str) else sha256_of(problem.y)
         inputs = {**inputs, "prior_state": state, "y": y, "samples": solver.samples}
-        return Cell(operator, solver, picture, measurement, inputs, cell_key(inputs))
+        return Cell(operator, solver, picture, measurement, inputs, cell_key(inputs), base)
 
-    def measure(self, operator: OperatorEntry, picture: Picture) -> str:
-        """The key of the measurement; drawn on the CPU unless the folder has it. An operator that fails is the reason of its rows."""
-        seed = seed_of(self.seed, self.suite.name, operator.label, "noise")
+    def measure(self, operator: OperatorEntry, picture: Picture, base: int, *, new: bool = True) -> str:
+        """The key of the measurement; drawn on the CPU unless the folder has it. An operator that fails is the reason of its rows.
+
+        Raises:
+            InputError: the suite is at fault; without `new`, the folder does not have it as it is drawn here.
+        """
+        seed = seed_of(base, self.suite.name, operator.label, "noise")
         inputs = self.shop.inputs(operator, picture, seed)
         found = attempted(lambda: self.drawn(operator, picture, seed))
         if isinstance(found, InvsolveError):  # the suite is at fault, and says so before anything is computed
@@ -163,9 +164,12 @@ class Job:
             return key
         drawn, truth, states = found
         key = cell_key({**inputs, **states})
+        self.h[key] = states["operator_state"]
         fresh = {"truth": truth, **{f"y{index}": part for index, part in enumerate(parts(drawn.y))}}
         held = self.inputs.tensors(key)
         if not alike(held, fresh):
+            if not new:
+                raise InputError(f"its measurement of {picture.id} by {operator.label} is another than the one in the folder")
             if held:
                 log.warning(
                     "%s of %s: the stored measurement is another than the one drawn now, and is replaced", operator.label, picture.id
@@ -212,20 +216,8 @@ class Job:
     def place(self, cell: Cell) -> dict[str, str]:
         """Where a cell stands in the tables."""
         names = {"operator": cell.operator.label, "solver": cell.solver.label, "solver_name": cell.solver.name}
-        prior = cell.solver.at(cell.operator.label)[1].name
-        return {"key": cell.key, **names, "prior": prior, "image": cell.picture.id, "input": cell.measurement}
-
-    def solve(self, operator: OperatorEntry, solver: SolverEntry, bar: Bar) -> None:
-        """All cells of an operator and a solver that are not finished; those that are get the metrics they lack."""
-        group = [case for case in self.cases if case.operator is operator and case.solver is solver]
-        waiting = [case for case in group if case.key not in self.tried and (self.fresh or not self.finished(case))]
-        bar.begin(f"{operator.label} · {solver.label}", len(group) - len(waiting))
-        shapes = list(dict.fromkeys(tuple(case.picture.image.shape) for case in waiting))
-        for shape in shapes:
-            same = [case for case in waiting if tuple(case.picture.image.shape) == shape]
-            for start in range(0, len(same), self.batch):
-                self.attempt(same[start : start + self.batch], bar)
-        bar.end(len(group) - len(waiting), len(waiting))
+        prior, how = cell.solver.at(cell.operator.label)[1].name, settings(cell.solver, cell.operator.label, cell.picture.sha256)
+        return {"key": cell.key, **names, "prior": prior, "image": cell.picture.id, "input": cell.measurement, "settings": how}
 
     def held(self, cell: Cell) -> tuple[CellRecord, dict[str, Tensor]] | None:
         """What the folder holds of a cell that has an answer, undamaged; else None."""
@@ -236,31 +228,24 @@ class Job:
         tensors = self.cells.tensors_of(found)
         return (record, tensors) if "x" in tensors and record.answer.x_sha256 == record.tensors["x"] else None
 
+    def lacks(self, record: CellRecord) -> bool:
+        """Whether a metric is to be taken of an answer that is there."""
+        return any(isinstance(one.metric, Metric) and one.key not in record.measures for one in self.metrics)
+
+    def whole(self, cell: Cell) -> bool:
+        """Whether nothing is to be done, not a metric either."""
+        held = self.held(cell)
+        return held is not None and not self.lacks(held[0])
+
     def finished(self, cell: Cell) -> bool:
         """Whether nothing is to be solved; metrics that are missing are taken from the stored answer."""
         held = self.held(cell)
         if held is None:
             return False
         record, tensors = held
-        if any(isinstance(one.metric, Metric) and one.key not in record.measures for one in self.metrics):
+        if self.lacks(record):
             self.close((cell, record.answer.model_dump(mode="json"), tensors), dict(record.measures))
         return True
-
-    def attempt(self, chunk: list[Cell], bar: Bar) -> None:
-        """Solve some pictures together; if that fails, each on its own, so that one failure stays one row."""
-        found = attempted(lambda: self.compute(chunk, bar))
-        if isinstance(found, BaseException):
-            if len(chunk) > 1:
-                for case in chunk:
-                    self.attempt([case], bar)
-                return
-            log.debug("%s", found, exc_info=found)
-            late = f"it took more than the limit of {self.limit:g} seconds a cell" if isinstance(found, OutOfTimeError) else ""
-            found = [(case, self.answer(case, "failed", late or fault(found)), {}) for case in chunk]
-        for outcome in found:
-            self.close(outcome, {})
-            self.tried.add(outcome[0].key)
-            bar.done()
 
     def compute(self, chunk: list[Cell], bar: Bar) -> list[Outcome]:
         """Solve and give the answers; an incompatible pair is skipped."""
@@ -275,12 +260,13 @@ class Job:
             problem = self.problem(chunk)
             with self.unchanged(problem, prior):  # outside of the limit: a look at the state must not be cut short
                 seconds = None if self.limit is None else self.limit * len(chunk)
-                found = attempted(lambda: self.foreign(first, problem, prior, bar), seconds)
+                with Peak(self.device) as peak:
+                    found = attempted(lambda: self.foreign(first, problem, prior, bar), seconds)
                 if isinstance(found, BaseException):
                     raise found
         if isinstance(found, str):
             return [(case, self.answer(case, "skipped", found), {}) for case in chunk]
-        return self.answers(chunk, problem, found)
+        return self.answers(chunk, problem, found, peak.bytes)
 
     def foreign(self, case: Cell, problem: Problem, prior: Prior, bar: Bar) -> Solution | str:
         """The code of others: the solver's answer, or why it cannot work."""
@@ -291,7 +277,7 @@ class Job:
         self.warm_up(case, solver, prior, problem)
         return solver.solve(problem, prior, generator=case.inputs["seed"], samples=case.solver.samples, callback=bar.step)
 
-    def answers(self, chunk: list[Cell], problem: Problem, solution: Solution) -> list[Outcome]:
+    def answers(self, chunk: list[Cell], problem: Problem, solution: Solution, peak: int | None) -> list[Outcome]:
         """A solution cut into cells."""
         wanted = problem.image.shape if solution.samples is None else (solution.samples, *problem.image.shape)
         if not isinstance(solution.x, Tensor) or solution.x.shape != wanted or solution.x.dtype != problem.image.dtype:
@@ -299,6 +285,7 @@ class Job:
         size, mean, found = len(chunk), solution.mean, []
         shared = {name: getattr(solution, name) for name in ("nfe", "backward", "steps", "samples")}
         shared |= {"seconds": solution.seconds / size, "network_seconds": solution.network_seconds / size, "batch": size}
+        shared |= {"peak_bytes": peak, "selected_by": solution.solver.selects}
         for index, case in enumerate(chunk):
             tensors = {"x": mean[index]} | ({} if solution.samples is None else {"samples": solution.x[:, index]})
             tensors = {name: value.detach().cpu().clone() for name, value in tensors.items()}
@@ -344,53 +331,15 @@ class Job:
         if "x" in tensors:
             for one in self.metrics:
                 if one.key not in measures and not isinstance(one.metric, SetMetric):
-                    found = self.gauged(one, outcome)
+                    found = gauged(self, one, outcome)
                     if isinstance(found, str):
                         faults[one.key] = found
                     else:
                         measures[one.key] = None if math.isnan(found) else found
         self.cells.write(cell.key, {"inputs": cell.inputs, "answer": answer, "measures": measures, "faults": faults}, tensors)
 
-    def gauged(self, one: Gauge, outcome: Outcome) -> float | str:
-        """A metric of a cell, on its own item and on copies, so that it depends on nothing else."""
-        cell, answer, tensors = outcome
-        x = tensors.get("samples", tensors["x"]).clone().to(self.device)
-        x = x[:, None] if "samples" in tensors else x[None]
-        numbers = {name: answer[name] for name in ("steps", "nfe", "seconds", "network_seconds", "samples", "backward")}
-        solver = attempted(lambda: self.shop.solver(cell.solver, cell.operator.label))
-        if isinstance(solver, BaseException):
-            return fault(solver)
-        solution = Solution(x=x, status=Status(answer["status"]), seed=cell.inputs["seed"], solver=solver, **numbers)
-        with kept():
-            World(cell.inputs["seed"], torch.float32).place()
-            problem = self.problem([cell])
-            before = shared_state(problem.operator)
-            found = one.of(Case(problem, cell.picture.image[None].to(x), solution))
-            if changed(before, shared_state(problem.operator)):
-                self.shop = Workshop(self.suite, self.device)
-                return f"{one.label} changed the operator, which it shares with others"
-        return found
-
-    def measure_sets(self) -> None:
-        """The set metrics of every operator and solver, over the cells that have an answer."""
-        for operator in self.suite.operator:
-            for solver in self.suite.solver:
-                for one in self.metrics:
-                    if isinstance(one.metric, SetMetric):
-                        self.sets.append(self.set_of(one, operator, solver))
-
-    def set_of(self, one: Gauge, operator: OperatorEntry, solver: SolverEntry) -> dict[str, Any]:
-        """A set metric of a column."""
-        group = [case for case in self.cases if case.operator is operator and case.solver is solver]
-        done = [(held[1]["x"], case.picture.image) for case in group if (held := self.held(case)) is not None]
-        answers, truths = ([clipped(pair[index]) for pair in done] for index in range(2))
-        found = one.of_set(answers, truths) if done else math.nan
-        value, reason = (None, found) if isinstance(found, str) else (None if math.isnan(found) else found, "")
-        place = {"operator": operator.label, "solver": solver.label, "metric": one.name}
-        return {**place, "value": value, "count": len(done), "reason": reason}
-
     def answer(self, case: Cell, status: str, reason: str) -> dict[str, Any]:
         """What is known of every cell; numbers are None until there are some."""
-        known = {"status": status, "reason": reason[:2000], "config": "", "seed": self.seed, "y_sha256": case.inputs["y"]}
-        where = {"device": str(self.device), "dtype": self.suite.dtype, "versions": self.versions}
+        known = {"status": status, "reason": reason[:2000], "config": "", "seed": case.base, "y_sha256": case.inputs["y"]}
+        where = {"device": str(self.device), "dtype": self.suite.dtype, "versions": self.versions, "h_sha256": self.h.get(case.measurement)}
         return Answer.model_validate({**known, **where}).model_dump(mode="json")

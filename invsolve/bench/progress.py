@@ -19,7 +19,7 @@ class Bar:
     def __init__(self, total: int, show: bool) -> None:
         from tqdm import tqdm
 
-        self.show, self.label, self.drawn = show, "", 0.0
+        self.show, self.label, self.drawn, self.told = show, "", 0.0, ""
         self.bar = tqdm(total=total, disable=None if show else True, unit="cell", dynamic_ncols=True, leave=False)
 
     def __enter__(self) -> Bar:
@@ -40,6 +40,14 @@ class Bar:
         if now - self.drawn > 0.1:
             self.drawn = now
             self.bar.set_postfix_str(f"step {step.index + 1}/{step.total}")
+
+    def tell(self, text: str) -> None:
+        """A word beside the bar, and a line where there is none; each once."""
+        if text != self.told:
+            self.told = text
+            self.bar.set_postfix_str(text)
+            if self.show and self.bar.disable and text:
+                print(text, file=sys.stderr, flush=True)
 
     def done(self) -> None:
         """One cell more."""

@@ -76,7 +76,7 @@ class RunRecord(Strict):
     suite: dict[str, Any]
     seed: int
     device: Text
-    batch: Annotated[int, Field(ge=1)]
+    batch: Annotated[int, Field(ge=1)] | Literal["auto"]
     complete: bool
     started: Text
     seconds: Seconds

@@ -6,6 +6,7 @@ mistake. None of them may end a program that runs other plug-ins too; Ctrl-C mus
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -31,15 +32,19 @@ def watched() -> Iterator[Callable[[], bool]]:
                 if interrupted():
                     raise
 
-    A foreign call that swallows Ctrl-C is found out too: ask afterwards. Signals reach the main thread alone; elsewhere it is always False.
+    A foreign call that swallows Ctrl-C is found out too: ask afterwards. Where the handler that was there raises nothing, nothing is seen.
+    Signals reach the main thread alone; elsewhere it is always False.
     """
     seen = False
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal seen
-        seen = True
-        if callable(before):
-            before(number, frame)
+        try:
+            if callable(before):
+                before(number, frame)
+        except BaseException:  # a handler that raises nothing has taken care of it: a run that finishes its cell first
+            seen = True
+            raise
 
     if not in_main_thread():
         yield lambda: False
@@ -59,9 +64,14 @@ def watched() -> Iterator[Callable[[], bool]]:
 def limited(seconds: float | None) -> Iterator[None]:
     """OutOfTimeError inside once `seconds` have passed, again and again until the block ends; None sets no limit.
 
-    By the alarm signal, between two steps of the interpreter: a call into a library is waited for. Where there is no such signal (another
-    thread than the main one, Windows), or something else has set it, nothing is limited.
+    Between two steps of the interpreter: a call into a library is waited for. In the main thread by the alarm signal, which ends a sleep
+    too; in others by an exception that another thread sets. Where the main thread has no such signal (Windows), or something else has set
+    it, nothing is limited.
     """
+    if seconds is not None and not in_main_thread():
+        with _limited_thread(seconds):
+            yield
+        return
     if seconds is None or not can_limit():
         yield
         return
@@ -80,6 +90,35 @@ def limited(seconds: float | None) -> Iterator[None]:
     finally:  # once more: the alarm may have rung on the way to the line above
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _limited_thread(seconds: float) -> Iterator[None]:
+    """The same for a thread that is not the main one."""
+    thread, over, one_at_a_time = threading.get_ident(), threading.Event(), threading.Lock()
+    put = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+    def ring() -> None:
+        wait = seconds
+        while not over.wait(wait):
+            wait = 0.1
+            with one_at_a_time:
+                if not over.is_set():
+                    put(ctypes.c_ulong(thread), ctypes.py_object(OutOfTimeError))
+
+    bell = threading.Thread(target=ring, name="limit of a cell", daemon=True)
+    bell.start()
+    try:
+        yield
+    finally:
+        while True:
+            try:
+                over.set()
+                with one_at_a_time:  # whoever rang has rung; what has not arrived is taken back
+                    put(ctypes.c_ulong(thread), None)
+                break
+            except OutOfTimeError:  # it arrived on the way
+                continue
 
 
 def can_limit() -> bool:

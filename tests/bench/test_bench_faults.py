@@ -151,7 +151,7 @@ def test_every_planted_fault_is_a_row_and_the_good_rows_do_not_move(tmp_path):
     rows = run(suite(*faults), out=tmp_path / "all", progress=False)
     assert (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()) == before
     status = {row["solver"]: (row["status"], row["reason"]) for row in rows}
-    assert {name for name in faults if status[name][0] != "failed"} == set(SETS_GLOBALS)
+    assert {name for name in faults if status[name][0] not in ("failed", "diverged")} == set(SETS_GLOBALS)
     for name, word in {
         "exit": "SystemExit: 3",
         "skipped": "Skipped: not here",

@@ -1,0 +1,140 @@
+"""Workers of a run: a dask cluster on this machine, or another one by its address. Needs the extra `dask`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from invsolve.errors import InputError
+
+NEEDS = "pip install 'invsolve[dask]'"
+GPU = "GPU"  # the resource that a worker declares for each device it may use
+SECONDS = "20s"  # until a scheduler must have answered
+PRELOAD = "invsolve.bench.worker"
+
+
+def needed(name: str = "distributed") -> Any:
+    """A module of the extra.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(f"workers need dask.distributed: {NEEDS} ({error}); a run without workers needs nothing") from error
+
+
+@contextmanager
+def pool(workers: int | None, scheduler: str | None, device: torch.device) -> Iterator[Any]:
+    """A dask client of `workers` processes of our own, or of the scheduler at an address.
+
+    Raises:
+        InputError: dask is not installed, or the scheduler does not answer.
+    """
+    needed()
+    with _local(workers or 1, device) if scheduler is None else _other(scheduler) as client:
+        yield client
+
+
+@contextmanager
+def _other(address: str) -> Iterator[Any]:
+    distributed = needed()
+    try:
+        client = distributed.Client(address, timeout=SECONDS, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(f"no dask scheduler answers at {address}: {error}; `dask scheduler` prints its address") from error
+    try:
+        yield client
+    finally:
+        with suppress(Exception):  # what failed has been said; a scheduler that is gone cannot be taken leave of
+            client.close(timeout=2)
+
+
+@contextmanager
+def _local(workers: int, device: torch.device) -> Iterator[Any]:
+    """Processes with one thread each, which die with this one: a pipe from each nanny ends, and its worker exits."""
+    distributed, dask = needed(), needed("dask")
+    security = _security(distributed)
+    with dask.config.set(_config()):
+        _preload()
+        plain = {"host": "127.0.0.1", "security": security}
+        spec = {str(index): {"cls": distributed.Nanny, "options": {**plain, **_options(index, device)}} for index in range(workers)}
+        listening = {"cls": distributed.Scheduler, "options": {**plain, "port": 0, "dashboard": False}}
+        with _deaf():  # what starts now does not hear Ctrl-C
+            cluster = distributed.SpecCluster(workers=spec, scheduler=listening, security=security, silence_logs=logging.CRITICAL)
+        try:
+            with distributed.Client(cluster, security=security, set_as_default=False) as client:
+                yield client
+        except BaseException:
+            for nanny in cluster.workers.values():  # not to wait for a cell that nobody wants any more
+                _end(nanny)
+            raise
+        finally:
+            cluster.close(timeout=5)
+
+
+def _config() -> dict[str, Any]:
+    # A server that has imported everything forks each worker: a killed one is back in a fraction of a second.
+    method = "forkserver" if sys.platform == "linux" else "spawn"
+    return {"distributed.worker.multiprocessing-method": method, "distributed.comm.timeouts.connect": "30s"}
+
+
+def _preload() -> None:
+    if sys.platform == "linux":
+        context = needed("distributed.utils").get_mp_context()
+        context.set_forkserver_preload(["distributed", PRELOAD, "invsolve.bench.batches", "invsolve.bench.job"])
+
+
+def _options(index: int, device: torch.device) -> dict[str, Any]:
+    options = {"nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL, "preload": PRELOAD}
+    if device.type != "cuda":
+        return options
+    return {**options, "resources": {GPU: 1}, **({} if device.index is not None else {"env": {"CUDA_VISIBLE_DEVICES": _visible(index)}})}
+
+
+def _visible(index: int) -> str:
+    """The GPU of a worker, in turn."""
+    named = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
+    devices = named or [str(number) for number in range(torch.cuda.device_count())]
+    return devices[index % len(devices)] if devices else ""
+
+
+def _security(distributed: Any) -> Any:
+    """Keys of this run alone: whoever else is on the machine could have our workers run anything by a port without."""
+    try:
+        import_module("cryptography")
+    except ImportError as error:
+        raise InputError(f"workers need cryptography, which closes their ports to other users: {NEEDS} ({error})") from error
+    return distributed.Security.temporary()
+
+
+def _end(nanny: Any) -> None:
+    nanny.auto_restart = False
+    pid = getattr(getattr(nanny, "process", None), "pid", None)
+    if pid is not None:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    from invsolve.plugins.interrupts import in_main_thread
+
+    before = signal.getsignal(signal.SIGINT) if in_main_thread() else None
+    if before is None:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
