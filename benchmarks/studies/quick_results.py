@@ -75,20 +75,24 @@ def means_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]
 
 def picture(root: Path, run: dict[str, Any], rows: list[dict[str, Any]], image: str) -> Image.Image:
     """Rows: operators; columns: truth, measurement, solvers."""
-    from invsolve.bench.report import grid
+    from invsolve.bench.gallery import grid
 
     operators = [entry["label"] for entry in run["suite"]["operator"]]
     stores = Store(root, "cells", "cell.json"), Store(root, "inputs", "input.json")
-    chosen = next(one for one in run["pictures"] if one["id"] == image)
-    tables = [grid(run, rows, operator, chosen, stores)["figures"] for operator in operators]
+    by_key = {row["key"]: row for row in rows}
+    tables = []
+    for operator in operators:
+        cells = [cell for cell in run["cells"] if (cell["operator"], cell["image"]) == (operator, image)]
+        made = grid(run, cells, by_key, stores)
+        tables.append([("truth", made.truth), ("measurement", made.measurement), *((shot.solver, shot.uri) for shot in made.shots)])
     width = len(tables[0]) * (TILE + GAP) - GAP
     sheet = Image.new("RGB", (width, HEAD + len(tables) * (TILE + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
     for across, tile in enumerate(tables[0]):
-        draw.text((across * (TILE + GAP) + 2, 2), tile["caption"], fill="black")
+        draw.text((across * (TILE + GAP) + 2, 2), tile[0], fill="black")
     for down, tiles in enumerate(tables):
         for across, tile in enumerate(tiles):
-            sheet.paste(opened(tile["uri"]), (across * (TILE + GAP), HEAD + down * (TILE + GAP)))
+            sheet.paste(opened(tile[1]), (across * (TILE + GAP), HEAD + down * (TILE + GAP)))
     return sheet
 
 

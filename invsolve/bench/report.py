@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from invsolve.bench.cells import Store
-from invsolve.bench.export import Line, lines, read_rows, read_run
-from invsolve.bench.figures import COLOURS, Point, data_uri, scatter
+from invsolve.bench.charts import chart
+from invsolve.bench.export import read_rows, read_run
+from invsolve.bench.gallery import BRIGHTEST, grids, value
+from invsolve.bench.kinds import KINDS, kind_of, side
+from invsolve.bench.standings import COSTS, Board, boards, ranking
+from invsolve.bench.statistics import FEW, LEVEL
 from invsolve.bench.table import cells, columns, faults, versions
+from invsolve.bench.verdicts import bought, card, differences, matrix, paid, price, troubles
 from invsolve.io.files import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
+# More rows than this in the table of single pictures make a page slow; all of them are in rows.csv.
+ROWS = 2000
+SHOWN_COSTS = ("seconds", "nfe", "peak_bytes")
 
 
 def write_report(folder: str | Path) -> Path:
@@ -20,105 +30,126 @@ def write_report(folder: str | Path) -> Path:
     Raises:
         InputError: the folder holds no run.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     root = Path(folder)
     run, rows = read_run(root), read_rows(root)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("report.html.j2").render(context(root, run, rows))
     target = root / "report.html"
-    write_text(target, page)
+    write_text(target, render("report.html.j2", **context(root, run, rows)))
     return target
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this folder, with its style and its script, and the policy that allows these two alone."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loader = FileSystemLoader(TEMPLATES)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{fingerprint(style)}'; script-src '{fingerprint(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    parts = {"style": Markup(style), "script": Markup(script), "policy": Markup(policy)}
+    return environment.get_template(template).render(**parts, **values)
+
+
+def fingerprint(text: str) -> str:
+    """What a content security policy calls the text of an element."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def context(root: Path, run: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Everything the template shows."""
-    operators = [entry["label"] for entry in run["suite"]["operator"]]
-    present = [label for label in operators if any(row["operator"] == label for row in rows)]
-    stores = Store(root, "cells", "cell.json"), Store(root, "inputs", "input.json")
+    everything, metrics = boards(run, rows), ranking(run)
+    shown, left_out = grids(root, run, rows)
+    kinds = [kind for kind in KINDS if any(kind in board.kinds.values() for board in everything)]
+    spent = [one for one in COSTS if any(one[0] in board.costs for board in everything)]
+    spent.sort(key=lambda one: SHOWN_COSTS.index(one[0]))
+    pictures = {(row["operator"], row["image"]) for row in rows}
     return {
         "run": run,
         "suite": run["suite"],
+        "summary": summary(run, everything),
         "columns": columns(run),
         "faults": faults(run, rows),
         "libraries": {name: versions(one) for name, one in run["metrics"].items()},
-        "sections": [section(run, rows, label, stores) for label in present],
+        "boards": everything,
+        "metrics": [(name, one, page_of(everything, name, one, spent)) for name, one in metrics.items()],
+        "costs": spent,
+        "kinds": kinds,
+        "sides": {kind: side(kind) for kind in KINDS},
+        "tables": [table(run, board) for board in everything],
+        "operators": {entry["label"]: about(entry) for entry in run["suite"]["operator"]},
+        "grids": shown,
+        "winners": winners(everything),
+        "left_out": left_out,
+        "brightest": BRIGHTEST,
+        "spread": any(one.spread for grid in shown for one in grid.shots),
+        "cells": [single(run, row) for row in rows[:ROWS]],
+        "rows": len(rows),
+        "few": max((sum(pair[0] == board.operator for pair in pictures) for board in everything), default=0) < FEW,
+        "level": round(100 * LEVEL),
+        "troubles": troubles(rows),
         "missing": len(run["cells"]) - len(rows),
         "measurements": {(row["operator"], row["image"]): row["y_sha256"] for row in rows},
         "configs": list(dict.fromkeys((row["operator"], row["solver"], row["config"], row["prior"]) for row in rows if row["config"])),
     }
 
 
-def section(run: dict[str, Any], rows: list[dict[str, Any]], label: str, stores: tuple[Store, Store]) -> dict[str, Any]:
-    """One operator: table, drawing, pictures."""
-    group, shown = lines(rows, label, run), columns(run)
-    best = {name: winner(group, name, one["higher"]) for name, one in run["metrics"].items()}
-    table = [
-        {
-            "number": number,
-            "line": line,
-            "colour": COLOURS[(number - 1) % len(COLOURS)],
-            "cells": [{"text": text, "best": best.get(name) is line} for (name, _, _), text in zip(shown, cells(line, shown), strict=True)],
-        }
-        for number, line in enumerate(group, 1)
+def summary(run: Mapping[str, Any], everything: Sequence[Board]) -> list[tuple[str, str]]:
+    """(number, what) of the head."""
+    solvers = {solver for board in everything for solver in board.kinds}
+    counts = ((len(run["pictures"]), "picture"), (len(everything), "operator"), (len(solvers), "solver"), (len(run["cells"]), "cell"))
+    return [(str(number), what + ("" if number == 1 else "s")) for number, what in counts]
+
+
+def winners(everything: Sequence[Board]) -> dict[str, str]:
+    """The best solver of each operator by the first metric."""
+    return {board.operator: next(iter(board.contests.values())).best for board in everything if board.contests}
+
+
+def page_of(everything: Sequence[Board], name: str, metric: Mapping[str, Any], spent: Sequence[Any]) -> dict[str, Any]:
+    """All that changes with the metric: words, matrix, drawings and tables."""
+    unit = metric["unit"] or metric["label"]
+    draw = {"higher": metric["higher"], "digits": metric["digits"], "unit": unit}
+    boards_of = []
+    for board in everything:
+        drawn = [(cost, chart(board, name, cost[0], **draw)) for cost in spent]
+        buys = [(cost, bought(board, name, cost[0], metric), paid(board, name, cost[0], metric)) for cost in spent]
+        boards_of.append(
+            {"card": card(board, name, metric), "charts": drawn, "differences": differences(board, name, metric), "buys": buys}
+        )
+    return {"unit": unit, "rows": matrix(everything, name, metric), "boards": boards_of}
+
+
+def table(run: dict[str, Any], board: Board) -> list[dict[str, Any]]:
+    """One operator's means and spreads; a cell is (text, number to sort by)."""
+    shown = columns(run)
+    rows = []
+    for line in board.lines:
+        texts = cells(line, shown)
+        numbers = [None if (found := line.numbers.get(name)) is None else found.mean for name, *_ in shown]
+        rows.append({"line": line, "kind": board.kinds[line.solver], "cells": list(zip(texts, numbers, strict=True))})
+    return rows
+
+
+def single(run: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """One row of the table of pictures."""
+    metrics = [
+        (row["metrics"].get(name), value({**one, "unit": "", "label": ""}, row["metrics"].get(name)).strip())
+        for name, one in run["metrics"].items()
+        if not one["of_sets"]
     ]
-    entry = next(one for one in run["suite"]["operator"] if one["label"] == label)
-    own = {cell["image"] for cell in run["cells"] if cell["operator"] == label}
-    parameters = ", ".join(f"{key} {value}" for key, value in entry.items() if key not in ("name", "label"))
+    spent = [(row.get(name), price(name, row.get(name))) for name in ("nfe", "seconds")]
+    kind = kind_of(row["solver_name"], row["prior"])
     return {
-        "label": label,
-        "name": entry["name"],
-        "parameters": parameters,
-        "table": table,
-        "troubled": [line for line in group if line.reason],
-        "scatter": scatter([point for number, line in enumerate(group, 1) if (point := _point(number, line))]),
-        "grids": [grid(run, rows, label, picture, stores) for picture in run["pictures"] if picture["id"] in own],
+        **{name: row[name] for name in ("operator", "image", "solver", "status", "reason")},
+        "kind": kind,
+        "numbers": [*metrics, *spent],
     }
 
 
-def winner(group: list[Line], name: str, higher: bool | None) -> Line | None:
-    """The line with the best mean, if several have one and the metric ranks."""
-    if higher is None:
-        return None
-    having = [(value.mean, line) for line in group if (value := line.numbers.get(name)) is not None]
-    if len(having) < 2:
-        return None
-    return (max if higher else min)(having, key=lambda pair: pair[0])[1]
-
-
-def _point(number: int, line: Line) -> Point | None:
-    value, seconds = line.numbers.get("psnr"), line.numbers["seconds"]
-    return None if value is None or seconds is None else Point(number, seconds.mean, value.mean, value.std or 0.0)
-
-
-def grid(
-    run: dict[str, Any], rows: list[dict[str, Any]], label: str, picture: dict[str, Any], stores: tuple[Store, Store]
-) -> dict[str, Any]:
-    """One picture: truth, measurement, and every solver's answer with its first metric below."""
-    results, inputs = stores
-    mine = [cell for cell in run["cells"] if cell["operator"] == label and cell["image"] == picture["id"]]
-    held = inputs.tensors(mine[0]["input"]) if mine else {}
-    figures = [{"caption": "truth", "uri": _uri(held.get("truth"), 0), "value": ""}]
-    figures.append({"caption": "measurement", "uri": _uri(held.get("y0"), 0), "value": ""})
-    by_key = {row["key"]: row for row in rows}
-    for cell in mine:
-        row = by_key.get(cell["key"])
-        figures.append({"caption": cell["solver"], "uri": _uri(results.tensors(cell["key"]).get("x")), "value": _value(run, row)})
-    return {"picture": picture, "figures": figures}
-
-
-def _uri(tensor: Any, *index: int) -> str | None:
-    if tensor is None:
-        return None
-    return data_uri(tensor[index[0]] if index else tensor)
-
-
-def _value(run: dict[str, Any], row: dict[str, Any] | None) -> str:
-    """The first metric's value with its unit, or why there is none."""
-    if row is None:
-        return "not computed yet"
-    name, one = next(((name, one) for name, one in run["metrics"].items() if not one["of_sets"]), (None, {}))
-    value = None if name is None else row["metrics"].get(name)
-    return row["status"] if value is None else f"{value:.{one['digits']}f} {one['unit'] or one['label']}"
+def about(entry: Mapping[str, Any]) -> str:
+    """An operator's name and parameters."""
+    parameters = ", ".join(f"{key} {value}" for key, value in entry.items() if key not in ("name", "label") and value is not None)
+    return f"{entry.get('name') or 'saved problem'}{': ' if parameters else ''}{parameters}"

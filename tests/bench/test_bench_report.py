@@ -1,6 +1,8 @@
 """The benchmark harness: keys, seeds, tables, the report and the shipped suites and pictures."""
 
+import base64
 import csv
+import hashlib
 import io
 import math
 import re
@@ -141,18 +143,31 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
+def only_ours(text):
+    """One style and one script, those whose hashes the policy names, and no style of an element."""
+    page = Page(text)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1].replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    for tag in ("style", "script"):
+        (inside,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}';" in policy
+        assert page.tags.count(tag) == 1
+    assert "style" not in page.attributes
+
+
 def test_the_report_is_one_file_that_loads_nothing(finished):
     _, out = finished
     path = write_report(out)
     text = path.read_text()
     page = Page(text)
     assert path == out / "report.html"
-    assert "script" not in page.tags
     assert "link" not in page.tags
     # truth, measurement and three answers for each of 2 pictures and 3 operators; the skipped solver has none
-    assert len(page.loads) == 2 * 3 * 5
-    assert all(load.startswith("data:image/png;base64,") for load in page.loads)
-    assert "default-src 'none'" in text
+    pictures = [load for load in page.loads if load.startswith("data:image/png;base64,")]
+    assert len(pictures) == 2 * 3 * 5
+    assert {load for load in page.loads if load[0] != "#"} - set(pictures) == {"rows.csv", "rows.jsonl", "run.json"}
+    only_ours(text)
     assert not re.search(r"url\(|@import|https?://", text)
     seen = "".join(page.text)
     for wanted in ("hole", "TotalVariation is not a Denoiser", "CC0-1.0", "k1 0.01", "AdamTV(steps=5", finished[0][0]["y_sha256"]):
@@ -170,9 +185,9 @@ def test_hostile_names_stay_text(tmp_path):
     )
     rows = run(suite, out=tmp_path, progress=False)
     page = Page(write_report(tmp_path).read_text())
-    assert "script" not in page.tags
+    only_ours((tmp_path / "report.html").read_text())
     assert not [name for name in page.attributes if name.startswith("on")]
-    assert all(load.startswith("data:image/png;base64,") for load in page.loads)
+    assert all(load.startswith(("data:image/png;base64,", "#")) or load in ("rows.csv", "rows.jsonl", "run.json") for load in page.loads)
     assert HOSTILE in "".join(page.text)
     assert "\x1b" not in format_plain(read_run(tmp_path), rows)
     with (tmp_path / "rows.csv").open(newline="") as file:

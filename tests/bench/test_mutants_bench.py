@@ -22,7 +22,7 @@ from invsolve.bench import suite as suites
 from invsolve.bench.case_metrics import Coverage
 from invsolve.bench.cells import canonical
 from invsolve.bench.export import Spread, lines
-from invsolve.bench.figures import COLOURS, HEIGHT, Point, data_uri, decades, nice, scatter
+from invsolve.bench.figures import data_uri, decades, nice
 from invsolve.bench.job import Job
 from invsolve.bench.metrics import SSIM, HaarPSI
 from invsolve.bench.progress import Bar
@@ -47,32 +47,6 @@ def test_the_step_of_an_axis_is_the_next_of_1_2_5(step, expected):
 
 def test_ticks_of_a_logarithmic_axis_are_1_2_5():
     assert decades(0.04, 3.0) == pytest.approx([0.05, 0.1, 0.2, 0.5, 1.0, 2.0])
-
-
-def test_a_drawing_by_hand():
-    """Values 20 +- 1 and 30 +- 2 span 19 .. 32: with 6 % of air, 18.22 .. 32.78, on 242 pixels from 256 up."""
-    drawing = scatter([Point(1, 0.1, 20.0, 1.0), Point(12, 10.0, 30.0, 2.0), Point(3, 0.0, 25.0, 1.0), Point(4, 1.0, math.nan, 1.0)])
-    assert [mark.number for mark in drawing.marks] == [1, 12]
-    assert [mark.colour for mark in drawing.marks] == [COLOURS[0], COLOURS[1]]
-    low, high, bottom = 18.22, 32.78, HEIGHT - 44
-
-    def up(value):
-        return bottom - (value - low) / (high - low) * 242
-
-    assert [mark.y for mark in drawing.marks] == pytest.approx([up(20), up(30)])
-    assert [mark.low for mark in drawing.marks] == pytest.approx([up(19), up(28)])
-    assert [mark.high for mark in drawing.marks] == pytest.approx([up(21), up(32)])
-    # log10 of the seconds spans -1 .. 1, and .15 on either side, on 492 pixels from 52.
-    assert [mark.x for mark in drawing.marks] == pytest.approx([52 + 0.15 / 2.3 * 492, 52 + 2.15 / 2.3 * 492])
-    assert [text for _, text in drawing.y_ticks] == ["20", "25", "30"]
-    assert [place for place, _ in drawing.y_ticks] == pytest.approx([up(20), up(25), up(30)])
-    assert [text for _, text in drawing.x_ticks] == ["0.1", "0.2", "0.5", "1", "2", "5", "10"]
-
-
-def test_two_equal_points_are_drawn_in_the_middle_and_one_is_not_drawn():
-    same = scatter([Point(1, 1.0, 20.0, 0.0), Point(2, 1.0, 20.0, 0.0)])
-    assert [mark.y for mark in same.marks] == pytest.approx([14 + 242 / 2] * 2)
-    assert scatter([Point(1, 1.0, 20.0, 0.0)]) is None
 
 
 @pytest.mark.parametrize("channels", [1, 3])
