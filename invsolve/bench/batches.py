@@ -39,7 +39,7 @@ def solve_all(job: Job, bar: Bar, stop: Stop) -> None:
             bar.begin(f"{operator.label} · {solver.label}", len(column) - len(waiting))
             for same in alike(waiting):
                 solve(job, same, bar, stop)
-            bar.end(len(column) - len(waiting), len(waiting))
+            bar.end(len(column) - len(waiting), bar.computed)
 
 
 def alike(cells: list[Cell]) -> Iterator[list[Cell]]:

@@ -118,7 +118,7 @@ def _security(distributed: Any) -> Any:
 
 
 def _end(nanny: Any) -> None:
-    nanny.auto_restart = False
+    nanny.close_gracefully()  # or it would start another one
     pid = getattr(getattr(nanny, "process", None), "pid", None)
     if pid is not None:
         with suppress(OSError):

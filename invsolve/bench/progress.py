@@ -19,7 +19,7 @@ class Bar:
     def __init__(self, total: int, show: bool) -> None:
         from tqdm import tqdm
 
-        self.show, self.label, self.drawn, self.told = show, "", 0.0, ""
+        self.show, self.label, self.drawn, self.told, self.computed = show, "", 0.0, "", 0
         self.bar = tqdm(total=total, disable=None if show else True, unit="cell", dynamic_ncols=True, leave=False)
 
     def __enter__(self) -> Bar:
@@ -30,7 +30,7 @@ class Bar:
 
     def begin(self, label: str, held: int) -> None:
         """A new operator and solver, with cells that are there already."""
-        self.label, self.since = label, time.perf_counter()
+        self.label, self.since, self.computed = label, time.perf_counter(), 0
         self.bar.set_description_str(label, refresh=False)
         self.bar.update(held)
 
@@ -51,6 +51,7 @@ class Bar:
 
     def done(self) -> None:
         """One cell more."""
+        self.computed += 1
         self.bar.update(1)
 
     def end(self, held: int, computed: int) -> None:

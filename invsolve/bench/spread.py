@@ -36,7 +36,7 @@ def spread(job: Job, bar: Bar, stop: Stop, *, workers: int | None, scheduler: st
     if waiting:
         with pool(workers, scheduler, job.device) as client:
             Driver(job, client, bar, stop, workers).run(waiting)
-    bar.end(held, sum(map(len, waiting)))
+    bar.end(held, bar.computed)
 
 
 def chunks(job: Job) -> list[list[Cell]]:

@@ -73,12 +73,14 @@ def work(order: Order, places: list[Place]) -> str:
 
 def _work(order: Order, places: list[Place]) -> None:
     import torch
+    from tqdm import tqdm
 
     from invsolve.bench.batches import alike, solve
     from invsolve.bench.progress import Bar
     from invsolve.bench.stop import Stop
 
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed worker would leave behind
     job = _job(order)
     cells = [_cell(order, place) for place in places]
     waiting = [cell for cell in cells if cell.key not in job.tried and (job.fresh or not job.finished(cell))]

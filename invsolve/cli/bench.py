@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
 from invsolve.cli.bench_plan import choices, chosen_suite, plan
+from invsolve.cli.bench_workers import Batch, going_on, spreading
 from invsolve.cli.output import line, print_json, print_table
 
 
@@ -52,10 +54,13 @@ def print_example(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @click.option("--out", type=click.Path(file_okay=False), help="Folder of the run; runs/SUITE unless said.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
-@click.option("--batch", type=int, default=1, show_default=True, help="Pictures of equal size solved together.")
+@click.option("--batch", type=Batch(), default=1, show_default=True, help="Pictures of equal size solved together; auto: as memory allows.")
 @click.option("--fresh", is_flag=True, help="Compute finished cells again.")
 @click.option("--limit", type=click.FloatRange(min=0, min_open=True), help="Seconds that a cell may take; no limit unless said.")
+@spreading
+@click.pass_context
 def run_suite(
+    ctx: click.Context,
     suite: str,
     solvers: tuple[str, ...],
     operators: tuple[str, ...],
@@ -63,13 +68,16 @@ def run_suite(
     out: str | None,
     seed: int,
     device: str,
-    batch: int,
+    batch: int | Literal["auto"],
     fresh: bool,
     limit: float | None,
+    workers: int | None,
+    scheduler: str | None,
 ) -> None:
     """Run SUITE (a name or a TOML file); run again with the same --out, it goes on where it stopped.
 
-    Exit code 1: a row failed, every row was skipped, or a metric failed wherever it was to be taken.
+    Ctrl-C finishes the cells in flight, a second one stops at once; exit code 130. Exit code 1: a row failed, every row was skipped, or a
+    metric failed wherever it was to be taken.
     """
     from invsolve.bench import run as run_rows
     from invsolve.bench import write_report
@@ -84,11 +92,16 @@ def run_suite(
             raise click.UsageError(f"{suite} runs itself and has no parts to choose; leave out -s, -o and -d")
         if device != "cpu" or batch != 1:
             raise click.UsageError(f"{suite} runs on the CPU and makes its own batches; leave out --device and --batch")
-        page, sound = own.run(folder, seed=seed, fresh=fresh, limit=limit)
+        if workers is not None or scheduler is not None:
+            raise click.UsageError(f"{suite} runs itself, in this process; leave out --workers and --scheduler")
+        with going_on(ctx, folder):
+            page, sound = own.run(folder, seed=seed, fresh=fresh, limit=limit)
         click.echo(f"page: {line(page)}")
         sys.exit(0 if sound else 1)
     chosen = chosen_suite(suite, solvers, operators, data)
-    rows = run_rows(chosen, out=folder, seed=seed, device=device, batch=batch, fresh=fresh, limit=limit)
+    options: Any = {"batch": batch, "fresh": fresh, "limit": limit, "workers": workers, "scheduler": scheduler}
+    with going_on(ctx, folder):
+        rows = run_rows(chosen, out=folder, seed=seed, device=device, **options)
     print_tables(folder)
     click.echo(f"report: {line(write_report(folder))}")
     vain = in_vain(read_run(folder), rows)
