@@ -15,7 +15,7 @@ import argparse
 import json
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import torch
 from invsolve_damage.finding import evidence, find_damage, grown
 from invsolve_damage.outliers import blurred, outliers, unlikely
 from invsolve_damage.reading import FILE, METHODS, Reading
-from invsolve_damage.segment import Segmenter, save, segmented
+from invsolve_damage.segment import Segmenter, save, segmented, shipped
 from invsolve_operators import FilmMask, Mask
 from invsolve_weights.classes import CardedClasses
 from torch import Tensor
@@ -48,8 +48,6 @@ NUMBERS = PAGE.with_suffix(".json")
 VIEW, CROP = 256, 128
 NATURAL_LEVEL = 0.1
 SHOWN = "astronaut.png"
-# Width of the window whose variance stands for the squared error of what is filled in.
-AROUND = 2.0
 
 
 def damaged(photo: Tensor, density: float, *key: object) -> tuple[Tensor, Tensor]:
@@ -115,9 +113,10 @@ def fitted(features: Tensor, labels: Tensor, steps: int = 60) -> Tensor:
 
 
 def candidates(scores: list[Tensor]) -> list[float]:
-    """60 thresholds: quantiles of all scores."""
+    """60 thresholds that are quantiles of all scores, and 30 between the ends at equal distances: few pixels lie between two modes."""
     pooled = torch.cat([score.flatten()[::7] for score in scores]).double()
-    return torch.quantile(pooled[:: 1 + len(pooled) // 200_000], torch.linspace(0.75, 0.998, 60, dtype=torch.float64)).tolist()
+    levels = torch.quantile(pooled[:: 1 + len(pooled) // 200_000], torch.linspace(0.75, 0.998, 60, dtype=torch.float64))
+    return [*levels.tolist(), *torch.linspace(float(levels[0]), float(levels[-1]), 30).tolist()]
 
 
 def best_threshold(scores: list[Tensor], truths: list[Tensor]) -> tuple[float, float]:
@@ -129,35 +128,41 @@ def best_threshold(scores: list[Tensor], truths: list[Tensor]) -> tuple[float, f
     return max((mean(level), level) for level in candidates(scores))
 
 
-def best_for_restoring(scores: list[Tensor], truths: list[Tensor], errors: list[Tensor]) -> tuple[float, int]:
-    """(threshold, growth) of the largest mean PSNR. What is missed stays; what is masked has the variance around it for its error.
-
-    Errors are (2, H, W): of the damage, and of filling in.
-    """
-
-    def psnr(level: float, pixels: int) -> float:
-        found = []
-        for score, true, error in zip(scores, truths, errors, strict=True):
-            masked = grown(score > level, pixels)[0]
-            found.append(-10 * math.log10(float((error[1] * masked + error[0] * (true & ~masked)).mean())))
-        return float(np.mean(found))
-
-    _, level, pixels = max((psnr(level, pixels), level, pixels) for level in candidates(scores) for pixels in (0, 1, 2))
+def best_for_restoring(scores: list[Tensor], threshold: float, cases: Cases, prior: Denoiser) -> tuple[float, int]:
+    """(threshold, growth) of the largest mean PSNR of what is filled in, masks from .7 to 2 times as large as those of `threshold`."""
+    pooled = torch.cat([score.flatten() for score in scores]).sort().values
+    share = float((pooled > threshold).double().mean())
+    bad, clean = (torch.stack([middle(one, CROP) for one in rows]) for rows in (cases.bad, cases.sound))
+    found = []
+    for factor in (0.7, 0.85, 1.0, 1.2, 1.5, 2.0):
+        level = float(pooled[min(len(pooled) - 1, round(len(pooled) * (1 - factor * share)))])
+        for pixels in (0, 1):
+            keep = torch.stack([middle(~grown(score > level, pixels), CROP) for score in scores])
+            found.append((float(restored(clean, bad, keep, prior).mean()), level, pixels))
+    print([(round(psnr, 2), round(level, 2), pixels) for psnr, level, pixels in found], flush=True)
+    _, level, pixels = max(found)
     return round(level, 4), pixels
 
 
-def cases_of(data: Path, count: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """(photographs, true damage, squared errors of damage and of filling in) for training, a third of them with each density."""
-    cases, truths, errors = [], [], []
-    for index, photo in enumerate(photographs(data / "train" / "bsds500", count, 19)):
-        density = list(DENSITIES.values())[index % 3]
-        bad, keep = (middle(one, VIEW) for one in damaged(photo, density, "tune", index))
-        photo = middle(photo, VIEW)
-        cases.append(bad)
-        truths.append(~keep)
-        variance = blurred(photo.square(), AROUND) - blurred(photo, AROUND).square()
-        errors.append(torch.stack([(bad - photo).square().mean(0), variance.clamp_min(0).mean(0)]))
-    return cases, truths, errors
+@dataclass
+class Cases:
+    """Photographs with painted damage, without it, and where it is."""
+
+    bad: list[Tensor]
+    sound: list[Tensor]
+    truths: list[Tensor]
+
+    @classmethod
+    def of(cls, data: Path, count: int) -> Cases:
+        """Of the training set, a third of them with each density."""
+        made = cls([], [], [])
+        for index, photo in enumerate(photographs(data / "train" / "bsds500", count, 19)):
+            density = list(DENSITIES.values())[index % 3]
+            bad, keep = (middle(one, VIEW) for one in damaged(photo, density, "tune", index))
+            made.bad.append(bad)
+            made.sound.append(middle(photo, VIEW))
+            made.truths.append(~keep)
+        return made
 
 
 def weights_of(cases: list[Tensor], truths: list[Tensor]) -> tuple[tuple[tuple[float, ...], ...], float]:
@@ -175,23 +180,21 @@ def weights_of(cases: list[Tensor], truths: list[Tensor]) -> tuple[tuple[tuple[f
 
 def tune(data: Path, weights: str, count: int) -> None:
     """Fit the reading and choose windows and thresholds on training photographs, and write them; without weights for the other methods."""
-    cases, truths, errors = cases_of(data, count)
-    prior, natural, reading = CardedClasses(weights, precision="auto") if weights else None, None, Reading.load()
+    natural: Any = load_prior("natural", precision="auto")
+    cases, prior, reading = Cases.of(data, count), CardedClasses(weights, precision="auto") if weights else None, Reading.load()
     if prior is not None:
-        table, bias = weights_of([maps_of(case, prior) for case in cases], truths)
+        table, bias = weights_of([maps_of(case, prior) for case in cases.bad], cases.truths)
         reading = replace(reading, levels=LEVELS, widths=WIDTHS, weights=table, bias=bias)
-    else:
-        natural = load_prior("natural", precision="auto")
     blur, thresholds, generous, rated = {**reading.blur}, {**reading.thresholds}, {**reading.generous}, {**reading.rated}
-    found = [scores_of(case, prior, natural, reading) for case in cases]
+    found = [scores_of(case, prior, None if prior else natural, reading) for case in cases.bad]
     for method in found[0]:
         tried = []
         for one in (0.0,) if method in ("reading", "segment") else BLURS:
             scores = [blurred(score[method], one) for score in found]
-            tried.append((*best_threshold(scores, truths), one, scores))
+            tried.append((*best_threshold(scores, cases.truths), one, scores))
         rated[method], threshold, blur[method], scores = max(tried, key=lambda row: row[0])
         rated[method], thresholds[method] = round(rated[method], 3), round(threshold, 4)
-        generous[method] = best_for_restoring(scores, truths, errors)
+        generous[method] = best_for_restoring(scores, threshold, cases, natural)
     best = max(METHODS, key=lambda one: rated.get(one, 0.0))
     print("mean IoU on training photographs", rated, blur, thresholds, generous, best)
     replace(reading, blur=blur, thresholds=thresholds, generous=generous, rated=rated, best=best).save(FILE)
@@ -215,19 +218,22 @@ def shown(value: list[float], digits: int = 2) -> str:
     return f"{np.mean(value):.{digits}f} +- {np.std(value, ddof=1) / math.sqrt(len(value)):.{digits}f}"
 
 
-def segmenter(data: Path, seconds: float, seed: int = 13) -> None:
-    """Train the segmenter on the crops of the prior's training, with other sheets, by its own loss: cross entropy of each pixel."""
+def segmenter(data: Path, seconds: float, on: bool = False, seed: int = 13) -> None:
+    """Train the segmenter, `on` from the shipped weights, on the crops of the prior's training, with other sheets, by its own loss: cross entropy of each pixel."""
     shape, folder = (3, 64, 64), Path(__file__).parents[1] / "training"
     pairs = TrainConfig.load(folder / "damage.toml").pairs(shape, folder)
     assert isinstance(pairs, Damaged)
     crops = Crops([(data / "train" / "bsds500", 1.0, (1.0, 0.75))], shape[1])
     torch.manual_seed(seed)
     network, rng, began, steps = Segmenter(), np.random.default_rng(seed), time.monotonic(), 0
+    top = 1e-3 if on else 3e-3
+    if on:
+        network.load_state_dict(shipped().state_dict())
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    optimiser = torch.optim.Adam(network.parameters(), lr=top)
     while (part := (time.monotonic() - began) / seconds) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = 3e-3 * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part))) * min(1.0, (steps + 1) / 30)
+            group["lr"] = top * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part))) * min(1.0, (steps + 1) / 30)
         images = crops.sample(16, rng)
         parts = [pairs.part(shape[1:], rng) for _ in images]
         bad = torch.stack([pairs.paint(image, one, rng) for image, one in zip(images, parts, strict=True)])
@@ -313,10 +319,11 @@ if __name__ == "__main__":
     parser.add_argument("--weights", default="", help="of the prior; the methods without one unless given")
     parser.add_argument("--restore", nargs="*", default=[], help="methods whose masks are filled in")
     parser.add_argument("--count", type=int, default=0, help="photographs: 15 for tune, 20 for table")
+    parser.add_argument("--on", action="store_true", help="train the shipped segmenter further")
     parser.add_argument("--seconds", type=float, default=50.0, help="of the segmenter's training")
     given = parser.parse_args()
     if given.what == "segmenter":
-        segmenter(given.data, given.seconds)
+        segmenter(given.data, given.seconds, given.on, 14 if given.on else 13)
     elif given.what == "tune":
         tune(given.data, given.weights, given.count or 15)
     elif given.what == "table":
