@@ -219,7 +219,7 @@ def shown(value: list[float], digits: int = 2) -> str:
 
 
 def segmenter(data: Path, seconds: float, on: bool = False, seed: int = 13) -> None:
-    """Train the segmenter, `on` from the shipped weights, on the crops of the prior's training, with other sheets, by its own loss: cross entropy of each pixel."""
+    """Train the segmenter, `on` from the shipped weights, by cross entropy on the crops of the prior's training with other sheets."""
     shape, folder = (3, 64, 64), Path(__file__).parents[1] / "training"
     pairs = TrainConfig.load(folder / "damage.toml").pairs(shape, folder)
     assert isinstance(pairs, Damaged)
