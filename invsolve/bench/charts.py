@@ -12,7 +12,7 @@ from invsolve.bench.standings import Board, from_best
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 20, 18, 50
-# Who is farther below the best than this many times the distance of two thirds of the solvers is drawn at the lower edge: it may not flatten them.
+# Who is farther below the best than this many times the distance of two thirds of the solvers is drawn at the lower edge.
 OUTLYING = 2.5
 CHARACTER = 6.4
 SIDES = (
