@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 from invsolve.noise import GaussianNoise, NoNoise
 from invsolve.operator import Operator
-from invsolve.operator.measurement import Measurement
+from invsolve.operator.measurement import Measurement, parts
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.made_for import MadeFor, bare
@@ -53,7 +54,7 @@ class StagedPrior(ConditionalPrior):
 
     def problem(self, number: int, y: Measurement, of: Problem, noise: float = 0.0) -> Problem:
         """That of a stage: y and noise are those of the whole for the first, what the stage before made with `noise` for the others."""
-        operator = stage_operator(self.stages[number])
+        operator = on_device(stage_operator(self.stages[number]), parts(y)[0].device)
         if number == 0:
             return Problem(bare(of.operator)[1] * operator, y, of.noise, of.items, of.check_range)
         return Problem(operator, y, GaussianNoise(noise) if noise > 0 else NoNoise(), of.items, check_range=False)
@@ -106,6 +107,11 @@ class Staged(Denoiser):
 def stage_operator(stage: ConditionalPrior) -> Operator:
     """From a stage's image to that of the one before."""
     return stage.made_for.instances(stage.made_for.shape)[0]
+
+
+def on_device(operator: Operator, device: torch.device) -> Operator:
+    """The operator, or a copy where the data are elsewhere."""
+    return operator if operator.device in (None, device) else copy.deepcopy(operator).to(device)
 
 
 def _check(stages: Sequence[ConditionalPrior]) -> None:
