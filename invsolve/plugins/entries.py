@@ -46,6 +46,7 @@ class Entry:
         summary: one line for lists.
         needs: how to get a missing dependency, for the error text.
         adds: the capability that an operator of this kind adds to another one, see `invsolve.which`.
+        listed: False for what suites and files may name and nobody is offered: methods of other packages, to be compared with.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Entry:
     summary: str = ""
     needs: str = ""
     adds: str = ""
+    listed: bool = True
 
     def load(self) -> Any:
         """The class or function behind the name.
@@ -153,7 +155,7 @@ class Registry:
         finally:
             self._current = PluginRecord("python", "python", "")
 
-    def add(self, kind: str, name: str, target: str, *, summary: str = "", needs: str = "", adds: str = "") -> None:
+    def add(self, kind: str, name: str, target: str, *, summary: str = "", needs: str = "", adds: str = "", listed: bool = True) -> None:
         """Register a name.
 
         Args:
@@ -165,6 +167,7 @@ class Registry:
             adds: of an operator that is made of another one and approximates what that one lacks: the capability, such as "prox".
                 `which_solvers` then names it where a solver misses that. It is called as `Class(H, door)`, `door` being text of the
                 class, such as "tol=1e-4".
+            listed: False leaves it out of lists, advice and the conformance checks; it is found by its name alone.
 
         Raises:
             RegistrationError: unknown kind, malformed name or target, a name that is taken, or something added that is no capability.
@@ -181,14 +184,14 @@ class Registry:
             raise RegistrationError(f"{kind} '{name}': adds must be an operator's capability, {', '.join(ADDED)}; given {adds!r}")
         if (kind, name) in self.entries:
             raise RegistrationError(f"{kind} '{name}' from {plugin} is already provided by {self.entries[kind, name].plugin}")
-        self.entries[kind, name] = Entry(kind, name, target, plugin, summary, needs, adds)
+        self.entries[kind, name] = Entry(kind, name, target, plugin, summary, needs, adds, listed)
         record.entries += 1
 
     def names(self, kind: str) -> list[str]:
-        """All names of a kind, sorted."""
+        """All names of a kind that are listed, sorted."""
         if kind not in KINDS:
             raise UnknownNameError(no_kind(kind))
-        return sorted(name for (of, name) in self.entries if of == kind)
+        return sorted(name for (of, name), entry in self.entries.items() if of == kind and entry.listed)
 
     def of(self, kind: str) -> Iterator[Entry]:
         """Entries of a kind by name."""
@@ -201,7 +204,7 @@ class Registry:
             UnknownNameError: with near names, and the plug-ins that are broken.
         """
         known = self.names(kind)
-        if name not in known:
+        if (kind, name) not in self.entries:
             broken = [record.name for record in self.plugins if record.error]
             hint = f" (broken plug-ins: {', '.join(broken)}; see invsolve plugins list)" if broken else ""
             near = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
@@ -254,7 +257,7 @@ class Registry:
     def name_of(self, kind: str, value: Any) -> str | None:
         """The name a class (or an object's class) is registered under, None without one; imports nothing."""
         cls = value if isinstance(value, type) else type(value)
-        for entry in self.of(kind):
+        for entry in (one for (of, _), one in sorted(self.entries.items()) if of == kind):
             module, _, attribute = entry.target.partition(":")
             if attribute == cls.__qualname__ and (module == cls.__module__ or cls.__module__.startswith(module + ".")):
                 return entry.name

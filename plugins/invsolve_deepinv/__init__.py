@@ -17,6 +17,14 @@ _attached, _names, __all__ = attach_stub(__name__, __file__)
 __all__ += ["DnCNNPrior", "Natural"]
 
 NEEDS = 'pip install "deepinv>=0.5.0"'
+# deepinv's own methods, to be compared with in suites.
+PEERS = {
+    "deepinv-dps": ("PeerDPS", "deepinv's DPS"),
+    "deepinv-diffpir": ("PeerDiffPIR", "deepinv's DiffPIR"),
+    "deepinv-ddrm": ("PeerDDRM", "deepinv's DDRM"),
+    "deepinv-dpir": ("PeerDPIR", "deepinv's DPIR"),
+    "deepinv-admm": ("PeerADMM", "deepinv's plug-and-play ADMM"),
+}
 MOVED = {
     "invsolve_deepinv.adm": "invsolve_weights.adm",
     "invsolve_deepinv.commands": "invsolve_weights.commands",
@@ -52,6 +60,8 @@ def invsolve_register(registry: Any) -> None:
     add = registry.add
     add("prior", "deepinv-denoiser", "invsolve_deepinv.denoisers:DeepinvModel", summary="any deepinv.models class by its name", needs=NEEDS)
     add("operator", "deepinv", "invsolve_deepinv.physics:DeepinvPhysics", summary="any deepinv.physics class by its name", needs=NEEDS)
+    for name, (cls, summary) in PEERS.items():
+        add("solver", name, f"invsolve_deepinv.peers:{cls}", summary=summary, needs=NEEDS, listed=False)
     add("operator", "radon", "invsolve_deepinv.radon:Radon", summary="computed tomography: parallel-beam line integrals", needs=NEEDS)
 
 

@@ -209,7 +209,7 @@ def test_the_shipped_suites_fit_what_is_installed():
     assert not [listing for listing in listed.values() if listing.error]
     for name in ("quick", "smoke"):
         check(Suite.load(name))
-    assert len(listed["quick"].operators) == 3
+    assert len(listed["quick"].operators) == 4
     solvers = [(entry.name, entry.prior.name) for entry in Suite.load("quick").solver]
     classical = [("adam-tv", "tv"), ("hqs", "tv"), ("hqs", "dncnn"), ("admm", "dncnn")]
     assert solvers == classical + [(name, "natural") for name in ("dps", "diffpir", "ddrm", "score-ald")]
