@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from invsolve_weights.places import file_of
-
 from invsolve.plugins.hookspecs import hookimpl
 
 SUITES = {
@@ -22,7 +20,6 @@ SUITES = {
     "partdiff-k": "PartDiff's K against SR3's T on faces; pictures the user's, 15 minutes",
     "sdedit-t0": "SDEdit from four levels, for inpainting and deconvolution, 3 minutes",
 }
-CASCADE = ("cascade-faces-1", "cascade-faces-2")  # the weights of the prior of that name
 ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
@@ -74,13 +71,6 @@ def invsolve_register(registry: Any) -> None:
     add("suite", "smoke", "invsolve_benchmarks.catalogue:SMOKE", summary="everything small: two synthetic 32x32 images, seconds")
     for name, summary in SUITES.items():
         add("suite", name, f"invsolve_benchmarks.catalogue:{name.replace('-', '_').upper()}", summary=summary)
-    if all(file_of(one).is_file() for one in CASCADE):
-        add(
-            "suite",
-            "cascade",
-            "invsolve_benchmarks.catalogue:CASCADE",
-            summary="faces x16 by two networks in turn, and by one stage",
-        )
     truth = "invsolve_benchmarks.truth.suite"
     add("suite", "truth", f"{truth}:TRUTH", summary="how far every solver's draws are from posteriors that are known, in ten minutes")
     add("suite", "truth-full", f"{truth}:FULL", summary="the same on a hundred problems at five numbers of evaluations")
