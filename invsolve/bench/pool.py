@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from invsolve.bench.fingerprint import packages
 from invsolve.errors import InputError
 
 NEEDS = "pip install 'invsolve[dask]'"
@@ -62,13 +63,12 @@ def _other(address: str) -> Iterator[Any]:
 @contextmanager
 def _local(workers: int, device: torch.device) -> Iterator[Any]:
     """Processes with one thread each, which die with this one: a pipe from each nanny ends, and its worker exits."""
-    distributed, dask = needed(), needed("dask")
+    distributed = needed()
     security = _security(distributed)
-    with dask.config.set(_config()):
-        _preload()
+    with dask_config():
         plain = {"host": "127.0.0.1", "security": security}
         spec = {str(index): {"cls": distributed.Nanny, "options": {**plain, **_options(index, device)}} for index in range(workers)}
-        listening = {"cls": distributed.Scheduler, "options": {**plain, "port": 0, "dashboard": False}}
+        listening = {"cls": distributed.Scheduler, "options": {**plain, "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}}
         with _deaf():  # what starts now does not hear Ctrl-C
             cluster = distributed.SpecCluster(workers=spec, scheduler=listening, security=security, silence_logs=logging.CRITICAL)
         try:
@@ -82,16 +82,23 @@ def _local(workers: int, device: torch.device) -> Iterator[Any]:
             cluster.close(timeout=5)
 
 
-def _config() -> dict[str, Any]:
-    # A server that has imported everything forks each worker: a killed one is back in a fraction of a second.
-    method = "forkserver" if sys.platform == "linux" else "spawn"
-    return {"distributed.worker.multiprocessing-method": method, "distributed.comm.timeouts.connect": "30s"}
+@contextmanager
+def dask_config() -> Iterator[None]:
+    """How dask starts processes: on Linux a server that has imported everything forks each, so that a killed one is soon back."""
+    forked = sys.platform == "linux"
+    method = {"distributed.worker.multiprocessing-method": "forkserver" if forked else "spawn"}
+    quiet = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}  # pages that any user could read
+    with needed("dask").config.set({**method, **quiet, "distributed.comm.timeouts.connect": "30s"}):
+        if forked:
+            context = needed("distributed.utils").get_mp_context()
+            context.set_forkserver_preload(["distributed", PRELOAD, *_imported()])
+        yield
 
 
-def _preload() -> None:
-    if sys.platform == "linux":
-        context = needed("distributed.utils").get_mp_context()
-        context.set_forkserver_preload(["distributed", PRELOAD, "invsolve.bench.batches", "invsolve.bench.job"])
+def _imported() -> list[str]:
+    """The modules of plug-ins, and what they import for long, that this process has: the server imports them once for all workers."""
+    tops = packages() | {"deepinv", "scipy", "torch", "torchmetrics", "tqdm"} - {"__main__"}
+    return [name for name in sorted(sys.modules) if name.partition(".")[0] in tops]
 
 
 def _options(index: int, device: torch.device) -> dict[str, Any]:
