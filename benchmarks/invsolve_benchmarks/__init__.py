@@ -57,7 +57,7 @@ def invsolve_register(registry: Any) -> None:
     add("metric", "null-space-error", f"{cases}:NullSpaceError", summary="rms error in the null space of H, where no measurement reaches")
     add("metric", "coverage", f"{cases}:Coverage", summary="share of pixels whose truth lies inside the interval of the samples")
     structure, samples = "invsolve.bench.structure_metrics", "invsolve.bench.sample_metrics"
-    add("metric", "ms-ssim", f"{structure}:MSSSIM", summary="structural similarity over five scales; needs 161 pixels a side")
+    add("metric", "ms-ssim", f"{structure}:MSSSIM", summary="structural similarity over five scales; needs 176 pixels a side")
     add("metric", "gmsd", f"{structure}:GMSD", summary="gradient magnitude similarity deviation; needs no weights")
     add("metric", "null-space-share", f"{samples}:NullSpaceShare", summary="share of the squared error that no measurement reaches")
     add("metric", "crps", f"{samples}:CRPS", summary="continuous ranked probability score of the samples, fair")

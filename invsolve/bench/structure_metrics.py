@@ -21,7 +21,7 @@ class MSSSIM(Metric):
         prod_s cs_s^w_s  l_S^w_S,   w = (.0448, .2856, .3001, .2363, .1333)
 
     Windows lie inside the image (11 pixels, sigma 1.5, k1 .01, k2 .03), a halving is a mean over 2 x 2; a mean of channels.
-    Five scales need 161 pixels a side. Fewer scales divide the first exponents by their sum: another number, which the settings name.
+    Five scales need 176 pixels a side. Fewer scales divide the first exponents by their sum: another number, which the settings name.
 
     Args:
         scales: 1 to 5.
@@ -47,7 +47,7 @@ class MSSSIM(Metric):
 
     def compute(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """Per image, in float64."""
-        least = 10 * 2 ** (self.scales - 1) + 1
+        least = 11 * 2 ** (self.scales - 1)
         if min(x.shape[-2:]) < least:
             raise InputError(f"MS-SSIM with scales={self.scales} needs {least} pixels a side; given {x.shape[-2]} x {x.shape[-1]}")
         a, b = x_hat.double(), x.double()

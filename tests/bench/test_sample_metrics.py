@@ -108,11 +108,11 @@ def test_more_scales_by_their_parts():
     halves = [torch.nn.functional.avg_pool2d(one, 2) for one in (y, x)]
     wanted = first.mean() ** (0.0448 / 0.3304) * SSIM(crop=5)(*halves).item() ** (0.2856 / 0.3304)
     assert MSSSIM(2)(y, x).item() == pytest.approx(wanted, rel=1e-9)
-    assert MSSSIM()(torch.full((1, 1, 161, 161), 0.5), torch.full((1, 1, 161, 161), 0.5)).item() == pytest.approx(1.0)
+    assert MSSSIM()(torch.full((1, 1, 176, 176), 0.5), torch.full((1, 1, 176, 176), 0.5)).item() == pytest.approx(1.0)
 
 
 def test_what_is_too_small_is_refused():
-    with pytest.raises(InputError, match="161 pixels a side; given 128 x 128"):
+    with pytest.raises(InputError, match="176 pixels a side; given 128 x 128"):
         MSSSIM()(torch.zeros(1, 1, 128, 128), torch.zeros(1, 1, 128, 128))
     with pytest.raises(InputError, match="scales must be 1 to 5; given 0"):
         MSSSIM(0)
