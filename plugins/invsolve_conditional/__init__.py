@@ -5,6 +5,7 @@ Importing this module imports neither torch nor deepinv: entries are strings, an
     from invsolve_conditional import SR3
 """
 
+from pathlib import Path
 from typing import Any
 
 from invsolve_weights.places import file_of
@@ -15,6 +16,8 @@ from invsolve.plugins import hookimpl
 __getattr__, _names, __all__ = attach_stub(__name__, __file__)
 
 NEEDS = 'pip install "deepinv>=0.5.0"'
+CASCADE = ("cascade-faces-1", "cascade-faces-2")
+SUITE = Path(__file__).parent / "cascade.toml"
 # (name, class, weights, summary); one whose weights are not there is not listed.
 PRIORS = (
     ("sr3", "SR3", "sr3-faces", "faces x4 by a network that sees y: any sampler draws from p(x | y)"),
@@ -22,16 +25,18 @@ PRIORS = (
     ("partdiff", "PartDiff", "partdiff-faces", "faces x4 by the last 25 of 100 steps, from y upsampled"),
     ("palette", "Palette", "palette-faces", "faces from grey, from any part or from JPEG, by one network"),
     ("idm", "IDM", "idm-faces", "faces by any factor from 1.5 to 8, by one network"),
-    ("cascade", "Cascade", "cascade-faces-1 cascade-faces-2", "faces x16, by 4 and by 4 again, two networks: for the solver cascade"),
+    ("cascade", "Cascade", " ".join(CASCADE), "faces x16, by 4 and by 4 again, two networks: for the solver cascade"),
 )
 
 
 @hookimpl
 def invsolve_register(registry: Any) -> None:
-    """The priors whose weights are there."""
+    """The priors; one whose weights are not there is not listed, and says what is missing when it is asked for."""
     for name, cls, weights, summary in PRIORS:
-        if all(file_of(one).is_file() for one in weights.split()):
-            registry.add("prior", name, f"invsolve_conditional.shipped:{cls}", summary=summary, needs=NEEDS)
+        there = all(file_of(one).is_file() for one in weights.split())
+        registry.add("prior", name, f"invsolve_conditional.shipped:{cls}", summary=summary, needs=NEEDS, listed=there)
+    if all(file_of(one).is_file() for one in CASCADE):
+        registry.add("suite", "cascade", "invsolve_conditional:SUITE", summary="faces x16 by two networks in turn, and by one stage")
     registry.add("prior", "bm3d", "invsolve_conditional.bm3d:BM3D", summary="BM3D, for plug and play: pip install 'invsolve[bm3d]'")
 
 

@@ -25,6 +25,7 @@ from invsolve.problem import Problem
 from invsolve.rng import Rng, derive
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
+from invsolve.testing.world import World, kept
 from invsolve_deepinv.views import to_deepinv
 
 
@@ -59,10 +60,10 @@ class Peer(Solver):
             raise InputError("deepinv's methods begin where they begin; leave out x_init and start")
         y = parts(problem.y)[0]
         sigma, found = float(sigma_of(problem.noise, y)), []
-        with torch.random.fork_rng(), torch.set_grad_enabled(self.gradient):
+        with kept(), torch.set_grad_enabled(self.gradient):
             for index, item in enumerate(problem.items):
                 seed = derive(rng.seed, "deepinv", rng.sample, item) % 2**31
-                torch.manual_seed(seed)
+                World(seed, torch.float32).place()  # deepinv draws some of its numbers from torch's global generator
                 physics = to_deepinv(problem.operator, GaussianNoise(sigma))
                 found.append(self.restored(Network(prior), physics, y[index : index + 1].clone(), sigma, seed).detach())
         x = torch.cat(found).to(problem.image.dtype)
