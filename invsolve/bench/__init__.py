@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from invsolve.bench.finished import open_run
     from invsolve.bench.metrics import Case, Metric, SetMetric
     from invsolve.bench.report import write_report
     from invsolve.bench.runner import run
@@ -15,10 +16,11 @@ _HOME = {
     "SetMetric": "metrics",
     "Suite": "suite",
     "list_suites": "suite",
+    "open_run": "finished",
     "run": "runner",
     "write_report": "report",
 }
-__all__ = ["Case", "Metric", "SetMetric", "Suite", "list_suites", "run", "write_report"]
+__all__ = ["Case", "Metric", "SetMetric", "Suite", "list_suites", "open_run", "run", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,23 @@ def row_of(run: dict[str, Any], place: dict[str, Any], record: CellRecord) -> di
 def write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
     """rows.jsonl (all of it) and rows.csv (flat)."""
     write_text(folder / "rows.jsonl", "".join(json.dumps(encode(row), allow_nan=False, ensure_ascii=False) + "\n" for row in rows))
-    flat = [{**{key: value for key, value in row.items() if key not in NESTED}, **row["metrics"], **_versions(row)} for row in rows]
-    names = list(dict.fromkeys(name for row in flat for name in row))
+    write_text(folder / "rows.csv", csv_text(rows))
+
+
+def flat(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without tables in them: metrics and versions are columns of their own."""
+    return [{**{key: value for key, value in row.items() if key not in NESTED}, **row["metrics"], **_versions(row)} for row in rows]
+
+
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as CSV, with no text that a spreadsheet would run."""
+    table = flat(rows)
+    names = list(dict.fromkeys(name for row in table for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in flat)
-    write_text(folder / "rows.csv", text.getvalue())
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in table)
+    return text.getvalue()
 
 
 def _versions(row: dict[str, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import click
 
 from invsolve.cli.bench_plan import choices, chosen_suite, plan
+from invsolve.cli.bench_report import compare, export, report
 from invsolve.cli.bench_workers import Batch, going_on, spreading
 from invsolve.cli.output import line, print_json, print_table
 
@@ -19,6 +20,8 @@ def bench() -> None:
 
 
 bench.add_command(plan)
+for one in (report, compare, export):
+    bench.add_command(one)
 
 
 @bench.command("list")
@@ -109,14 +112,3 @@ def run_suite(
         click.echo(f"Error: {line(one)}", err=True)
     if vain or any(row["status"] in ("failed", "diverged") for row in rows):
         sys.exit(1)
-
-
-@bench.command("report")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False))
-def report(folder: str) -> None:
-    """Print the tables of a run and write its report.html again."""
-    from invsolve.bench import write_report
-    from invsolve.bench.table import print_tables
-
-    print_tables(folder)
-    click.echo(f"report: {line(write_report(folder))}")
