@@ -24,6 +24,7 @@ from invsolve.plugins.arguments import Remembering, checked, refuse_plain_types,
 from invsolve.plugins.former import without
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import NoMeasurement, Problem, check_tensor
+from invsolve.ranges import Ranges
 from invsolve.rng import Rng
 from invsolve.run import CODE, Checkpoint, Options, Run
 from invsolve.run import Counted as Counted
@@ -68,6 +69,7 @@ class Solver(metaclass=Remembering):
             prior's centre and cuts only where the prior has a `clip` does.
         adaptive: whether the number of network evaluations depends on the state, so that samples need not cost the same.
         selects: which iterate is the answer: the last one, or the first that meets the noise ("discrepancy"). No solver sees the truth.
+        ranges: where good values of its hyperparameters are looked for, by name; see `invsolve.ranges`. Costs (steps) are none of them.
         unreached: lines of `iterate` and of the methods it calls that no example reaches, by a piece of their text, with the reason.
         expected_failures: conformance checks that are known to fail, with the reason; strict.
     """
@@ -77,6 +79,7 @@ class Solver(metaclass=Remembering):
     moves: ClassVar[bool] = False
     adaptive: ClassVar[bool] = False
     selects: ClassVar[str] = "last iterate"
+    ranges: ClassVar[Ranges] = MappingProxyType({})
     unreached: ClassVar[Mapping[str, str]] = MappingProxyType({})
     arguments: dict[str, Any]
 
@@ -264,7 +267,7 @@ def operator_gaps(solver: Solver, problem: Problem, prior: Any = None) -> list[s
     """Missing capabilities, and a measurement where none is wanted: samplers of the prior alone take one that the prior looks at."""
     operator, requires = problem.operator, solver.requires
     empty = isinstance(operator, NoMeasurement)
-    if getattr(prior, "sees_y", False):
+    if getattr(prior, "sees_y", False) and requires.prior != (Prior,):  # such a solver asks no prior
         twice = f"prior {type(prior).__name__} has looked at y, which this solver would count a second time; take ddim, ddpm, heun, ..."
         return [twice] if requires.measurement else []
     if not requires.measurement:

@@ -8,7 +8,8 @@ from abc import abstractmethod
 from bisect import bisect
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from invsolve.errors import CapabilityError, InputError
 from invsolve.priors.meter import current
 from invsolve.priors.prior import Prior as Prior
 from invsolve.priors.prior import same as same
+from invsolve.ranges import Range, Ranges
 from invsolve.schedule import Schedule, sigma_grid, vp_indices
 from invsolve.unit import Unit, interval  # noqa: F401 (plug-ins take interval from here)
 
@@ -27,8 +29,12 @@ class Regulariser(Prior):
     """R: (B, C, H, W) -> (B,), to be minimised with a data term: nll(y, Hx) + weight R(x).
 
     A subclass writes `value`, and `prox` where it has one; `weight` is an attribute.
+
+    Attributes:
+        ranges: where good values of its parameters are looked for, by name; see `invsolve.ranges`.
     """
 
+    ranges: ClassVar[Ranges] = MappingProxyType({"weight": Range(0.02, 2.0, log=True, unit="1/sigma_x")})
     weight: float = 1.0
 
     @abstractmethod

@@ -12,6 +12,7 @@ import torch
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
@@ -57,6 +58,7 @@ class DAPS(Restorer):
         order and ends at 0. With these undone, and one call, their code agrees to 8e-16 on shared noise (benchmarks/results/parity.md).
     """
 
+    ranges: ClassVar[Ranges] = {"step": Range(0.02, 0.5, log=True), "inner_steps": Range(20, 200, log=True, whole=True)}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}))
     declared_bias: ClassVar[Mapping[str, Any]] = {
         "mean": 0.65,

@@ -15,6 +15,7 @@ from invsolve.operator import Capability
 from invsolve.operator.measurement import column
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
@@ -54,6 +55,7 @@ class REDDiff(Restorer):
         agrees to 2e-14 on shared noise (benchmarks/results/parity.md).
     """
 
+    ranges: ClassVar[Ranges] = {"weight": Range(0.05, 5.0, log=True), "lr": Range(0.01, 0.3, log=True)}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}))
     noiseless: ClassVar[bool] = True
     steps: int = 100

@@ -15,6 +15,7 @@ from invsolve.operator import Capability
 from invsolve.operator.svd import SVD
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
@@ -66,6 +67,7 @@ class DDRM(Restorer):
         code to 5e-15 on shared noise (benchmarks/results/parity.md).
     """
 
+    ranges: ClassVar[Ranges] = {"eta": Range(0.0, 1.0), "eta_b": Range(0.0, 1.0)}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.SVD}))
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.65, "cov": 0.45, "trace": (0.55, 0.85)}
     steps: int = 50

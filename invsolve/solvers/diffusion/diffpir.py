@@ -14,6 +14,7 @@ from invsolve.errors import InputError
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
@@ -56,6 +57,7 @@ class DiffPIR(Restorer):
         agrees with their code to 3e-11 on shared noise, without noise in y to 3e-9 (benchmarks/results/parity.md).
     """
 
+    ranges: ClassVar[Ranges] = {"zeta": Range(0.0, 1.0), "weight": Range(0.2, 5.0, log=True)}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}))
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.75, "cov": 0.6, "trace": (0.4, 0.65)}
     steps: int = 30

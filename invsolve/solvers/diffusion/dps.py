@@ -18,6 +18,7 @@ from invsolve.plugins.former import without
 from invsolve.priors.base import Denoiser
 from invsolve.priors.meter import network_time
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.schedule import DiscreteVP
 from invsolve.solution import Step
@@ -76,6 +77,7 @@ class DPS(Restorer):
         (benchmarks/results/parity.md).
     """
 
+    ranges: ClassVar[Ranges] = {"scale": Range(0.2, 1.95), "zeta": Range(0.0, 1.0)}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.DIFFERENTIABLE}), noise=frozenset(), gradient=True)
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.35, "cov": 0.6, "trace": (0.4, 0.6)}
     reach: ClassVar[float] = 20.0

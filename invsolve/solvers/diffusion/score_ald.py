@@ -16,6 +16,7 @@ from invsolve.operator.iterative import inner
 from invsolve.operator.measurement import column, mapped, minus
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
@@ -81,6 +82,7 @@ class ScoreALD(Restorer):
         authors=True it agrees with their code to 6e-16 on shared noise, up to that denoising (benchmarks/results/parity.md).
     """
 
+    ranges: ClassVar[Ranges] = {"step": Range(0.1, 0.95, log=True), "gamma": Range(0.2, 5.0, log=True)}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.LINEAR, Capability.ADJOINT}))
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.65, "cov": 0.5, "trace": (0.5, 0.8)}
     unreached: ClassVar[Mapping[str, str]] = {"AUTHORS_RATE *": THEIRS, "size = inner(data, data)": THEIRS, "AUTHORS_MSE *": THEIRS}

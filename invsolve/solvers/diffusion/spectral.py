@@ -13,6 +13,7 @@ from invsolve.errors import InputError
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
@@ -49,6 +50,7 @@ class Spectral(Restorer):
         arXiv:2407.01521, has the draw.
     """
 
+    ranges: ClassVar[Ranges] = {"zeta": Range(0.0, 1.0), "slope": Range(1.0, 3.0)}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}))
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.75, "cov": 0.6, "trace": (0.4, 0.65), "white": {"mean": 0.1}}
     reach: ClassVar[float] = 4.0

@@ -13,6 +13,7 @@ from invsolve.operator import Capability
 from invsolve.operator.measurement import column, minus
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import noise_of
 from invsolve.solvers.guidance.common import Guided, from_rows, guided, linearised, rows_of
@@ -56,6 +57,7 @@ class MMPS(Guided):
         to 2e-15 (benchmarks/results/parity.md).
     """
 
+    ranges: ClassVar[Ranges] = {"eta": Range(0.0, 1.0), "iterations": Range(1, 8, whole=True)}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), gradient=True)
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.1, "cov": 0.12, "trace": (0.85, 1.0)}
     steps: int = 50

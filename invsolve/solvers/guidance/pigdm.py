@@ -12,6 +12,7 @@ from invsolve.errors import InputError
 from invsolve.operator import Capability
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
+from invsolve.ranges import Choice, Range, Ranges
 from invsolve.solver import Requires, Solver
 from invsolve.solvers.diffusion.common import noise_of, proximal, white_spread
 from invsolve.solvers.guidance.common import Guided, guided, linearised
@@ -50,6 +51,7 @@ class PiGDM(Guided):
         shared noise (benchmarks/results/parity.md).
     """
 
+    ranges: ClassVar[Ranges] = {"eta": Range(0.0, 1.0), "variance": Choice(("noise", "posterior"))}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), gradient=True)
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.85, "cov": 0.4, "trace": (0.8, 1.3)}
     steps: int = 50

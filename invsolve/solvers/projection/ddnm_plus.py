@@ -13,6 +13,7 @@ from invsolve.operator import Capability
 from invsolve.operator.svd import SVD
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
@@ -58,6 +59,7 @@ class DDNMPlus(Restorer):
         wrongly, is left out; it starts from y.
     """
 
+    ranges: ClassVar[Ranges] = {"eta": Range(0.0, 1.0)}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.SVD}))
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.8, "cov": 0.5, "trace": (0.55, 1.15)}
     steps: int = 50

@@ -15,6 +15,7 @@ from invsolve.operator import Capability
 from invsolve.operator.measurement import column
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver, looked
@@ -72,6 +73,7 @@ class ADMM(Solver):
         the denoiser form takes sigma_x = 0.255 / 255.
     """
 
+    ranges: ClassVar[Ranges] = {"strength": Range(0.2, 5.0, log=True, only="denoiser")}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}), prior=(Regulariser, Denoiser), prox=True)
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.3}
     unreached: ClassVar[Mapping[str, str]] = {

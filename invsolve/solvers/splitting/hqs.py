@@ -15,6 +15,7 @@ from invsolve.operator import Capability
 from invsolve.operator.measurement import column
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
@@ -102,6 +103,11 @@ class HQS(Solver):
         DPIR's own code agrees to 8e-12 with noise=0, relaxation=1 and its levels (benchmarks/results/parity.md).
     """
 
+    ranges: ClassVar[Ranges] = {
+        "fidelity": Range(0.05, 2.0, log=True, only="denoiser"),
+        "noise": Range(0.0, 1.0, only="denoiser"),
+        "growth": Range(1.2, 8.0, log=True, only="regulariser"),
+    }
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.PROX}), prior=(Regulariser, Denoiser), prox=True)
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.7}
     steps: int | None = None

@@ -15,6 +15,7 @@ from invsolve.operator import Capability
 from invsolve.operator.measurement import column, minus
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
@@ -56,6 +57,7 @@ class PGM(Solver):
         as that; a level outside the prior's range is never asked for. It converges where D is nonexpansive, which a network need not be.
     """
 
+    ranges: ClassVar[Ranges] = {"step": Range(0.3, 1.0), "denoiser_sigma": Range(0.3, 3.0, log=True, unit="sigma_x")}
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), prior=(Denoiser,))
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.1}
     steps: int = 30

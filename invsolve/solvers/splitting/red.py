@@ -15,6 +15,7 @@ from invsolve.operator import Capability
 from invsolve.operator.measurement import column, minus
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
@@ -56,6 +57,10 @@ class RED(Solver):
         arXiv:2402.01779; sigma_x below 0.255 / 255 counts as that.
     """
 
+    ranges: ClassVar[Ranges] = {
+        "strength": Range(0.1, 10.0, log=True),
+        "denoiser_sigma": Range(0.3, 3.0, log=True, unit="sigma_x"),
+    }
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), prior=(Denoiser,))
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.35}
     steps: int = 50

@@ -15,6 +15,7 @@ from invsolve.noise import Ability
 from invsolve.operator import Capability
 from invsolve.priors.base import Prior, Regulariser
 from invsolve.problem import Problem
+from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
 from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
@@ -47,6 +48,7 @@ class AdamTV(Solver):
         Deviation: the cosine decay; a deterministic gradient.
     """
 
+    ranges: ClassVar[Ranges] = {"lr": Range(0.005, 0.1, log=True)}
     requires: ClassVar[Requires] = Requires(
         operator=frozenset({Capability.DIFFERENTIABLE}), prior=(Regulariser,), noise=frozenset({Ability.NLL})
     )
