@@ -125,7 +125,7 @@ def abilities(kind: str, target: Any) -> tuple[dict[str, str], dict[str, str]]:
         return requirements(target), {}
     if kind not in ("operator", "prior"):
         return {}, {}
-    example = attempted(lambda: target.examples()[0])
+    example = attempted(lambda: target.examples()[0] if hasattr(target, "examples") else target())
     if isinstance(example, BaseException):  # a missing weight file must not hide the rest
         return {}, {"example": f"cannot be made: {example}"}
     return {}, operator_facts(example) if kind == "operator" else prior_facts(example)

@@ -65,6 +65,17 @@ def run(
     solve(load_config(problem, texts), as_json, Path(problem).stem)
 
 
+def asked_prior(solver: str) -> str:
+    """The prior of a solver that asks none; for the others it is missing."""
+    from invsolve.plugins import registry
+    from invsolve.priors import Prior
+
+    requires = getattr(registry().load("solver", solver), "requires", None)
+    if requires is not None and requires.prior == (Prior,):
+        return "gaussian"
+    raise click.UsageError(f"Missing option '--prior': solver {solver} asks for one; invsolve list prior shows them.")
+
+
 @click.command(short_help="Restore one image.")
 @click.argument("image", type=click.Path(dir_okay=False))
 @click.option(
@@ -73,7 +84,7 @@ def run(
     help="Name of the operator, see invsolve list operator; outer/inner for one made of another; or a TOML table.",
 )
 @click.option("--solver", required=True, help="Name of the solver.")
-@click.option("--prior", required=True, help="Name of the prior, or the path of a weight file.")
+@click.option("--prior", help="Name of the prior, or the path of a weight file; a solver such as bicubic asks none.")
 @click.option(
     "--noise", type=Level(), default="0.05", show_default=True, help="Standard deviation of Gaussian noise, for images in [0, 1], or auto."
 )
@@ -90,7 +101,7 @@ def restore(
     image: str,
     operator: str,
     solver: str,
-    prior: str,
+    prior: str | None,
     noise: float | str,
     settings: tuple[str, ...],
     simulate: bool,
@@ -127,7 +138,7 @@ def restore(
         "data": {"image": image, "simulate": simulate},
         "operator": operator_table(operator),
         "noise": {"name": "gaussian", "sigma": noise} if noise else {"name": "none"},
-        "prior": prior_part(prior),
+        "prior": prior_part(asked_prior(solver) if prior is None else prior),
         "solver": {"name": solver},
         "run": {"seed": seed, "device": device, "samples": samples, "out": out, "bits": bits},
     }

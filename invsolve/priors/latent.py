@@ -60,9 +60,12 @@ class LatentPrior(Denoiser):
 
         Raises:
             CapabilityError: there is no encoder.
+            InputError: images of another size.
         """
         if self.encode is None:
             raise CapabilityError("this prior has no encoder: LatentPrior(denoiser, decoder, encode=...)")
+        if tuple(x.shape[1:]) != tuple(self.decoder.out_shape):
+            raise InputError(f"the decoder gives images of shape {self.decoder.out_shape}, x has {tuple(x.shape[1:])}")
         made = self.decoder(self.encode(x))
         assert isinstance(made, Tensor)
         return made

@@ -25,6 +25,7 @@ from invsolve.rng import Rng
 from invsolve.testing.cases import Check, Checks, build_cases, chosen, need
 from invsolve.testing.conditions import check_given, check_in_solvers, for_one_problem
 from invsolve.testing.objects import check_buffers
+from invsolve.testing.promises import PROMISES
 from invsolve.testing.settings import frozen_state, refused, same, truth
 from invsolve.testing.world import kept, unmoved, worlds
 
@@ -352,9 +353,10 @@ DENOISER_CHECKS: tuple[Check, ...] = (
     check_buffers,
     check_copies,
     check_given,
+    *PROMISES,
     check_in_solvers,
 )
-AS_THEY_ARE = (check_buffers, check_given, check_in_solvers)  # the others are called with the denoiser of one problem
+AS_THEY_ARE = (check_buffers, check_given, *PROMISES, check_in_solvers)  # the others are called with the denoiser of one problem
 REGULARISER_CHECKS: tuple[Check, ...] = (check_value, check_unmoved, check_buffers, check_copies)
 PROX_CHECKS: tuple[Check, ...] = (check_prox, check_prox_forms, check_prox_contracts)
 

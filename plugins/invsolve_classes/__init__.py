@@ -41,8 +41,8 @@ CLIP = ("clip-text", "clip:clip_text", "a prior led to a text by a CLIP model of
 def invsolve_register(registry: Any) -> None:
     """The priors whose weights are there."""
     for name, function, weights, summary in PRIORS:
-        if all(file_of(one).is_file() for one in weights):
-            registry.add("prior", name, f"invsolve_classes.{function}", summary=summary, needs=NEEDS)
+        there = all(file_of(one).is_file() for one in weights)
+        registry.add("prior", name, f"invsolve_classes.{function}", summary=summary, needs=NEEDS, listed=there)
     for name, cls, summary in METRICS if file_of("mnist-noised-classifier").is_file() else ():
         registry.add("metric", name, f"invsolve_classes.metrics:{cls}", summary=summary, needs=NEEDS)
     name, function, summary = CLIP

@@ -17,10 +17,9 @@ __getattr__, _names, __all__ = attach_stub(__name__, __file__)
 
 @hookimpl
 def invsolve_register(registry: Any) -> None:
-    """The prior where its weights are there."""
-    if file_of("damage").is_file():
-        summary = "photographs, clean or damaged like film: finds dust and scratches"
-        registry.add("prior", "damage", "invsolve_damage.shipped:damage", summary=summary, needs='pip install "deepinv>=0.5.0"')
+    """The prior, listed where its weights are there."""
+    summary, needs = "photographs, clean or damaged like film: finds dust and scratches", 'pip install "deepinv>=0.5.0"'
+    registry.add("prior", "damage", "invsolve_damage.shipped:damage", summary=summary, needs=needs, listed=file_of("damage").is_file())
 
 
 @hookimpl

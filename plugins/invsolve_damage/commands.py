@@ -17,7 +17,7 @@ from invsolve.cli.output import clean, print_json
 @click.option("--grow", type=int, help="Pixels by which the damage is widened.")
 @click.option("--strict", is_flag=True, help="Only what is likely damaged, and not all that is better filled in.")
 @click.option("--draws", type=int, default=2, show_default=True, help="Of noise at each level.")
-@click.option("--prior", help="Another prior by name or path, told 0 for clean and 1 for damaged.")
+@click.option("--prior", help="A prior by name or path, told 0 for clean and 1 for damaged, for the methods that ask one.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def mask(
@@ -41,15 +41,18 @@ def mask(
       invsolve restore photo.png --operator file-mask --set operator.path=mask.png \\
           --noise 0 --solver hqs --prior natural
     """
+    from invsolve.errors import InputError
     from invsolve.io.images import read_image, write_image
     from invsolve.plugins import load_prior
     from invsolve_damage.finding import find_damage
 
+    path = Path(out) if out is not None else Path(image).with_name(f"{Path(image).stem}_mask.png")
+    if path.resolve() == Path(image).resolve():
+        raise InputError(f"--out {path} is the photograph itself, and a mask would take its place; give another name")
     photo, _ = read_image(image)
     told = None if prior is None else load_prior(prior)
     options = {"threshold": threshold, "grow": grow, "generous": not strict, "draws": draws, "seed": seed}
     found = find_damage(photo, told, method=method, **options)
-    path = Path(out) if out is not None else Path(image).with_name(f"{Path(image).stem}_mask.png")
     write_image(path, found.keep.float())
     share = 1 - float(found.keep.double().mean())
     if as_json:

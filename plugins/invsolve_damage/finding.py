@@ -20,6 +20,7 @@ from invsolve_damage.reading import METHODS, Reading
 from invsolve_damage.segment import segmented
 
 CLEAN, DAMAGED = 0, 1
+ALONE = ("segment", "outlier")  # the methods that ask no prior
 # Pictures are looked at in tiles of this side, each with a margin that is thrown away.
 TILE, MARGIN = 480, 32
 
@@ -58,7 +59,8 @@ def find_damage(
         method: "evidence", what `evidence` finds at four levels, added; "reading", a weighted sum of that, its differences and the
             outliers, fitted on training photographs; "difference", DiffEdit's |D(damaged) - D(clean)| over its mean; "outlier", the
             distance from the median around a pixel; "segment", a small network that was shown painted masks; these two need no prior.
-            None for the one that measured best on training photographs (`benchmarks/results/conditional/damage.md`).
+            None for "evidence" where a prior is given, which then needs a threshold unless one was fitted, and else for the one that
+            measured best on training photographs (`benchmarks/results/conditional/damage.md`).
         threshold: of the score; None for the one chosen on training photographs, by its overlap with the true mask.
         grow: pixels, 0 to 32, by which the damage is widened; None for 0.
         generous: whether threshold and growth are, unless given, those for restoration: what is missed stays in the picture, what is sound
@@ -70,10 +72,12 @@ def find_damage(
         keep (B, 1, H, W) and score (B, H, W), both without B for a photograph without.
 
     Raises:
-        InputError: no photograph, another method, a number outside its range.
+        InputError: no photograph, another method, a prior for one that asks none, a number outside its range.
     """
     reading = Reading.load()
-    method = reading.best if method is None else method
+    method = method if method is not None else reading.best if prior is None else "evidence"
+    if prior is not None and method in ALONE:
+        raise InputError(f"method {method!r} asks no prior; leave the prior out, or take evidence or difference, with a threshold")
     check(photo, method, draws, 0 if grow is None else grow, threshold)
     if method not in reading.rated and (threshold is None or method == "reading"):
         known = ", ".join(name for name in METHODS if name in reading.rated)

@@ -102,6 +102,8 @@ def checked_index(folder: Path) -> tuple[str, dict[str, Any]]:
     Raises:
         InputError: no such file, a class that is not read, a part of another library.
     """
+    if not (folder / INDEX).is_file():
+        raise InputError(f"{folder}: no {INDEX} in it, so it is not the folder of a pipeline")
     index = read_table(folder / INDEX)
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in FAMILIES:
@@ -109,6 +111,8 @@ def checked_index(folder: Path) -> tuple[str, dict[str, Any]]:
     for part in components(index):
         if not part.isidentifier():
             raise InputError(f"{folder}: {part!r:.80} is no name of a part")
+        if part not in OPTIONAL and not (folder / part).is_dir():
+            raise InputError(f"{folder}: {INDEX} names {part}, and there is no folder {part} in it; the copy is not whole")
         if index[part][0] not in LIBRARIES:
             raise InputError(f"{folder}: {part} is of the library {index[part][0]!r:.80}; parts of {' and '.join(LIBRARIES)} are read")
     return name, index
@@ -196,6 +200,8 @@ def refuse_unread(found: Opened, folder: Path) -> None:
         )
     if getattr(config, "time_cond_proj_dim", None) is not None:
         raise InputError(f"{folder}: a distilled network that is told its scale (time_cond_proj_dim); take the one it was distilled from")
+    if getattr(config, "num_class_embeds", None) is not None or getattr(config, "class_embed_type", None) is not None:
+        raise InputError(f"{folder}: a network that is told a class (num_class_embeds, class_embed_type); no class can be told to it here")
     if getattr(vae, "latents_mean", None) is not None and getattr(vae, "latents_std", None) is not None:
         raise InputError(f"{folder}: an autoencoder with a mean and a spread of each channel (latents_mean, latents_std) is not read")
     if found.family == "xl":

@@ -18,9 +18,9 @@ __getattr__, _names, __all__ = attach_stub(__name__, __file__)
 @hookimpl
 def invsolve_register(registry: Any) -> None:
     """The priors whose weights are there: they lie outside the package, as the faces they were trained on do not allow more."""
-    if all(file_of(name).is_file() for name in ("faces64-ldm-f4", "faces64-kl-f4")):
-        summary = "latent diffusion on faces of 64x64; weights outside the package, for non-commercial research"
-        registry.add("prior", "faces64-latent", "invsolve_latent.priors:Faces64Latent", summary=summary)
+    there = all(file_of(name).is_file() for name in ("faces64-ldm-f4", "faces64-kl-f4"))
+    summary = "latent diffusion on faces of 64x64; weights outside the package, for non-commercial research"
+    registry.add("prior", "faces64-latent", "invsolve_latent.priors:Faces64Latent", summary=summary, listed=there)
 
 
 def __dir__() -> list[str]:

@@ -28,10 +28,10 @@ OUTSIDE = ("faces64",)  # its data do not allow it to be shipped
 
 @hookimpl
 def invsolve_register(registry: Any) -> None:
-    """The shipped priors; one whose weights lie outside the package only where they are there."""
+    """The shipped priors; one whose weights lie outside the package is listed only where they are."""
     for name, cls, summary in PRIORS:
-        if name not in OUTSIDE or file_of(name).is_file():
-            registry.add("prior", name, f"invsolve_priors.shipped:{cls}", summary=summary, needs=NEEDS)
+        there = name not in OUTSIDE or file_of(name).is_file()
+        registry.add("prior", name, f"invsolve_priors.shipped:{cls}", summary=summary, needs=NEEDS, listed=there)
     summary = "perceptual distance of photographs by natural's encoder: of LPIPS's form, and not LPIPS"
     registry.add("metric", "encoder-distance", "invsolve_priors.distance:EncoderDistance", summary=summary, needs=NEEDS)
 

@@ -21,7 +21,7 @@ from invsolve.errors import InputError
 from invsolve.plugins import is_path
 from invsolve.priors.base import interval
 from invsolve_weights.networks import NETWORKS
-from invsolve_weights.places import file_of
+from invsolve_weights.places import FOLDER, file_of
 from invsolve_weights.skeletons import skeleton as bounded
 from invsolve_weights.tables import is_count, is_number, read_table
 
@@ -95,6 +95,12 @@ def read_card(path: Path) -> Card:
         InputError: no such card, not JSON, or fields missing, unknown or out of range.
     """
     path = path.with_suffix(".json")
+    if path.parent == FOLDER and not path.exists():  # a name, and no folder has it
+        pair = f"{path.stem}.safetensors and {path.stem}.json"
+        raise InputError(
+            f"weights '{path.stem}' are not here: put {pair} into a folder of INVSOLVE_WEIGHTS, or make them: benchmarks/training has "
+            f"the configs of what the project trains, for invsolve train"
+        )
     try:
         content = read_table(path)
     except InputError as error:

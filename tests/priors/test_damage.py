@@ -20,7 +20,7 @@ from invsolve_operators import FilmMask
 from invsolve.cli import main
 from invsolve.errors import InputError
 from invsolve.io.images import read_image, write_image
-from invsolve.priors import LabelledMixturePrior
+from invsolve.priors import GaussianPrior, LabelledMixturePrior
 from invsolve.rng import Rng
 from invsolve.training.conditions import pairs_of
 from invsolve.training.config import TrainConfig
@@ -239,3 +239,30 @@ def test_the_command_writes_a_mask(tmp_path):
     assert told["out"] == str(tmp_path / "photo_mask.png")
     assert torch.equal(mask[0] < 0.5, bad)
     assert abs(told["damaged"] - float(bad.double().mean())) < 1e-9
+
+
+def test_a_prior_is_asked_or_refused():
+    """With a prior it is its evidence that counts; methods that look at none refuse one."""
+    photo, asked = torch.full((3, 8, 8), 0.5), []
+
+    class Noting(GaussianPrior):
+        def given(self, problem):
+            asked.append(int(problem.context["label"]))
+            return super().given(problem)
+
+    assert not find_damage(photo, Noting(), threshold=1e9).keep.logical_not().any()
+    assert asked == [0, 1]
+    for method in ("segment", "outlier"):
+        with pytest.raises(InputError, match=f"'{method}' asks no prior"):
+            find_damage(photo, Noting(), method=method)
+
+
+@pytest.mark.usefixtures("_plain")
+def test_the_mask_does_not_take_the_photographs_place(tmp_path):
+    path = tmp_path / "a.png"
+    write_image(path, torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(0)))
+    held = path.read_bytes()
+    ended = CliRunner().invoke(main, ["mask", str(path), "--out", str(tmp_path / "." / "a.png")])
+    assert ended.exit_code == 2, ended.output
+    assert "is the photograph itself" in ended.output
+    assert path.read_bytes() == held

@@ -17,7 +17,7 @@ from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.pairs import averages
 from invsolve.problem import Problem
 from invsolve.rng import Rng
-from invsolve.solution import Step
+from invsolve.solution import Solution, Step
 from invsolve.solver import Requires, Solver
 
 
@@ -54,6 +54,10 @@ class Bicubic(Solver):
             if bool((white(problem) != 0).all())
             else [f"{operator.label} does not see a white image everywhere; there is nothing to divide by"]
         )
+
+    def solve(self, problem: Problem, prior: Prior | None = None, **options: Any) -> Solution:
+        """As `Solver.solve`, and without a prior too, as none is asked."""
+        return super().solve(problem, GaussianPrior() if prior is None else prior, **options)
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Step | None = None) -> Iterator[Step]:
