@@ -102,6 +102,7 @@ def interval(values: Sequence[float]) -> Interval | None:
     return Interval(mean, low, high, count)
 
 
+@lru_cache(maxsize=256)
 def student(count: int) -> float:
     """Student's quantile at LEVEL, two-sided, of n values."""
     from scipy.stats import t
@@ -109,6 +110,7 @@ def student(count: int) -> float:
     return float(t.ppf((1 + LEVEL) / 2, count - 1))
 
 
+@lru_cache(maxsize=256)
 def tails(count: int) -> tuple[float, float]:
     """The expanded percentiles, as shares."""
     from scipy.stats import norm

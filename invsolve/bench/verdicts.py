@@ -41,7 +41,7 @@ def price(column: str, value: float | None) -> str:
     if column == "nfe":
         return f"{value:.0f} NFE"
     if column == "seconds":
-        return f"{value:.3g} s" if value < 100 else f"{value:.0f} s"
+        return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
     return f"{value / 2**20:.0f} MiB"
 
 
