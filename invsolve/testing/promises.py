@@ -52,7 +52,7 @@ def check_level(prior: Denoiser) -> None:
 
 
 def check_condition(prior: Denoiser) -> None:
-    """A prior that looks at y: its mean given y fits that y, and neither another item's nor the same mirrored."""
+    """A prior that looks at y: its means given y, over all items, fit no other item's y better, nor y mirrored."""
     if not prior.sees_y:
         return
     problem = problem_for(prior)
@@ -61,8 +61,8 @@ def check_condition(prior: Denoiser) -> None:
     mean = prior.space(problem)[1](bound(grey, bound.sigma_range[1]))
     seen = problem.operator(mean)
 
-    def apart(other: object) -> Tensor:
-        return (flat(seen) - flat(other)).abs().square().sum(1)  # pyright: ignore[reportArgumentType]
+    def apart(other: object) -> float:
+        return float((flat(seen) - flat(other)).abs().square().sum())  # pyright: ignore[reportArgumentType]
 
     own = apart(problem.y)
     others = {
@@ -70,9 +70,7 @@ def check_condition(prior: Denoiser) -> None:
         "its y mirrored": apart(mapped(lambda part: part.flip(-1), problem.y)),
     }
     for what, away in others.items():
-        need(
-            bool((own < away).all()), f"what H makes of the mean given y is nearer to {what} than to y: {own.tolist()} and {away.tolist()}"
-        )
+        need(own <= away, f"what H makes of the mean given y is nearer to {what} than to y: {away:.3g} and {own:.3g} over all items")
 
 
 def check_guidance(prior: Denoiser) -> None:

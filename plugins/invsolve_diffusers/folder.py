@@ -111,8 +111,6 @@ def checked_index(folder: Path) -> tuple[str, dict[str, Any]]:
     for part in components(index):
         if not part.isidentifier():
             raise InputError(f"{folder}: {part!r:.80} is no name of a part")
-        if part not in OPTIONAL and not (folder / part).is_dir():
-            raise InputError(f"{folder}: {INDEX} names {part}, and there is no folder {part} in it; the copy is not whole")
         if index[part][0] not in LIBRARIES:
             raise InputError(f"{folder}: {part} is of the library {index[part][0]!r:.80}; parts of {' and '.join(LIBRARIES)} are read")
     return name, index
@@ -124,9 +122,12 @@ def opened(folder: Path) -> Opened:
     Raises:
         InputError: see `checked_index` and `schedule_of`; diffusers or transformers missing; files that cannot be loaded.
     """
-    name, _ = checked_index(folder)
+    name, index = checked_index(folder)
     said = schedule_of(read_table(folder / "scheduler" / "scheduler_config.json"), folder)
     cls: Any = getattr(library(), name)
+    for part in components(index):
+        if part not in OPTIONAL and not (folder / part).is_dir():
+            raise InputError(f"{folder}: {INDEX} names {part}, and there is no folder {part} in it; the copy is not whole")
     takes = inspect.signature(cls.__init__).parameters
     without: dict[str, Any] = {part: None for part in OPTIONAL if part in takes and not (folder / part).is_dir()}
     without |= {part: None for part in OPTIONAL[:3] if part in takes}

@@ -49,13 +49,14 @@ class Beside(Velocity):
 
 
 class Grey(nn.Module):
-    """Sees the mean of y as a channel."""
+    """Sees the mean of y over that of a white image's as a channel."""
 
     def gaps(self, problem):
         return [] if problem.y.ndim == 4 else ["this network looks at an image y"]
 
     def forward(self, problem):
-        return problem.y.mean((1, 2, 3), keepdim=True).expand(-1, 1, *problem.y.shape[-2:])
+        white = problem.operator(torch.ones_like(problem.image)).mean((1, 2, 3), keepdim=True)
+        return (problem.y.mean((1, 2, 3), keepdim=True) / white).expand(-1, 1, *problem.y.shape[-2:])
 
 
 def words(*centres, each=False):
