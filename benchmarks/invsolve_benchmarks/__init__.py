@@ -62,6 +62,7 @@ def invsolve_register(registry: Any) -> None:
     add("metric", "null-space-share", f"{samples}:NullSpaceShare", summary="share of the squared error that no measurement reaches")
     add("metric", "crps", f"{samples}:CRPS", summary="continuous ranked probability score of the samples, fair")
     add("metric", "diversity", f"{samples}:Diversity", summary="how far the samples of one measurement lie apart")
+    add("metric", "sure", "invsolve.bench.sure:SURE", summary="Stein's estimate of the error of Hx, without the truth")
     add(
         "suite",
         "quick",

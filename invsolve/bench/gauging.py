@@ -34,7 +34,8 @@ def gauged(job: Job, one: Gauge, outcome: Outcome) -> float | str:
         World(cell.inputs["seed"], torch.float32).place()
         problem = job.problem([cell])
         before = shared_state(problem.operator)
-        found = one.of(Case(problem, cell.picture.image[None].to(x), solution))
+        prior = job.prior(cell.solver.at(cell.operator.label)[1])[0]
+        found = one.of(Case(problem, cell.picture.image[None].to(x), solution, None if isinstance(prior, str) else prior))
         if changed(before, shared_state(problem.operator)):
             job.shop = Workshop(job.suite, job.device)
             return f"{one.label} changed the operator, which it shares with others"

@@ -21,6 +21,7 @@ from invsolve.errors import InputError
 from invsolve.noise import GaussianNoise
 from invsolve.operator import Operator
 from invsolve.operator.measurement import flat, minus
+from invsolve.priors.base import Prior
 from invsolve.problem import Problem
 from invsolve.solution import Solution
 
@@ -36,11 +37,13 @@ class Case:
         problem: what was measured, of B items.
         truth: (B, C, H, W) in [0, 1]; None where nobody knows it.
         solution: the answer and how it came about; without trace where it was read from a run's folder.
+        prior: what was believed, for metrics that solve once more; None where a case came without.
     """
 
     problem: Problem
     truth: Tensor | None
     solution: Solution
+    prior: Prior | None = None
 
     @property
     def x(self) -> Tensor:

@@ -87,9 +87,10 @@ def _attach() -> None:
     from invsolve.cli.check import check
     from invsolve.cli.prior import prior_report
     from invsolve.cli.solve import restore, run
+    from invsolve.cli.tune import tune
     from invsolve.cli.which import noise, which
 
-    for command in (list_entries, info, plugins, check, which, noise, run, restore, prior_report, bench):
+    for command in (list_entries, info, plugins, check, which, noise, run, restore, prior_report, bench, tune):
         main.add_command(command)
 
 

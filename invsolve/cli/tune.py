@@ -1,0 +1,74 @@
+"""invsolve tune: settings of a solver, tried on pictures of one's own, as a preset that suites can name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from invsolve.cli.bench_plan import chosen_suite
+from invsolve.cli.output import line, print_table
+
+
+@click.command("tune")
+@click.argument("suite")
+@click.option("-s", "--solver", required=True, help="Which solver of the suite, by its label or name.")
+@click.option("--trials", type=click.IntRange(min=2), default=20, show_default=True, help="How many settings, the suite's own included.")
+@click.option("-o", "--only-operator", "operators", multiple=True, help="Only on this operator. Repeatable.")
+@click.option("-d", "--data", "data", multiple=True, help="LABEL=FOLDER: pictures to tune on; or only this data set.")
+@click.option("--method", type=click.Choice(["random", "grid", "optuna"]), default="random", show_default=True)
+@click.option("--by", default="psnr", show_default=True, help="A metric (with the truth), or discrepancy or sure (without).")
+@click.option("--only", "names", multiple=True, help="Only this hyperparameter (zeta, prior.weight). Repeatable.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the settings.")
+@click.option("--out", type=click.Path(file_okay=False), help="Folder of the trials; runs/tune-SUITE-SOLVER unless said.")
+@click.option("--save", type=click.Path(dir_okay=False), help="The preset; preset.toml in the folder unless said.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@click.option("--batch", type=int, default=1, show_default=True, help="Pictures of equal size solved together.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes of a local dask cluster (extra dask).")
+def tune(
+    suite: str,
+    solver: str,
+    trials: int,
+    operators: tuple[str, ...],
+    data: tuple[str, ...],
+    method: str,
+    by: str,
+    names: tuple[str, ...],
+    seed: int,
+    out: str | None,
+    save: str | None,
+    device: str,
+    batch: int,
+    workers: int | None,
+) -> None:
+    """Tune a solver of SUITE on pictures of your own (-d LABEL=FOLDER), or without a truth (--by discrepancy, --by sure)."""
+    from invsolve.bench.tune import table
+    from invsolve.bench.tune import tune as tuned
+
+    folder = Path(out) if out else Path("runs") / f"tune-{Path(suite).stem}-{''.join(c if c.isalnum() else '-' for c in solver)}"
+    chosen = chosen_suite(suite, (), operators, data)
+    given = [one.partition("=")[0] for one in data if "=" in one]
+    replaced = bool(given) and all(set(chosen.data_names(operator)) & set(given) for operator in chosen.operator)
+    options = {"device": device, "batch": batch, "workers": workers}
+    found = tuned(
+        chosen,
+        solver,
+        trials=trials,
+        out=folder,
+        method=method,
+        by=by,
+        names=names,
+        seed=seed,
+        replaced=replaced,
+        **options,  # pyright: ignore
+    )
+    print_table(("setting", by, "± over pictures"), list(table(found)))
+    mean, error = found.gain
+    if found.best is found.trials[0]:
+        click.echo("nothing was better than what the suite has")
+    else:
+        click.echo(f"better by {mean:.4f} ± {error:.4f} than what the suite has, on the pictures that chose it")
+    place = Path(save) if save else folder / "preset.toml"
+    if save:
+        place.write_text(found.preset.toml(), encoding="utf-8")
+    click.echo(f'preset: {line(place)}; a suite names it: preset = "{line(place.name)}"')
