@@ -130,9 +130,13 @@ def restore(
           --set operator.operator.path=kernel.png --set operator.tol=1e-4 \\
           --noise auto --solver hqs --prior dncnn
     """
+    from invsolve.errors import InputError
     from invsolve.io.files import write_text
     from invsolve.plugins.part import prior_part
     from invsolve.recipe.config import make_config
+
+    if out is not None and Path(out).resolve() == Path(image).resolve():
+        raise InputError(f"--out {out} is the photograph itself, and the result would take its place; give another name")
 
     tables: dict[str, Any] = {
         "data": {"image": image, "simulate": simulate},

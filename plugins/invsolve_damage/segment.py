@@ -7,6 +7,7 @@ from pathlib import Path
 
 import safetensors.torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from invsolve.errors import InputError
 
@@ -52,8 +53,9 @@ def shipped(path: Path = FILE) -> Segmenter:
 
 
 def segmented(photo: Tensor) -> Tensor:
-    """Logits (B, H, W) of photographs (B, 3, H, W), by tiles."""
-    network, shape = shipped(), photo.shape[-2:]
+    """Logits (B, H, W) of photographs (B, 3, H, W), by tiles; beyond the frame its last pixels go on, as zeros there look like damage."""
+    network, shape = shipped(), [side + 2 * MARGIN for side in photo.shape[-2:]]
+    photo = functional.pad(photo, [MARGIN] * 4, mode="replicate")
     out = photo.new_empty(len(photo), *shape)
     for top in range(0, shape[0], SIDE):
         for left in range(0, shape[1], SIDE):
@@ -61,7 +63,7 @@ def segmented(photo: Tensor) -> Tensor:
             tile = photo[:, :, up : top + SIDE + MARGIN, before : left + SIDE + MARGIN]
             found = network(tile.float().cpu()).to(photo)
             out[:, top : top + SIDE, left : left + SIDE] = found[:, top - up :, left - before :][:, :SIDE, :SIDE]
-    return out
+    return out[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 def save(network: Segmenter, path: Path = FILE) -> None:

@@ -42,6 +42,17 @@ def test_the_shell_asks_for_a_prior_where_one_is_needed(tmp_path):
     assert "Missing option '--prior': solver hqs asks for one" in ended.output
 
 
+def test_the_result_does_not_take_the_photographs_place(tmp_path):
+    photo = tmp_path / "photo.png"
+    write_image(photo, torch.rand(3, 6, 7, generator=torch.Generator().manual_seed(0)))
+    held = photo.read_bytes()
+    line = ["restore", str(photo), "--operator", "identity", "--solver", "hqs", "--prior", "tv", "--out", str(tmp_path / "." / "photo.png")]
+    ended = CliRunner().invoke(main, line)
+    assert ended.exit_code == 2, ended.output
+    assert "is the photograph itself" in ended.output
+    assert photo.read_bytes() == held
+
+
 def test_a_prior_whose_weights_are_elsewhere_says_so(monkeypatch, tmp_path):
     """It is a known name, and no other model is offered in its place."""
     from invsolve_weights import places

@@ -219,9 +219,9 @@ def test_a_method_that_nothing_was_fitted_for_says_so(monkeypatch):
 
 
 def test_the_segmenter_sees_the_same_by_tiles(monkeypatch):
-    """Tiles of 40 with the margin that it needs, on odd sides: the whole's logits to rounding, but where zeros stand beyond the frame."""
+    """Tiles of 40 with the margin that it needs, on odd sides: the whole's logits to rounding, the frame's last pixels going on beyond."""
     whole = Rng(0, [0]).uniform((3, 91, 73), torch.zeros(1))
-    wanted = shipped()(whole)
+    wanted = shipped()(torch.nn.functional.pad(whole, [20] * 4, mode="replicate"))[:, 20:-20, 20:-20]
     monkeypatch.setattr(segment_module, "SIDE", 40)
     assert torch.allclose(segmented(whole), wanted, rtol=0, atol=1e-4)
 
@@ -266,3 +266,8 @@ def test_the_mask_does_not_take_the_photographs_place(tmp_path):
     assert ended.exit_code == 2, ended.output
     assert "is the photograph itself" in ended.output
     assert path.read_bytes() == held
+
+
+@pytest.mark.parametrize("grey", [0.0, 0.5, 1.0])
+def test_a_picture_of_one_grey_has_no_damage(grey):
+    assert bool(find_damage(torch.full((3, 50, 61), grey), method="segment", generous=True).keep.all())
