@@ -45,7 +45,7 @@ class FinishedRun:
 
         metrics = ranking(self.run)
         parts = [(one, matrix(self.boards, name, one), [card(board, name, one) for board in self.boards]) for name, one in metrics.items()]
-        return render("notebook.html.j2", suite=self.run["suite"], boards=self.boards, parts=parts[:1])
+        return render("notebook.html.j2", {"suite": self.run["suite"], "boards": self.boards, "parts": parts[:1]})
 
 
 def open_run(folder: str | Path) -> FinishedRun:

@@ -61,7 +61,20 @@ PUBLIC = {
 # What the core's light part is made of; the rest of the dependencies belong to bench, training, the command line and files.
 LIGHT = {"torch", "numpy", "scipy", "pluggy", "lazy_loader", "invsolve"}
 OWN_LIBRARIES = {
-    "bench": {"deepinv", "jinja2", "matplotlib", "PIL", "pydantic", "rich", "tqdm", "safetensors", "click", "yaml", "torchmetrics"},
+    "bench": {
+        "deepinv",
+        "jinja2",
+        "matplotlib",
+        "PIL",
+        "pydantic",
+        "rich",
+        "tqdm",
+        "safetensors",
+        "click",
+        "yaml",
+        "torchmetrics",
+        "pyarrow",
+    },
     "training": {"deepinv", "safetensors", "PIL", "tqdm", "pydantic", "accelerate"},
     "cli": {"click", "rich", "tqdm", "PIL"},
     "callbacks.py": {"tqdm"},

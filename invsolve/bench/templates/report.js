@@ -86,7 +86,7 @@
     const safe = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
     return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
-  all("table[data-csv], table.matrix").forEach((table) => {
+  all("table[data-csv]").forEach((table) => {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "csv";
@@ -96,7 +96,7 @@
       const text = Array.from(table.rows).filter((row) => !row.hidden).map((row) => Array.from(row.cells).map((cell) => quoted((cell.dataset.v || cell.textContent).replace(/\s+/g, " ").trim())).join(",")).join("\n");
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob([`${text}\n`], { type: "text/csv" }));
-      link.download = `${table.dataset.csv || "matrix"}.csv`;
+      link.download = `${table.dataset.csv}.csv`;
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     });
