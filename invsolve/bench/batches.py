@@ -17,6 +17,7 @@ from invsolve.bench.score import fault
 from invsolve.bench.stop import Stop
 from invsolve.errors import DivergedError
 from invsolve.plugins.interrupts import OutOfTimeError, attempted
+from invsolve.run.memory import out_of_memory
 
 if TYPE_CHECKING:
     from invsolve.bench.job import Job
@@ -25,7 +26,6 @@ log = logging.getLogger("invsolve")
 LARGEST = 64  # pictures in a batch that memory chooses
 # Of the memory that is free: what a batch takes grows in proportion only roughly, and others take some meanwhile.
 SHARE = 0.5
-NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 
 
 def solve_all(job: Job, bar: Bar, stop: Stop) -> None:
@@ -108,13 +108,6 @@ def attempt(job: Job, chunk: list[Cell], bar: Bar) -> int:
         rest = rest[size:]
         worked = min(worked, size) if short else worked
     return worked
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that there was no memory: torch's on accelerators, its allocator's on the CPU, Python's own."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in NO_MEMORY)
 
 
 def settle(job: Job, chunk: list[Cell], status: str, reason: str, bar: Bar) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import click
 
+from invsolve.cli.bench_benchopt import benchopt
+from invsolve.cli.bench_health import doctor, gc, status
 from invsolve.cli.bench_plan import choices, chosen_suite, plan
 from invsolve.cli.bench_report import compare, export, report
 from invsolve.cli.bench_workers import Batch, going_on, spreading
@@ -20,8 +22,12 @@ def bench() -> None:
 
 
 bench.add_command(plan)
+bench.add_command(status)
+bench.add_command(doctor)
+bench.add_command(gc)
 for one in (report, compare, export):
     bench.add_command(one)
+export.add_command(benchopt)
 
 
 @bench.command("list")

@@ -6,10 +6,14 @@ import torch
 
 from invsolve.run.parts import Rows
 
+ALLOCATOR = ("can't allocate memory", "not enough memory")  # on Linux and macOS, on Windows
+
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed: CUDA's own error, Python's, or that of torch's allocator on the CPU, which has no class of its own."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in ALLOCATOR)
 
 
 def halves(rows: Rows, batch: int) -> list[Rows]:
