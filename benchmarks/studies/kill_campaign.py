@@ -1,6 +1,6 @@
 """Kill runs of a suite, drivers and workers, and go on: is a finished cell lost? `python kill_campaign.py --kills 300 --cells 500`.
 
-A third of the kills ends a run in one process; the others meet runs over two workers: five workers are killed, then the driver. Drivers
+Some kills end a run in one process; the others meet runs over two workers: some workers are killed, then the driver. Drivers
 are forked, so that kills meet cells and not imports. After every driver's death each finished cell must be there, whole and with the hash
 it had, none may be written again, nothing may stand where a cell belongs that is none, and five seconds later no process of the run may
 be left. When a folder is complete its rows are compared with those of a run that nobody disturbed, and the next folder begins.
@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -39,7 +40,6 @@ SOLVERS = [
     {"name": "ddrm", "steps": 4, "prior": GAUSSIAN},
     {"name": "dps", "steps": 4, "prior": GAUSSIAN},
 ]
-EACH = 5  # workers killed before their driver
 AT_END = os.WEXITED | os.WNOHANG | os.WNOWAIT
 GONE = 5.0  # seconds that processes may outlive their driver
 COUNTS = ("driver", "worker", "driver_of_workers", "starts", "folders", "lost", "torn", "again", "differ", "temporary", "orphans")
@@ -122,10 +122,11 @@ class Campaign:
         made: the suite.
         seed: of the moments; a generator of the standard library's own, because nothing here is an answer.
         longest: seconds that a run in one process has before it is killed, at most.
+        each: workers that are killed before their driver.
     """
 
-    def __init__(self, root: Path, made: Suite, seed: int, longest: float = 4.0) -> None:
-        self.root, self.made, self.draw, self.longest = root, made, random.Random(seed), longest
+    def __init__(self, root: Path, made: Suite, seed: int, longest: float = 4.0, each: int = 5) -> None:
+        self.root, self.made, self.draw, self.longest, self.each = root, made, random.Random(seed), longest, each
         self.seen: dict[str, int] = dict.fromkeys(COUNTS, 0)
         self.whole = answers(run(made, out=root / "whole", progress=False))
         self.held: dict[str, tuple[str, int]] = {}
@@ -150,7 +151,7 @@ class Campaign:
         """Kill workers of a run while they are at a cell, then their driver."""
         self.seen["starts"] += 1
         child = started(self.made, out, 2)
-        for _ in range(EACH):
+        for _ in range(self.each):
             self.seen["worker"] += self.hunted(out, child)
             self.look(out)
         time.sleep(self.draw.uniform(0.0, 0.3))
@@ -204,16 +205,16 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=20)
     parser.add_argument("--alone", type=int, default=4, help="runs in one process that are killed per folder")
     parser.add_argument("--spread", type=int, default=1, help="runs over workers that are killed per folder")
+    parser.add_argument("--each", type=int, default=5, help="workers that are killed before their driver")
     parser.add_argument("--longest", type=float, default=4.0, help="seconds that a run in one process has, at most")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        found = Campaign(Path(folder), suite(arguments.cells), arguments.seed, arguments.longest)
+        found = Campaign(Path(folder), suite(arguments.cells), arguments.seed, arguments.longest, arguments.each)
         while found.kills < arguments.kills:
             found.folder(arguments.alone, arguments.spread)
-            if os.isatty(1):
-                print(found.seen)
+            print(found.seen, file=sys.stderr, flush=True)
     print(
         "{driver} drivers, {worker} workers and {driver_of_workers} drivers of workers killed in {starts} starts of {folders} folders, "
         "{temporary} half-written cells seen; finished cells lost: {lost}, torn: {torn}, computed again: {again}; processes left "
