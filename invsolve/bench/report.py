@@ -21,6 +21,7 @@ from invsolve.io.files import write_text
 TEMPLATES = Path(__file__).parent / "templates"
 # More rows than this in the table of single pictures make a page slow; all of them are in rows.csv.
 ROWS = 2000
+CONFIG = ("operator", "solver", "prior", "settings", "selected_by", "config")
 SHOWN_COSTS = ("seconds", "nfe", "peak_bytes")
 
 
@@ -77,7 +78,7 @@ def context(root: Path, run: dict[str, Any], rows: list[dict[str, Any]]) -> dict
         "costs": spent,
         "kinds": kinds,
         "sides": {kind: side(kind) for kind in KINDS},
-        "tables": [table(run, board) for board in everything],
+        "tables": [table(run, board, [row for row in rows if row["operator"] == board.operator]) for board in everything],
         "operators": {entry["label"]: about(entry) for entry in run["suite"]["operator"]},
         "grids": shown,
         "winners": winners(everything),
@@ -91,7 +92,7 @@ def context(root: Path, run: dict[str, Any], rows: list[dict[str, Any]]) -> dict
         "troubles": troubles(rows),
         "missing": len(run["cells"]) - len(rows),
         "measurements": {(row["operator"], row["image"]): row["y_sha256"] for row in rows},
-        "configs": list(dict.fromkeys((row["operator"], row["solver"], row["config"], row["prior"]) for row in rows if row["config"])),
+        "configs": list(dict.fromkeys(tuple(row.get(name) or "-" for name in CONFIG) for row in rows if row["config"])),
     }
 
 
@@ -121,14 +122,17 @@ def page_of(everything: Sequence[Board], name: str, metric: Mapping[str, Any], s
     return {"unit": unit, "rows": matrix(everything, name, metric), "boards": boards_of}
 
 
-def table(run: dict[str, Any], board: Board) -> list[dict[str, Any]]:
+def table(run: dict[str, Any], board: Board, found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One operator's means and spreads; a cell is (text, number to sort by)."""
     shown = columns(run)
+    how = {row["solver"]: row.get("settings") or "-" for row in found}
     rows = []
     for line in board.lines:
         texts = cells(line, shown)
-        numbers = [None if (found := line.numbers.get(name)) is None else found.mean for name, *_ in shown]
-        rows.append({"line": line, "kind": board.kinds[line.solver], "cells": list(zip(texts, numbers, strict=True))})
+        numbers = [None if (known := line.numbers.get(name)) is None else known.mean for name, *_ in shown]
+        rows.append(
+            {"line": line, "kind": board.kinds[line.solver], "how": how[line.solver], "cells": list(zip(texts, numbers, strict=True))}
+        )
     return rows
 
 
