@@ -1,9 +1,14 @@
+from . import plot as plot
+from .callbacks import Progress as Progress
 from .errors import CapabilityError as CapabilityError
 from .errors import CompatibilityError as CompatibilityError
 from .errors import DivergedError as DivergedError
 from .errors import InputError as InputError
 from .errors import InvsolveError as InvsolveError
 from .estimate import estimate_noise as estimate_noise
+from .io.images import load_image as load_image
+from .io.images import read_image as read_image
+from .io.images import write_image as write_image
 from .noise import Ability as Ability
 from .noise import GaussianNoise as GaussianNoise
 from .noise import NoiseModel as NoiseModel

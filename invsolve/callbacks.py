@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from invsolve.plugins.former import without
@@ -9,23 +10,28 @@ from invsolve.solution import Step
 
 
 class Progress:
-    """A tqdm bar on stderr, silent where stderr is no terminal; shows the noise level and the solver's numbers.
+    """A tqdm bar on stderr, in a notebook below the cell; silent where there is neither. Shows the noise level and the solver's numbers.
 
     Args:
         label: text in front of the bar.
-        disable: True or False to force; None lets tqdm decide by the terminal.
+        disable: True or False to force; None: a bar in a terminal and in a notebook.
     """
 
     def __init__(self, label: str = "", *, disable: bool | None = None) -> None:
         self.label, self.disable = label, disable
         self.bar: Any = None
 
+    @property
+    def hidden(self) -> bool | None:
+        """What tqdm is told: a notebook's stderr is no terminal, and yet somebody looks."""
+        return False if self.disable is None and in_notebook() else self.disable
+
     def __call__(self, step: Step) -> None:
         """Advance the bar to this step."""
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         if self.bar is None or step.index < self.bar.n:
-            self.bar = tqdm(total=step.total, desc=self.label or None, disable=self.disable, leave=False)
+            self.bar = tqdm(total=step.total, desc=self.label or None, disable=self.hidden, leave=False)
         if self.bar.disable:  # the numbers below would wait for the device
             return
         self.bar.update(step.index + 1 - self.bar.n)
@@ -36,6 +42,12 @@ class Progress:
         if step.index + 1 >= step.total or step.converged:
             self.bar.close()
             self.bar = None
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "IPKernelApp" in getattr(shell, "config", ())
 
 
 without(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.items import chosen
-from invsolve.noise import Ability, NoiseModel, NoNoise, sigma_of
+from invsolve.noise import Ability, GaussianNoise, NoiseModel, NoNoise, sigma_of
 from invsolve.operator import Capability, Operator, image_shape
 from invsolve.operator.measurement import Measurement, check_batch, check_kind, check_parts, check_real, check_shape, mapped, parts
 from invsolve.plugins.arguments import Remembering, checked
@@ -79,6 +79,17 @@ class Problem(metaclass=Remembering):
         if len(set(self.items)) != len(self.items):
             raise InputError(f"items must differ, since each keys a random stream of its own; given {self.items}")
         object.__setattr__(self, "context", checked_context(self.context, self.batch))
+
+    def __repr__(self) -> str:
+        from invsolve.html import shapes
+
+        operator = self.operator
+        return f"Problem({operator.label} {operator.in_shape} -> {operator.out_shape}, y {shapes(parts(self.y))}, {self.noise})"
+
+    def _repr_html_(self) -> str:
+        from invsolve.html import of_problem
+
+        return of_problem(self)
 
     @property
     def batch(self) -> int:
@@ -148,6 +159,31 @@ class Problem(metaclass=Remembering):
         with torch.no_grad():
             y = noise.sample(operator(x), rng)
         return cls(operator, y, noise, tuple(rng.items), check_range, context or {})
+
+    @classmethod
+    def from_image(
+        cls, image: str | Path | Tensor, operator: Operator | Callable[[tuple[int, ...]], Operator], noise: NoiseModel | float | None = None
+    ) -> Problem:
+        """The problem whose measurement is a picture.
+
+        Args:
+            image: a file, or a tensor (C, H, W) or (B, C, H, W) in [0, 1]: y.
+            operator: H, or what makes it of y's shape (C, H, W), such as `lambda shape: BlockMean((3, 4 * shape[1], 4 * shape[2]), 4)`.
+            noise: a model, or the standard deviation of Gaussian noise; None: estimated from the picture (`estimate_noise`).
+
+        Raises:
+            InputError: no readable picture, another shape than H gives.
+        """
+        from invsolve.estimate import estimate_noise
+        from invsolve.io.images import load_image
+
+        y = image if isinstance(image, Tensor) else load_image(image)
+        y = y[None] if y.ndim == 3 else y
+        if y.ndim != 4:
+            raise InputError(f"image must be (C, H, W) or (B, C, H, W); given {tuple(y.shape)}")
+        made = operator if isinstance(operator, Operator) else operator(tuple(y.shape[1:]))
+        given = estimate_noise(made, y).sigma if noise is None else noise
+        return cls(made, y, given if isinstance(given, NoiseModel) else GaussianNoise(given))
 
     @classmethod
     def unconditional(

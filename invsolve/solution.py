@@ -160,6 +160,36 @@ class Solution:
         ordered = self.x.sort(0).values  # torch.quantile refuses more than 16 million numbers
         return tuple(between(ordered, share * (self.samples - 1)) for share in (low, high))  # pyright: ignore[reportReturnType]
 
+    def psnr(self, truth: Tensor, peak: float = 1.0) -> Tensor:
+        """10 log10(peak^2 / mean squared error) in dB, (B,), of x, or of the mean of the samples.
+
+        Args:
+            truth: (B, *in_shape), or one for all items.
+            peak: the range of the images.
+
+        Raises:
+            InputError: another shape.
+        """
+        x = self.mean
+        if not isinstance(truth, Tensor) or truth.shape not in (x.shape, x.shape[1:], (1, *x.shape[1:])):
+            given = tuple(truth.shape) if isinstance(truth, Tensor) else type(truth).__name__
+            raise InputError(f"truth must have the shape of the answer, {tuple(x.shape)}, or of one item; given {given}")
+        error = (x - truth.to(x)).abs().square().flatten(1).mean(1)
+        return 10 * torch.log10(peak**2 / error)
+
+    def save_image(self, path: str | Path, item: int = 0, *, bits: int | None = None) -> None:
+        """Write one item's picture, of samples their mean; see `invsolve.io.images.write_image`.
+
+        Raises:
+            InputError: no such item, or what `write_image` refuses.
+        """
+        from invsolve.io.writing import write_image
+
+        x = self.mean
+        if not isinstance(item, int) or not -len(x) <= item < len(x):
+            raise InputError(f"item must be a whole number below {len(x)}; given {item!r:.60}")
+        write_image(path, x[item], bits=bits)
+
     def save(self, path: str | Path) -> None:
         """Write a folder with x (safetensors) and configuration, seed and versions (JSON)."""
         from invsolve.io.stored import save_solution
@@ -197,6 +227,11 @@ class Solution:
             "seed": self.seed,
             "samples": self.samples,
         }
+
+    def _repr_html_(self) -> str:
+        from invsolve.html import of_solution
+
+        return of_solution(self)
 
     def __repr__(self) -> str:
         run = f"steps={self.steps}, nfe={self.nfe}, {self.seconds:.2f} s, seed={self.seed}"

@@ -38,6 +38,16 @@ class Prior(nn.Module, metaclass=Remembering):
         plain = {name: value for name, value in self.arguments.items() if value is None or isinstance(value, bool | int | float | str)}
         return ", ".join(f"{name}={value!r}" for name, value in plain.items())
 
+    def __repr__(self) -> str:
+        from invsolve.html import counted
+
+        return f"{type(self).__name__}({', '.join(part for part in (self.extra_repr(), counted(self)) if part)})"
+
+    def _repr_html_(self) -> str:
+        from invsolve.html import of_prior
+
+        return of_prior(self)
+
     def space(self, problem: Problem) -> tuple[Problem, Callable[[Tensor], Tensor]]:
         """(inner problem, back): the problem that a solver sees with this prior, and the map of its answer to the image.
 
