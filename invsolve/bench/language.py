@@ -152,6 +152,7 @@ def in_full(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     for entry in out.get("operator", []):
         if isinstance(entry, dict):
             entry.update({name: str(at.path(entry[name])) for name in ("problem", "truth") if isinstance(entry.get(name), str)})
+            entry.update({"data": full("dataset", set_part(entry["data"]), at)} if isinstance(entry.get("data"), dict) else {})
     for entry in out.get("solver", []):
         if isinstance(entry, dict):
             entry.update({"prior": full("prior", entry["prior"], at)} if isinstance(entry.get("prior"), dict) else {})
