@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 20, 18, 50
 # Who is farther below the best than this many times the distance of two thirds of the solvers is drawn at the lower edge.
 OUTLYING = 2.5
-CHARACTER = 6.4
+CHARACTER = 7.0
 SIDES = (
     (12, 4, "start"),
     (-12, 4, "end"),

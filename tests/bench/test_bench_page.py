@@ -1,10 +1,13 @@
 """What a report says and draws: charts, budgets, verdicts, sorts of methods and grids, by hand."""
 
 import math
+import shutil
 
 import pytest
 import torch
+from bench_cases import GAUSSIAN, TV, tiny
 
+from invsolve.bench import open_run, run, write_report
 from invsolve.bench.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart
 from invsolve.bench.gallery import BRIGHTEST, spread, turned
 from invsolve.bench.kinds import kind_of, side
@@ -155,3 +158,17 @@ def test_signs_and_spreads():
 def test_every_operator_has_its_first_picture_before_any_has_its_second():
     pairs = [("a", "1"), ("a", "2"), ("b", "1"), ("b", "2"), ("b", "3")]
     assert turned(pairs) == [("a", "1"), ("b", "1"), ("a", "2"), ("b", "2"), ("b", "3")]
+
+
+def test_runs_without_ranks_or_without_answers_have_a_page(tmp_path):
+    blur, ddrm = [{"name": "gaussian-blur", "sigma": 1.0}], [{"name": "ddrm", "steps": 2, "prior": GAUSSIAN}]
+    run(tiny(operator=blur, solver=ddrm, metrics=["residual"]), out=tmp_path / "unranked", progress=False)
+    assert "No metric of this run ranks solvers" in write_report(tmp_path / "unranked").read_text()
+    unfit = [{"name": "dps", "steps": 2, "prior": TV}]
+    run(tiny(operator=blur, solver=unfit), out=tmp_path / "unfit", progress=False)
+    text = write_report(tmp_path / "unfit").read_text()
+    assert "2 of 2 rows have no answer" in text
+    assert "TotalVariation is not a Denoiser" in text
+    assert open_run(tmp_path / "unfit").boards[0].contests["psnr"].names == ()
+    shutil.rmtree(tmp_path / "unranked" / "cells")
+    assert "2 of 2 cells are not there yet" in write_report(tmp_path / "unranked").read_text()
