@@ -15,9 +15,9 @@ SUITES = {
     "super-resolution": "x2, x4 and x8 with three kernels, 20 minutes",
     "deblurring": "six kernels, 15 minutes",
     "nonlinear": "clipping, quantisation, saturation, JPEG and phase retrieval, 20 minutes",
-    "conditional": "faces x4 by networks that see y and by conditioned sampling; pictures the user's, 15 minutes",
+    "conditional": "faces x4 by networks that see y and by conditioned sampling; pictures the user's, 5 minutes",
     "peers": "deepinv's methods beside ours with one prior, 30 minutes",
-    "partdiff-k": "PartDiff's K against SR3's T on faces; pictures the user's, 15 minutes",
+    "partdiff-k": "PartDiff's K against SR3's T on faces; pictures the user's, 5 minutes",
     "sdedit-t0": "SDEdit from four levels, for inpainting and deconvolution, 3 minutes",
 }
 ALEXNET = "alexnet-owt-7be5be79.pth"
