@@ -15,7 +15,7 @@ from invsolve.bench.kinds import KINDS, kind_of, side
 from invsolve.bench.standings import COSTS, Board, boards, ranking
 from invsolve.bench.statistics import FEW, LEVEL
 from invsolve.bench.table import cells, columns, faults, versions
-from invsolve.bench.verdicts import bought, card, differences, matrix, paid, price, troubles
+from invsolve.bench.verdicts import all_pairs, bought, card, differences, matrix, paid, price, troubles
 from invsolve.io.files import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -117,9 +117,8 @@ def page_of(everything: Sequence[Board], name: str, metric: Mapping[str, Any], s
     for board in everything:
         drawn = [(cost, chart(board, name, cost[0], **draw)) for cost in spent]
         buys = [(cost, bought(board, name, cost[0], metric), paid(board, name, cost[0], metric)) for cost in spent]
-        boards_of.append(
-            {"card": card(board, name, metric), "charts": drawn, "differences": differences(board, name, metric), "buys": buys}
-        )
+        tables = {"differences": differences(board, name, metric), "pairs": all_pairs(board, name, metric), "kinds": board.kinds}
+        boards_of.append({"card": card(board, name, metric), "charts": drawn, "buys": buys, **tables})
     return {"unit": unit, "rows": matrix(everything, name, metric), "boards": boards_of}
 
 

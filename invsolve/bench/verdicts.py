@@ -16,6 +16,7 @@ Metric = Mapping[str, Any]
 MINUS = "\N{MINUS SIGN}"
 GLYPH = 120  # pixels of a cell's interval, the best at SEAT
 SEAT = 96
+PAIRED = 16  # more solvers than this make the table of all pairs one that nobody reads
 
 
 def signed(value: float, digits: int) -> str:
@@ -188,6 +189,25 @@ def differences(board: Board, name: str, metric: Metric) -> list[dict[str, Any]]
             }
         )
     return rows
+
+
+def all_pairs(board: Board, name: str, metric: Metric) -> list[tuple[str, list[dict[str, Any] | None]]]:
+    """Every solver against every other one, best first: row minus column, None on the diagonal; [] for more than PAIRED solvers."""
+    found, digits = board.contests[name], metric["digits"]
+    if len(found.names) > PAIRED:
+        return []
+    rows = []
+    for one in found.names:
+        gaps = [None if one == other else found.pairs[one, other] for other in found.names]
+        rows.append((one, [None if gap is None else pair(gap, digits) for gap in gaps]))
+    return rows
+
+
+def pair(gap: Paired, digits: int) -> dict[str, Any]:
+    """A comparison as a cell."""
+    known = gap.difference
+    told = "" if known is None else f"{between(known, digits)}; {gap.wins} wins, {gap.ties} ties, {gap.losses} losses"
+    return {"text": "-" if known is None else signed(known.mean, digits), "title": told, "sign": gap.sign}
 
 
 def spelled(mean: Interval, gap: Paired | None, digits: int) -> dict[str, Any]:

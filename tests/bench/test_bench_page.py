@@ -12,7 +12,7 @@ from invsolve.bench.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart
 from invsolve.bench.gallery import BRIGHTEST, spread, turned
 from invsolve.bench.kinds import kind_of, side
 from invsolve.bench.standings import board, leads, order
-from invsolve.bench.verdicts import bought, card, cell, differences, paid, signed, targets, troubles
+from invsolve.bench.verdicts import all_pairs, bought, card, cell, differences, paid, signed, targets, troubles
 
 PSNR = {"label": "PSNR", "unit": "dB", "digits": 2, "higher": True, "of_sets": False}
 RMSE = {"label": "rmse", "unit": "", "digits": 3, "higher": False, "of_sets": False}
@@ -76,6 +76,15 @@ def test_a_cell_of_the_matrix(told):
     assert cell(failed, "psnr", "admm", PSNR, 1.0)["text"] == "failed"
     assert cell(failed, "psnr", "admm", PSNR, 1.0)["title"] == "boom"
     assert [one["solver"] for one in differences(failed, "psnr", PSNR)] == ["dps", "ddrm", "adam-tv"]
+
+
+def test_all_pairs_are_row_minus_column(told):
+    found = dict(all_pairs(told, "psnr", PSNR))
+    assert list(found) == ["dps", "ddrm", "admm", "adam-tv"]
+    minus = "\N{MINUS SIGN}1.00"
+    assert [cell and (cell["text"], cell["sign"]) for cell in found["admm"]] == [(minus, -1), (minus, -1), None, ("+1.00", 1)]
+    assert found["dps"][1]["sign"] == 0
+    assert found["dps"][1]["title"].endswith("5 wins, 0 ties, 5 losses")
 
 
 def test_solvers_are_ordered_by_sort_then_rank(told):
