@@ -26,7 +26,7 @@ def page_of_a_run(tmp_path_factory):
         {"name": "ddrm", "steps": 3, "samples": 3, "prior": GAUSSIAN},
         {"name": "dps", "label": "a" * 60, "steps": 3, "prior": TV},
     ]
-    run(tiny(title=f"{HOSTILE} " + "title" * 12, operator=operators, solver=solvers, metrics=["psnr", "ssim"]), out=out, progress=False)
+    run(tiny(title=f"{HOSTILE} " + "title" * 12, operator=operators, solver=solvers, metrics=["psnr", "gmsd"]), out=out, progress=False)
     return write_report(out)
 
 
@@ -118,12 +118,12 @@ def test_metric_operator_and_cost_change_the_drawing(opened):
     page = opened(1600)
     shown = page.locator("svg.chart:visible")
     first = shown.get_attribute("aria-label")
-    page.locator("#metric").select_option(label="SSIM")
+    page.locator("#metric").select_option(label="GMSD")
     page.locator("select.operator:visible").select_option(label="gaussian-blur")
     page.locator("select.cost:visible").select_option(label="network evaluations per picture")
     assert shown.count() == 1
     assert first != shown.get_attribute("aria-label")
-    assert shown.get_attribute("aria-label").startswith("SSIM against network evaluations per picture for gaussian-blur")
+    assert shown.get_attribute("aria-label").startswith("GMSD against network evaluations per picture for gaussian-blur")
     assert page.locator("#g-operator").input_value() == "gaussian-blur"  # the pictures go along
 
 
