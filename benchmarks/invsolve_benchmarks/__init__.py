@@ -20,6 +20,10 @@ SUITES = {
     "partdiff-k": "PartDiff's K against SR3's T on faces; pictures the user's, 5 minutes",
     "sdedit-t0": "SDEdit from four levels, for inpainting and deconvolution, 3 minutes",
 }
+PUBLISHED = {
+    "diffpir-noisy": "published rows of DiffPIR, DPS and DDRM with noise, for bench reproduce",
+    "diffpir-noiseless": "published rows of DiffPIR without noise, for bench reproduce",
+}
 ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
@@ -72,6 +76,8 @@ def invsolve_register(registry: Any) -> None:
     add("suite", "smoke", "invsolve_benchmarks.catalogue:SMOKE", summary="everything small: two synthetic 32x32 images, seconds")
     for name, summary in SUITES.items():
         add("suite", name, f"invsolve_benchmarks.catalogue:{name.replace('-', '_').upper()}", summary=summary)
+    for name, summary in PUBLISHED.items():
+        add("suite", name, f"invsolve_benchmarks.papers:{name.replace('-', '_').upper()}", summary=summary)
     truth = "invsolve_benchmarks.truth.suite"
     add("suite", "truth", f"{truth}:TRUTH", summary="how far every solver's draws are from posteriors that are known, in ten minutes")
     add("suite", "truth-full", f"{truth}:FULL", summary="the same on a hundred problems at five numbers of evaluations")
