@@ -69,6 +69,7 @@ class Solver(metaclass=Remembering):
             prior's centre and cuts only where the prior has a `clip` does.
         adaptive: whether the number of network evaluations depends on the state, so that samples need not cost the same.
         selects: which iterate is the answer: the last one, or the first that meets the noise ("discrepancy"). No solver sees the truth.
+        silent: whether it yields its answer only, so that a callback cannot stop it on the way.
         ranges: where good values of its hyperparameters are looked for, by name; see `invsolve.ranges`. Costs (steps) are none of them.
         unreached: lines of `iterate` and of the methods it calls that no example reaches, by a piece of their text, with the reason.
         expected_failures: conformance checks that are known to fail, with the reason; strict.
@@ -79,6 +80,7 @@ class Solver(metaclass=Remembering):
     moves: ClassVar[bool] = False
     adaptive: ClassVar[bool] = False
     selects: ClassVar[str] = "last iterate"
+    silent: ClassVar[bool] = False
     ranges: ClassVar[Ranges] = MappingProxyType({})
     unreached: ClassVar[Mapping[str, str]] = MappingProxyType({})
     arguments: dict[str, Any]

@@ -48,6 +48,7 @@ class Peer(Solver):
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.LINEAR, Capability.ADJOINT}))
     gradient: ClassVar[bool] = False
+    silent: ClassVar[bool] = True
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """Several measurements, or levels of noise that differ from item to item."""

@@ -1,6 +1,6 @@
 """The suites that are shipped, their pictures, and deepinv's methods as rows of one."""
 
-# pyright: reportOptionalMemberAccess=false
+# pyright: reportOptionalMemberAccess=false, reportArgumentType=false, reportAttributeAccessIssue=false
 
 import re
 import shutil
@@ -145,3 +145,12 @@ def test_deepinvs_methods_are_found_by_name_and_offered_to_nobody():
     assert registry().build("solver", "deepinv-dpir").mismatches(several, load_prior("gaussian")) == [
         "deepinv's methods take one measurement, no stack of them"
     ]
+
+
+def test_a_plan_of_a_silent_method_takes_few_of_its_steps():
+    """deepinv's methods cannot be stopped: the plan runs a fiftieth of 100 steps, and counts what the run counts."""
+    from invsolve.bench.forecast import forecast
+
+    solvers = [{"name": "deepinv-diffpir", "steps": 100, "prior": GAUSSIAN}, {"name": "deepinv-dpir", "prior": GAUSSIAN}]
+    found = forecast(peers(solver=solvers, operator=[{"name": "box-mask", "label": "hole", "box": 4}]), probe=1e-9)
+    assert [(one.nfe, one.backward, one.source) for one in found] == [(100, 0, "probe"), (8, 0, "probe")]
