@@ -43,6 +43,7 @@ def test_a_suite_says_what_it_takes_and_every_pair_fits(name):
     text = Path(registry().load("suite", name)).read_text()
     assert re.search(r"[Aa]bout\s+(#\s+)?\d+ minutes", text)
     side = suite.data.crop or 64
+    assert isinstance(side, int)
     shop = Workshop(suite, torch.device("cpu"))
     shape = (3, side, side)
     for entry in suite.operator:
