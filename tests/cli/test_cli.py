@@ -57,9 +57,11 @@ def test_list_solvers():
     assert all(name in plain for name in SOLVERS)
 
 
-def test_list_without_a_kind_lists_everything():
+def test_list_without_a_kind_lists_everything_that_is_listed():
     listed = {(one["kind"], one["name"]) for one in json.loads(call("list", "--json").output)}
-    assert listed == set(registry().entries)
+    assert listed == {key for key, entry in registry().entries.items() if entry.listed}
+    assert ("solver", "deepinv-dps") not in listed
+    assert ("solver", "dps") in listed
 
 
 def test_plugins_list():
