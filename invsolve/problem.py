@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.items import chosen
 from invsolve.noise import Ability, GaussianNoise, NoiseModel, NoNoise, sigma_of
 from invsolve.operator import Capability, Operator, image_shape
-from invsolve.operator.measurement import Measurement, check_batch, check_kind, check_parts, check_real, check_shape, mapped, parts
+from invsolve.operator.measurement import Measurement, check_batch, check_kind, check_parts, check_real, check_shape, chosen, mapped, parts
 from invsolve.plugins.arguments import Remembering, checked
 from invsolve.rng import Rng
 
@@ -81,13 +80,13 @@ class Problem(metaclass=Remembering):
         object.__setattr__(self, "context", checked_context(self.context, self.batch))
 
     def __repr__(self) -> str:
-        from invsolve.html import shapes
+        from invsolve.io.html import shapes
 
         operator = self.operator
         return f"Problem({operator.label} {operator.in_shape} -> {operator.out_shape}, y {shapes(parts(self.y))}, {self.noise})"
 
     def _repr_html_(self) -> str:
-        from invsolve.html import of_problem
+        from invsolve.io.html import of_problem
 
         return of_problem(self)
 

@@ -229,7 +229,7 @@ class Solution:
         }
 
     def _repr_html_(self) -> str:
-        from invsolve.html import of_solution
+        from invsolve.io.html import of_solution
 
         return of_solution(self)
 

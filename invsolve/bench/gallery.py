@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from invsolve.bench.cells import Store
-from invsolve.bench.figures import data_uri
 from invsolve.bench.kinds import kind_of
+from invsolve.io.html import data_uri
 
 # Characters of all pictures together: a page stays below 25 MB with its tables.
 BUDGET = 20_000_000

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.bench.figures import COLOURS, data_uri
+from invsolve.bench.figures import COLOURS
 from invsolve.bench.prior_measures import (
     LEVELS,
     MARGIN,
@@ -31,6 +31,7 @@ from invsolve.bench.prior_measures import (
 from invsolve.bench.prior_samples import Drawn, draw_samples, gradient_kurtosis, patches, spectrum_slope
 from invsolve.errors import InputError
 from invsolve.io.files import write_text
+from invsolve.io.html import data_uri
 from invsolve.io.images import picture_grid
 from invsolve.priors.base import Denoiser
 

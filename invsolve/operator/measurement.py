@@ -133,3 +133,20 @@ def check_batch(y: Measurement, others: dict[str, int | None]) -> None:
     if len({*found, *sizes.values()}) > 1:
         of_y = f"y {', '.join(map(str, dict.fromkeys(found)))}"
         raise InputError(f"batch sizes differ: {', '.join([of_y, *(f'{key} {size}' for key, size in sizes.items())])}")
+
+
+def chosen(batch: int, index: Any, what: str) -> range:
+    """The rows that `index`, a whole number or a slice, takes out of 0 ... batch - 1.
+
+    Raises:
+        InputError: it is neither.
+        IndexError: there is no such item.
+    """
+    try:
+        rows = range(batch)[index]
+    except IndexError as error:
+        raise IndexError(f"{what} holds {batch} items; there is no item {index}") from error
+    except TypeError as error:
+        given = f"{what} takes a whole number or a slice, [2] or [1:3]; given {type(index).__name__}"
+        raise InputError(f"{given}. Several items in any order: .rows([2, 0, 1]) of a problem, .select([2, 0, 1]) of the others") from error
+    return rows if isinstance(rows, range) else range(rows, rows + 1)

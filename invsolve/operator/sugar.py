@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import CapabilityError, InputError
-from invsolve.items import chosen
 from invsolve.operator.cache import converted
 from invsolve.operator.capability import Capability
-from invsolve.operator.measurement import Measurement, column, mapped
+from invsolve.operator.measurement import Measurement, chosen, column, mapped
 from invsolve.plugins.arguments import checked
 from invsolve.rng import Rng
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from invsolve.errors import CapabilityError
-from invsolve.items import chosen
+from invsolve.operator.measurement import chosen
 from invsolve.plugins.arguments import Remembering
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ class Prior(nn.Module, metaclass=Remembering):
         return ", ".join(f"{name}={value!r}" for name, value in plain.items())
 
     def __repr__(self) -> str:
-        from invsolve.html import counted
+        from invsolve.io.html import counted
 
         return f"{type(self).__name__}({', '.join(part for part in (self.extra_repr(), counted(self)) if part)})"
 
     def _repr_html_(self) -> str:
-        from invsolve.html import of_prior
+        from invsolve.io.html import of_prior
 
         return of_prior(self)
 

@@ -22,11 +22,12 @@ from invsolve.bench import suite as suites
 from invsolve.bench.case_metrics import Coverage
 from invsolve.bench.cells import canonical
 from invsolve.bench.export import Spread, lines
-from invsolve.bench.figures import data_uri, decades, nice
+from invsolve.bench.figures import decades, nice
 from invsolve.bench.job import Job
 from invsolve.bench.metrics import SSIM, HaarPSI
 from invsolve.bench.progress import Bar
 from invsolve.bench.state import state_hash
+from invsolve.io.html import data_uri
 from invsolve.plugins import registry
 from invsolve.priors import Denoiser, GaussianPrior
 from invsolve.rng import Rng

@@ -161,7 +161,7 @@ def test_a_preset_stands_below_what_the_suite_says(tmp_path):
         Suite.load(tmp_path / "s.toml")
     (tmp_path / "p.toml").write_text(PRESET.replace("[tuned]", "[tunned]"))
     (tmp_path / "s.toml").write_text(text)
-    with pytest.raises(InputError, match="p.toml is no preset"):
+    with pytest.raises(InputError, match=r"p\.toml is no preset"):
         Suite.load(tmp_path / "s.toml")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -25,10 +27,21 @@ def shapes(tensors: Iterable[Tensor]) -> str:
     return f"{' and '.join(str(tuple(one.shape)) for one in tensors)}, {str(tensors[0].dtype).removeprefix('torch.')}"
 
 
+def data_uri(image: Tensor) -> str | None:
+    """(C, H, W), clipped to [0, 1], as an 8-bit PNG in a data URI; None for what is no picture of 1 or 3 channels."""
+    from PIL import Image
+
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or image.is_complex() or not image.numel():
+        return None
+    pixels = (image.detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    array = pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 def figure(image: Tensor, caption: str) -> str:
     """One picture with its caption; the caption alone for what is no picture."""
-    from invsolve.bench.figures import data_uri
-
     uri = data_uri(image)
     if uri is None:
         return ""
