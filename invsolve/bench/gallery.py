@@ -63,7 +63,9 @@ def grids(root: Path, run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]],
     by_key = {row["key"]: row for row in rows}
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for cell in run["cells"]:
-        groups.setdefault((cell["operator"], cell["image"]), []).append(cell)
+        group = groups.setdefault((cell["operator"], cell["image"]), [])
+        if not group or cell["input"] == group[0]["input"]:  # of several seeds the first
+            group.append(cell)
     turns = turned(groups)
     found: dict[tuple[str, str], Grid] = {}
     for pair in turns:

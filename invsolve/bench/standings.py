@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from invsolve.bench.export import Line, lines
+from invsolve.bench.fairness import UNFINISHED
 from invsolve.bench.kinds import KINDS, kind_of
 from invsolve.bench.pareto import Entry, front
 from invsolve.bench.statistics import Contest, Paired, Values, contest
@@ -18,7 +20,7 @@ COSTS = (
     ("seconds", "seconds per picture", "s", 2),
     ("peak_bytes", "peak memory", "MiB", 0),
 )
-FAILED = ("failed", "skipped")
+FAILED = UNFINISHED
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,13 @@ def board(run: Mapping[str, Any], rows: Sequence[dict[str, Any]], operator: str)
 
 
 def values(rows: Sequence[Mapping[str, Any]], solver: str, metric: str) -> Values:
-    """A solver's number by picture, None where there is none."""
-    mine = [row for row in rows if row["solver"] == solver]
-    return {row["image"]: None if row["status"] in FAILED else row["metrics"].get(metric) for row in mine}
+    """A solver's number by picture, of several seeds their mean (they are no further pictures); None where there is none."""
+    found: dict[str, list[float | None]] = {}
+    for row in rows:
+        if row["solver"] == solver:
+            found.setdefault(row["image"], []).append(None if row["status"] in FAILED else row["metrics"].get(metric))
+    known = {image: [one for one in several if one is not None] for image, several in found.items()}
+    return {image: statistics.fmean(known[image]) if len(known[image]) == len(several) else None for image, several in found.items()}
 
 
 def cost(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """A fair comparison, in the records: one y and one H, noise that no solver moves, seeds, what did not finish, what was tuned where."""
 
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false, reportOptionalSubscript=false
 
 import json
 from dataclasses import dataclass
@@ -127,3 +127,16 @@ def test_tuned_set_and_default_are_told_apart(tmp_path):
     (row,) = run(small(solver=[cheated]), out=tmp_path, progress=False)
     assert row["settings"] == "tuned on drawings, THIS PICTURE AMONG THEM"
     assert row["key"] == first[2]["key"]  # where a number comes from is not part of what it does
+
+
+def test_seeds_are_no_further_pictures(tmp_path):
+    """Where solvers are ranked a picture counts once, with its mean over the seeds; one seed that failed takes it out."""
+    from invsolve.bench.standings import values
+
+    rows = run(small(seeds=2, data={"shape": [3, 8, 8], "images": 2}), out=tmp_path, progress=False)
+    found = values(rows, "ddrm", "psnr")
+    assert list(found) == ["drawing-0", "drawing-1"]
+    for image, value in found.items():
+        assert value == pytest.approx(sum(row["metrics"]["psnr"] for row in rows if (row["solver"], row["image"]) == ("ddrm", image)) / 2)
+    broken = [{**row, "status": "diverged"} if row is rows[0] else row for row in rows]
+    assert values(broken, rows[0]["solver"], "psnr")[rows[0]["image"]] is None
