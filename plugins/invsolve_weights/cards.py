@@ -98,8 +98,8 @@ def read_card(path: Path) -> Card:
     if path.parent == FOLDER and not path.exists():  # a name, and no folder has it
         pair = f"{path.stem}.safetensors and {path.stem}.json"
         raise InputError(
-            f"weights '{path.stem}' are not here: put {pair} into a folder of INVSOLVE_WEIGHTS, or make them: benchmarks/training has "
-            f"the configs of what the project trains, for invsolve train"
+            f"weights '{path.stem}' are not here (no readable model card): put {pair} into a folder of "
+            "INVSOLVE_WEIGHTS, or make them: benchmarks/training has the configs of what the project trains, for invsolve train"
         )
     try:
         content = read_table(path)

@@ -60,7 +60,7 @@ def test_a_prior_whose_weights_are_elsewhere_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(places, "CHECKOUT", tmp_path)
     monkeypatch.delenv("INVSOLVE_WEIGHTS", raising=False)
     for name, weights in (("faces64", "faces64"), ("sr3", "sr3-faces"), ("idm", "idm-faces"), ("cascade", "cascade-faces-2")):
-        with pytest.raises(InputError, match=rf"weights '{weights}' are not here: put {weights}\.safetensors .*INVSOLVE_WEIGHTS"):
+        with pytest.raises(InputError, match=rf"weights '{weights}' are not here .*: put {weights}\.safetensors .*INVSOLVE_WEIGHTS"):
             load_prior(name)
 
 

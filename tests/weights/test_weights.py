@@ -230,7 +230,7 @@ def test_shipped_cards_say_what_they_must(name):
 
 
 def test_a_weight_file_outside_the_package_is_found_by_name(tmp_path):
-    """In a folder of INVSOLVE_WEIGHTS; `faces64` is a prior where its file is, and no prior where it is not."""
+    """In a folder of INVSOLVE_WEIGHTS; `faces64` is a prior where its file is, and says what is missing where it is not."""
     network = NETWORKS["edm-drunet"](3, (4, 4, 4, 4), 1)
     content = safetensors.torch.save(network.state_dict())
     card = Card(
@@ -253,7 +253,7 @@ def test_a_weight_file_outside_the_package_is_found_by_name(tmp_path):
         "try: print(load_prior('faces64').weights_sha256)\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
-    for folders, said in ((f"none{os.pathsep}{tmp_path}", card.sha256), ("", "UnknownNameError no prior 'faces64'")):
+    for folders, said in ((f"none{os.pathsep}{tmp_path}", card.sha256), ("", "InputError weights 'faces64' are not here")):
         environment = {**os.environ, "INVSOLVE_WEIGHTS": folders}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
         assert done.stdout.startswith(said)
