@@ -47,7 +47,7 @@ def invsolve_register(registry: Any) -> None:
         "dataset",
         "quick-digits",
         "invsolve_benchmarks.datasets:quick_digits",
-        summary="ten handwritten digits, 32x32 grey, CC BY-SA 3.0",
+        summary="ten drawn digits, 32x32 grey, CC0",
     )
     add("dataset", "synthetic", "invsolve_benchmarks.datasets:synthetic", summary="discs, bars and gradients of any size, from a seed")
     add("metric", "psnr", "invsolve.bench.metrics:PSNR", summary="peak signal-to-noise ratio, data range 1, per image")

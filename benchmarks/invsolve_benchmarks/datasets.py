@@ -34,9 +34,9 @@ def quick_photos() -> list[Picture]:
 
 
 def quick_digits() -> list[Picture]:
-    """Ten handwritten digits, zero to nine, (1, 32, 32): MNIST test pictures with two pixels of black around, as `mnist` has them.
+    """Ten digits, zero to nine, (1, 32, 32), drawn with strokes like those of a pen; two pixels of black around, as `mnist` has them.
 
-    Creative Commons Attribution-Share Alike 3.0, see LICENSES.md beside them.
+    No prior was trained on them; see LICENSES.md beside them.
 
     Raises:
         InputError: a file differs from the one whose hash is listed.

@@ -82,7 +82,7 @@ def test_the_digits_are_what_the_list_says(tmp_path):
         assert one.image.shape == (1, 32, 32)
         assert float(one.image[:, [0, 1, -1, -2]].sum() + one.image[..., [0, 1, -1, -2]].sum()) == 0
         assert 0.9 < float(one.image.max()) <= 1
-        assert one.licence == "CC BY-SA 3.0"
+        assert one.licence == "CC0-1.0"
     shutil.copytree(FOLDER / "digits", tmp_path / "digits")
     (tmp_path / "digits" / "two.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"two\.png has sha256"):
