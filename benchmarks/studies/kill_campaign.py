@@ -110,6 +110,7 @@ def orphans(number: int) -> int:
     while (left := session(number)) and time.monotonic() < until:
         time.sleep(0.05)
     for pid in left:
+        print("left:", Path(f"/proc/{pid}/stat").read_text()[:200], Path(f"/proc/{pid}/cmdline").read_text()[:200], file=sys.stderr)
         os.kill(pid, signal.SIGKILL)
     return len(left)
 

@@ -19,6 +19,7 @@ from invsolve.errors import InputError
 NEEDS = "pip install 'invsolve[dask]'"
 GPU = "GPU"  # the resource that a worker declares for each device it may use
 SECONDS = "20s"  # until a scheduler must have answered
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PRELOAD = "invsolve.bench.worker"
 
 
@@ -88,11 +89,29 @@ def dask_config() -> Iterator[None]:
     forked = sys.platform == "linux"
     method = {"distributed.worker.multiprocessing-method": "forkserver" if forked else "spawn"}
     quiet = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}  # pages that any user could read
-    with needed("dask").config.set({**method, **quiet, "distributed.comm.timeouts.connect": "30s"}):
+    # Neither its sampling of our stack nor its threshold of malloc, which gives memory back between two steps: both slow cells down.
+    plain = {"distributed.worker.profile.enabled": False, "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREADS, "1")}
+    # Our own marks say which cell killed a worker; dask would count those that waited there, too.
+    patient = {"distributed.scheduler.allowed-failures": 20, "distributed.comm.timeouts.connect": "30s"}
+    with needed("dask").config.set({**method, **quiet, **plain, **patient}), _environment():
         if forked:
             context = needed("distributed.utils").get_mp_context()
             context.set_forkserver_preload(["distributed", PRELOAD, *_imported()])
         yield
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Dask writes what its workers get into our own environment: it is as before in the end."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _imported() -> list[str]:

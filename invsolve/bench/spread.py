@@ -1,4 +1,4 @@
-"""A run over workers: chunks of cells go out, as many as there are workers, and come back written."""
+"""A run over workers: chunks of cells go out, two for each worker, and come back written."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from invsolve.bench.worker import Order, Place, work
 from invsolve.errors import InputError
 
 AUTO = 16  # cells in a chunk whose worker chooses the batches
+AHEAD = 2  # chunks for each worker: the one that it computes, and the next, so that it does not wait for us
 LOOK = 1.0  # seconds between two looks at which workers there are
 GONE = "the scheduler is gone, or has dropped what was in flight; what is finished is kept, and the same command goes on from there"
 NOBODY = 60.0  # seconds without a worker of our own that are too many
@@ -78,14 +79,16 @@ class Driver:
         waiting = deque(chunks)
         while self.flying or (waiting and not self.stop.asked):
             self.look()
-            while waiting and not self.stop.asked and len(self.flying) < self.slots:
+            while waiting and not self.stop.asked and len(self.flying) < AHEAD * self.slots:
                 self.send(waiting.popleft())
+            if self.stop.asked:
+                self.recall()
             try:
                 future = self.done.get(timeout=LOOK / 2)
             except queue.Empty:
                 continue
-            again = self.receive(future, self.flying.pop(future))
-            waiting.extendleft(reversed(again))
+            chunk = self.flying.pop(future, None)
+            waiting.extendleft(reversed([] if chunk is None else self.receive(future, chunk)))
 
     def look(self) -> None:
         """How many workers there are, now and then."""
@@ -113,6 +116,14 @@ class Driver:
         future = self.client.submit(work, self.order, places, key=name, pure=False, resources=self.resources or None)
         self.flying[future] = chunk
         future.add_done_callback(self.done.put)
+
+    def recall(self) -> None:
+        """Take back what no worker has begun."""
+        begun = self.job.flight.marks()
+        for future, chunk in list(self.flying.items()):
+            if not future.done() and not any(cell.key in begun for cell in chunk):
+                del self.flying[future]
+                future.cancel()
 
     def receive(self, future: Any, chunk: list[Cell]) -> list[list[Cell]]:
         """What came back; chunks that are to be sent again.
