@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+from invsolve.io.html import data_uri as data_uri
+from invsolve.plugins.former import without
+
 COLOURS = ("#1f6f8b", "#c8553d", "#588157", "#6d597a", "#b08900", "#3d5a80", "#9c4668", "#2f3e6e", "#7f5539", "#5c677d")
 
 
@@ -17,3 +20,7 @@ def nice(step: float) -> float:
     """The next of 1, 2, 5 times a power of ten above `step`."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))
+
+
+CHART = "invsolve.plot.front(points), a chart of quality against cost"
+without(__name__, dict.fromkeys(("Mark", "Point", "Scatter", "scatter"), CHART))

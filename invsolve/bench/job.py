@@ -26,6 +26,7 @@ from invsolve.bench.flight import Flight
 from invsolve.bench.gauging import gauged
 from invsolve.bench.measurements import alike, sha256_of
 from invsolve.bench.memory import Peak
+from invsolve.bench.metrics import Case as Case
 from invsolve.bench.metrics import Metric, SetMetric
 from invsolve.bench.plan import Workshop
 from invsolve.bench.progress import Bar

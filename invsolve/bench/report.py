@@ -17,6 +17,7 @@ from invsolve.bench.statistics import FEW, LEVEL
 from invsolve.bench.table import cells, columns, faults, versions
 from invsolve.bench.verdicts import all_pairs, bought, card, differences, matrix, paid, price, troubles
 from invsolve.io.files import write_text
+from invsolve.plugins.former import without
 
 TEMPLATES = Path(__file__).parent / "templates"
 # More rows than this in the table of single pictures make a page slow; all of them are in rows.csv.
@@ -156,3 +157,7 @@ def about(entry: Mapping[str, Any]) -> str:
     """An operator's name and parameters."""
     parameters = ", ".join(f"{key} {value}" for key, value in entry.items() if key not in ("name", "label") and value is not None)
     return f"{entry.get('name') or 'saved problem'}{': ' if parameters else ''}{parameters}"
+
+
+TABLES = "invsolve.bench.open_run(folder), a run with its tables, or invsolve.bench.report.winners(boards)"
+without(__name__, dict.fromkeys(("grid", "section", "winner"), TABLES))

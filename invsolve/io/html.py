@@ -97,10 +97,10 @@ def of_prior(prior: Prior) -> str:
     names = ("sigma_range", "clip", "s0", "centre", "channels", "in_shape", "differentiable")
     rows = {name: getattr(prior, name) for name in names if getattr(prior, name, None) is not None}
     rows |= {"made with": prior.extra_repr()} if prior.arguments else {}
-    return facts(f"{type(prior).__name__}, {counted(prior)}", rows)
+    return facts(", ".join(part for part in (type(prior).__name__, counted(prior)) if part), rows)
 
 
 def counted(prior: Prior) -> str:
-    """How many numbers it was trained or made with."""
+    """How many numbers it was trained or made with; "" for none, so that what is printed can be written in Python."""
     total = sum(one.numel() for one in prior.parameters())
-    return f"{total:,} parameters" if total else "no parameters"
+    return f"{total:,} parameters" if total else ""

@@ -78,8 +78,8 @@ def check_condition(prior: Denoiser) -> None:
 
 
 def check_guidance(prior: Denoiser) -> None:
-    """Classifier-free guidance, not rescaled and at all levels, is D_u + scale (D_c - D_u)."""
-    if not isinstance(prior, Guided) or prior.rescale or prior.interval:
+    """Classifier-free guidance, not rescaled and at all levels, is D_u + scale (D_c - D_u); a subclass leads to the same side."""
+    if not isinstance(prior, Guided) or prior.rescale or prior.interval or prior.scale == 0:
         return
     problem = problem_for(prior)
     inner = prior.space(problem)[0]
@@ -88,8 +88,13 @@ def check_guidance(prior: Denoiser) -> None:
         x = inner.image + 0.4
         with_it, without = prior.conditional(inner)(x, sigma), prior.opposite(inner)(x, sigma)
         wanted = without + prior.scale * (with_it - without)
+        led = prior.given(inner)(x, sigma)
+        toward = ((led - without) * (with_it - without)).sum()
+        need(float(toward) > 0, f"scale {prior.scale:g} at sigma {sigma:.3g} leads away from the condition")
+        if type(prior) is not Guided:  # a rule of its own
+            continue
         single = any(parameter.dtype == torch.float32 for parameter in prior.parameters())
-        same(prior.given(inner)(x, sigma), wanted, 1e-4 if single else CLOSED, f"scale {prior.scale:g} at sigma {sigma:.3g}")
+        same(led, wanted, 1e-4 if single else CLOSED, f"scale {prior.scale:g} at sigma {sigma:.3g}")
 
 
 def check_codes(prior: Denoiser) -> None:

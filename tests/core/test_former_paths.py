@@ -125,6 +125,13 @@ NAMES = {
     )
 }
 GONE = {
+    ("invsolve.bench.figures", "Mark"): "invsolve.plot.front",
+    ("invsolve.bench.figures", "Point"): "invsolve.plot.front",
+    ("invsolve.bench.figures", "Scatter"): "invsolve.plot.front",
+    ("invsolve.bench.figures", "scatter"): "invsolve.plot.front",
+    ("invsolve.bench.report", "grid"): "open_run",
+    ("invsolve.bench.report", "section"): "open_run",
+    ("invsolve.bench.report", "winner"): "open_run",
     ("invsolve.build", "hinted"): "hint_of",
     ("invsolve.callbacks", "Callbacks"): "one after the other",
     ("invsolve.callbacks", "SaveImages"): "write_image",

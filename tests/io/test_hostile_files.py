@@ -36,7 +36,7 @@ COUNTS = {
     "saved folders": 30,
     "problem files": 24,
     "suites": 18,
-    "run folders": 10,
+    "run folders": 20,
     "arguments": 30,
 }
 
