@@ -95,7 +95,7 @@ def test_a_condition_in_another_order_is_found(fault):
 
 def test_guidance_with_another_sign_is_found():
     check_guidance(Guided(LabelledMixturePrior(MEANS, [0, 1], std=0.1), 2.0))
-    with pytest.raises(AssertionError, match="scale 2 at sigma .* leads away"):
+    with pytest.raises(AssertionError, match=r"scale 2 at sigma .* leads away"):
         check_guidance(WrongWay(LabelledMixturePrior(MEANS, [0, 1], std=0.1), 2.0))
 
 
