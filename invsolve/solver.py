@@ -55,6 +55,11 @@ class Requires:
     prox: bool = False
     measurement: bool = True
 
+    @property
+    def asks_prior(self) -> bool:
+        """Whether a prior is looked at: where any kind will do, none is."""
+        return self.prior != (Prior,)
+
 
 class Solver(metaclass=Remembering):
     """Base of all solvers: a subclass is a frozen dataclass, sets `requires` and writes `iterate`.
@@ -269,7 +274,7 @@ def operator_gaps(solver: Solver, problem: Problem, prior: Any = None) -> list[s
     """Missing capabilities, and a measurement where none is wanted: samplers of the prior alone take one that the prior looks at."""
     operator, requires = problem.operator, solver.requires
     empty = isinstance(operator, NoMeasurement)
-    if getattr(prior, "sees_y", False) and requires.prior != (Prior,):  # such a solver asks no prior
+    if getattr(prior, "sees_y", False) and requires.asks_prior:
         twice = f"prior {type(prior).__name__} has looked at y, which this solver would count a second time; take ddim, ddpm, heun, ..."
         return [twice] if requires.measurement else []
     if not requires.measurement:

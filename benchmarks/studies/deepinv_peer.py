@@ -2,7 +2,7 @@
 
     python benchmarks/studies/deepinv_peer.py PHOTOS --crop 64 --first 8 --sigma 0.05 --out runs/peer [--only NAME ...] [--page FILE]
 
-Seven tasks: a box, 70 % of the pixels, one half, a Gaussian and a motion blur, 4 x 4 means, noise alone. Ours: `auto` at 20 network
+Seven tasks: a box, 70 % of the pixels, one half, a Gaussian and a motion blur, 4 x 4 means, noise alone. Network: `auto` at 20 network
 evaluations, and the solvers it chooses from. deepinv's: DPS (1000 evaluations, each with a backward pass), DiffPIR (100), DDRM (100) and
 DPIR (8), with the arguments their pages show, noise level given; DDRM also at the levels of our prior (its own end at sigma 1), DPS also
 with its annealed guidance (its norm's is weak here), DiffPIR started from the pseudoinverse where y is no image. Their physics are views
@@ -28,6 +28,7 @@ import deepinv
 import numpy as np
 import torch
 from invsolve_deepinv import to_deepinv
+from invsolve_deepinv.peers import Network
 from invsolve_operators import BlockMean, BoxMask, GaussianBlur, HalfMask, Identity, Mask, MotionBlur
 from torch import Tensor
 
@@ -46,20 +47,7 @@ OURS: dict[str, Callable[[], Solver]] = {
 }
 
 
-class Ours(deepinv.models.Denoiser):
-    """Our prior by deepinv's call: x in [0, 1], sigma in the same unit."""
-
-    def __init__(self, prior: Denoiser) -> None:
-        super().__init__()
-        self.prior = prior
-
-    def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """D(x, sigma)."""
-        level = sigma.reshape(-1).to(x.dtype) if isinstance(sigma, Tensor) else float(sigma)
-        return self.prior(x, level)
-
-
-def dps(network: Ours, physics: Any, y: Tensor, sigma: float, guidance: str = "norm") -> Tensor:
+def dps(network: Network, physics: Any, y: Tensor, sigma: float, guidance: str = "norm") -> Tensor:
     """1000 steps of the DDPM sampler, weight 1."""
     del sigma
     rng = torch.Generator().manual_seed(1)
@@ -67,37 +55,37 @@ def dps(network: Ours, physics: Any, y: Tensor, sigma: float, guidance: str = "n
     return model(y.clone(), physics, x_init=(len(y), *physics.img_size), seed=1)
 
 
-def dps_annealed(network: Ours, physics: Any, y: Tensor, sigma: float) -> Tensor:
+def dps_annealed(network: Network, physics: Any, y: Tensor, sigma: float) -> Tensor:
     """With its other guidance, for which its pages say that 1 is the natural weight."""
     return dps(network, physics, y, sigma, "annealed")
 
 
-def diffpir(network: Ours, physics: Any, y: Tensor, sigma: float) -> Tensor:
+def diffpir(network: Network, physics: Any, y: Tensor, sigma: float) -> Tensor:
     """100 steps, zeta .1, lambda 7."""
     model = deepinv.sampling.DiffPIR(network, deepinv.optim.data_fidelity.L2(), sigma=sigma, max_iter=100)
     same = y.shape[1:] == torch.Size(physics.img_size)
     return model(y.clone(), physics, seed=1, x_init=None if same else physics.A_dagger(y))
 
 
-def ddrm(network: Ours, physics: Any, y: Tensor, sigma: float) -> Tensor:
+def ddrm(network: Network, physics: Any, y: Tensor, sigma: float) -> Tensor:
     """100 levels from 1 to 0, its default."""
     del sigma
     return deepinv.sampling.DDRM(network)(y.clone(), physics, seed=1)
 
 
-def ddrm_levels(network: Ours, physics: Any, y: Tensor, sigma: float) -> Tensor:
+def ddrm_levels(network: Network, physics: Any, y: Tensor, sigma: float) -> Tensor:
     """100 levels of our prior, geometric from its highest."""
     del sigma
     levels = np.array(network.prior.sigmas(100)[:-1])
     return deepinv.sampling.DDRM(network, sigmas=levels)(y.clone(), physics, seed=1)
 
 
-def dpir(network: Ours, physics: Any, y: Tensor, sigma: float) -> Tensor:
+def dpir(network: Network, physics: Any, y: Tensor, sigma: float) -> Tensor:
     """8 half-quadratic steps."""
     return deepinv.optim.DPIR(sigma=sigma, denoiser=network)(y.clone(), physics)
 
 
-THEIRS: dict[str, Callable[[Ours, Any, Tensor, float], Tensor]] = {
+THEIRS: dict[str, Callable[[Network, Any, Tensor, float], Tensor]] = {
     "deepinv DPIR": dpir,
     "deepinv DiffPIR-100": diffpir,
     "deepinv DDRM-100": ddrm,
@@ -142,7 +130,7 @@ def answers(name: str, problem: Problem, prior: Denoiser, sigma: float) -> Tenso
         if hasattr(physics, "mask"):  # deepinv 0.5.0's DDRM wants one value per channel
             physics.mask = physics.mask.expand(1, *physics.U_adjoint(parts(problem.y)[0]).shape[1:]).clone()
         with torch.set_grad_enabled("DPS" in name):
-            return THEIRS[name](Ours(prior), physics, parts(problem.y)[0], sigma).detach()
+            return THEIRS[name](Network(prior), physics, parts(problem.y)[0], sigma).detach()
 
 
 def cells(arguments: argparse.Namespace, done: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:

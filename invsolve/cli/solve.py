@@ -68,10 +68,9 @@ def run(
 def asked_prior(solver: str) -> str:
     """The prior of a solver that asks none; for the others it is missing."""
     from invsolve.plugins import registry
-    from invsolve.priors import Prior
 
     requires = getattr(registry().load("solver", solver), "requires", None)
-    if requires is not None and requires.prior == (Prior,):
+    if requires is not None and not requires.asks_prior:
         return "gaussian"
     raise click.UsageError(f"Missing option '--prior': solver {solver} asks for one; invsolve list prior shows them.")
 

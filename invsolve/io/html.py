@@ -41,7 +41,7 @@ def data_uri(image: Tensor) -> str | None:
 
 
 def figure(image: Tensor, caption: str) -> str:
-    """One picture with its caption; the caption alone for what is no picture."""
+    """One picture with its caption; nothing for what is no picture."""
     uri = data_uri(image)
     if uri is None:
         return ""
@@ -84,8 +84,7 @@ def of_solution(solution: Solution) -> str:
         "seed": solution.seed,
     }
     rows |= {"chosen because": solution.why} if solution.why else {}
-    mean = solution.mean if solution.samples else solution.x
-    drawn = pictures(mean, "mean of the samples" if solution.samples else "x")
+    drawn = pictures(solution.mean, "mean of the samples" if solution.samples else "x")
     if solution.samples is not None and solution.samples >= 2:
         std = solution.std
         drawn += pictures(std / std.amax().clamp_min(torch.finfo(std.dtype).tiny), f"standard deviation, white is {float(std.amax()):.3g}")

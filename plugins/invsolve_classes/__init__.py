@@ -7,7 +7,7 @@ Importing this module imports neither torch nor deepinv: entries are strings, an
 
 from typing import Any
 
-from invsolve_weights.places import file_of
+from invsolve_weights.places import present
 from lazy_loader import attach_stub
 
 from invsolve.plugins import hookimpl
@@ -41,9 +41,9 @@ CLIP = ("clip-text", "clip:clip_text", "a prior led to a text by a CLIP model of
 def invsolve_register(registry: Any) -> None:
     """The priors whose weights are there."""
     for name, function, weights, summary in PRIORS:
-        there = all(file_of(one).is_file() for one in weights)
+        there = present(*weights)
         registry.add("prior", name, f"invsolve_classes.{function}", summary=summary, needs=NEEDS, listed=there)
-    for name, cls, summary in METRICS if file_of("mnist-noised-classifier").is_file() else ():
+    for name, cls, summary in METRICS if present("mnist-noised-classifier") else ():
         registry.add("metric", name, f"invsolve_classes.metrics:{cls}", summary=summary, needs=NEEDS)
     name, function, summary = CLIP
     registry.add("prior", name, f"invsolve_classes.{function}", summary=summary, needs="pip install transformers")

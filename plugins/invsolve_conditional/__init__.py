@@ -8,7 +8,7 @@ Importing this module imports neither torch nor deepinv: entries are strings, an
 from pathlib import Path
 from typing import Any
 
-from invsolve_weights.places import file_of
+from invsolve_weights.places import present
 from lazy_loader import attach_stub
 
 from invsolve.plugins import hookimpl
@@ -33,9 +33,9 @@ PRIORS = (
 def invsolve_register(registry: Any) -> None:
     """The priors; one whose weights are not there is not listed, and says what is missing when it is asked for."""
     for name, cls, weights, summary in PRIORS:
-        there = all(file_of(one).is_file() for one in weights.split())
+        there = present(*weights.split())
         registry.add("prior", name, f"invsolve_conditional.shipped:{cls}", summary=summary, needs=NEEDS, listed=there)
-    if all(file_of(one).is_file() for one in CASCADE):
+    if present(*CASCADE):
         registry.add("suite", "cascade", "invsolve_conditional:SUITE", summary="faces x16 by two networks in turn, and by one stage")
     registry.add("prior", "bm3d", "invsolve_conditional.bm3d:BM3D", summary="BM3D, for plug and play: pip install 'invsolve[bm3d]'")
 

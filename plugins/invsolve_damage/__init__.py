@@ -7,7 +7,7 @@ Importing this module imports neither torch nor deepinv: entries are strings, an
 
 from typing import Any
 
-from invsolve_weights.places import file_of
+from invsolve_weights.places import present
 from lazy_loader import attach_stub
 
 from invsolve.plugins import hookimpl
@@ -19,7 +19,7 @@ __getattr__, _names, __all__ = attach_stub(__name__, __file__)
 def invsolve_register(registry: Any) -> None:
     """The prior, listed where its weights are there."""
     summary, needs = "photographs, clean or damaged like film: finds dust and scratches", 'pip install "deepinv>=0.5.0"'
-    registry.add("prior", "damage", "invsolve_damage.shipped:damage", summary=summary, needs=needs, listed=file_of("damage").is_file())
+    registry.add("prior", "damage", "invsolve_damage.shipped:damage", summary=summary, needs=needs, listed=present("damage"))
 
 
 @hookimpl

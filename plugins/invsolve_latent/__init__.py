@@ -7,7 +7,7 @@ Importing this module imports no torch: entries are strings, and classes are imp
 
 from typing import Any
 
-from invsolve_weights.places import file_of
+from invsolve_weights.places import present
 from lazy_loader import attach_stub
 
 from invsolve.plugins import hookimpl
@@ -18,7 +18,7 @@ __getattr__, _names, __all__ = attach_stub(__name__, __file__)
 @hookimpl
 def invsolve_register(registry: Any) -> None:
     """The priors whose weights are there: they lie outside the package, as the faces they were trained on do not allow more."""
-    there = all(file_of(name).is_file() for name in ("faces64-ldm-f4", "faces64-kl-f4"))
+    there = present("faces64-ldm-f4", "faces64-kl-f4")
     summary = "latent diffusion on faces of 64x64; weights outside the package, for non-commercial research"
     registry.add("prior", "faces64-latent", "invsolve_latent.priors:Faces64Latent", summary=summary, listed=there)
 

@@ -7,7 +7,7 @@ Importing this module imports neither torch nor deepinv: entries are strings, an
 
 from typing import Any
 
-from invsolve_weights.places import file_of
+from invsolve_weights.places import present
 from lazy_loader import attach_stub
 
 from invsolve.plugins import hookimpl
@@ -30,7 +30,7 @@ OUTSIDE = ("faces64",)  # its data do not allow it to be shipped
 def invsolve_register(registry: Any) -> None:
     """The shipped priors; one whose weights lie outside the package is listed only where they are."""
     for name, cls, summary in PRIORS:
-        there = name not in OUTSIDE or file_of(name).is_file()
+        there = name not in OUTSIDE or present(name)
         registry.add("prior", name, f"invsolve_priors.shipped:{cls}", summary=summary, needs=NEEDS, listed=there)
     summary = "perceptual distance of photographs by natural's encoder: of LPIPS's form, and not LPIPS"
     registry.add("metric", "encoder-distance", "invsolve_priors.distance:EncoderDistance", summary=summary, needs=NEEDS)

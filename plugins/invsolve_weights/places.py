@@ -30,6 +30,11 @@ def file_of(name: str) -> Path:
     return next(found, FOLDER / f"{name}.safetensors")
 
 
+def present(*names: str) -> bool:
+    """Whether the files of all these names are there."""
+    return all(file_of(name).is_file() for name in names)
+
+
 def names() -> list[str]:
     """All weight files of networks (not of autoencoders) that are there, by name."""
     cards = (path for folder in folders() for path in folder.glob("*.json") if path.with_suffix(".safetensors").is_file())
