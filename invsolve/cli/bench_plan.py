@@ -33,6 +33,11 @@ def choices(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def given_pictures(data: Sequence[str]) -> dict[str, str]:
+    """The folders of LABEL=FOLDER, by label."""
+    return dict(one.split("=", 1) for one in data if "=" in one)
+
+
 def chosen_suite(name: str, solvers: Sequence[str], operators: Sequence[str], data: Sequence[str]) -> Suite:
     """A suite with the user's pictures, or the part of it that was asked for.
 
@@ -41,8 +46,7 @@ def chosen_suite(name: str, solvers: Sequence[str], operators: Sequence[str], da
     """
     from invsolve.bench.suite import Suite
 
-    given = dict(one.split("=", 1) for one in data if "=" in one)
-    return Suite.load(name, given).only(solvers, [one for one in data if "=" not in one], operators)
+    return Suite.load(name, given_pictures(data)).only(solvers, [one for one in data if "=" not in one], operators)
 
 
 @click.command("plan")

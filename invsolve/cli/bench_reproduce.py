@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from invsolve.cli.bench_plan import given_pictures
 from invsolve.cli.output import line
 
 
@@ -43,7 +44,7 @@ def reproduce(
     click.echo(line(f"{published.title} ({published.source})"))
     if prior is None:
         raise click.UsageError(f"it needs {published.wants}: --prior CHECKPOINT")
-    given = dict(one.split("=", 1) for one in data if "=" in one)
+    given = given_pictures(data)
     folder = Path(out) if out else Path("runs") / f"reproduce-{Path(table).stem}"
     options = {"seed": seed, "device": device, "batch": batch}
     found = reproduced(table, parse_value(prior), out=folder, given=given, rows=rows, first=first, **options)

@@ -8,11 +8,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 
-from invsolve.errors import Note
+from invsolve.errors import InputError, Note
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -20,6 +21,12 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def clean(text: object) -> str:
     """Text without control characters: a plug-in's or a file's words could move the cursor or recolour the terminal."""
     return CONTROL.sub("", str(text).replace("\t", " "))
+
+
+def refuse_source(out: str | Path | None, image: str | Path, what: str) -> None:
+    """Raise InputError where a result would take the place of the photograph that it is made from."""
+    if out is not None and Path(out).resolve() == Path(image).resolve():
+        raise InputError(f"--out {out} is the photograph itself, and {what} would take its place; give another name")
 
 
 def line(text: object) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from invsolve.cli.output import clean, noting
+from invsolve.cli.output import clean, noting, refuse_source
 from invsolve.cli.results import destination, write
 from invsolve.errors import InputError, Note
 
@@ -129,14 +129,11 @@ def restore(
           --set operator.operator.path=kernel.png --set operator.tol=1e-4 \\
           --noise auto --solver hqs --prior dncnn
     """
-    from invsolve.errors import InputError
     from invsolve.io.files import write_text
     from invsolve.plugins.part import prior_part
     from invsolve.recipe.config import make_config
 
-    if out is not None and Path(out).resolve() == Path(image).resolve():
-        raise InputError(f"--out {out} is the photograph itself, and the result would take its place; give another name")
-
+    refuse_source(out, image, "the result")
     tables: dict[str, Any] = {
         "data": {"image": image, "simulate": simulate},
         "operator": operator_table(operator),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from invsolve.cli.bench_plan import chosen_suite
+from invsolve.cli.bench_plan import chosen_suite, given_pictures
 from invsolve.cli.output import line, print_table
 
 
@@ -47,7 +47,7 @@ def tune(
 
     folder = Path(out) if out else Path("runs") / f"tune-{Path(suite).stem}-{''.join(c if c.isalnum() else '-' for c in solver)}"
     chosen = chosen_suite(suite, (), operators, data)
-    given = [one.partition("=")[0] for one in data if "=" in one]
+    given = given_pictures(data)
     replaced = bool(given) and all(set(chosen.data_names(operator)) & set(given) for operator in chosen.operator)
     options = {"device": device, "batch": batch, "workers": workers}
     found = tuned(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from invsolve.cli.output import clean, print_json
+from invsolve.cli.output import clean, print_json, refuse_source
 
 
 @click.command(short_help="Find dust and scratches of a photograph.")
@@ -41,14 +41,12 @@ def mask(
       invsolve restore photo.png --operator file-mask --set operator.path=mask.png \\
           --noise 0 --solver hqs --prior natural
     """
-    from invsolve.errors import InputError
     from invsolve.io.images import read_image, write_image
     from invsolve.plugins import load_prior
     from invsolve_damage.finding import find_damage
 
     path = Path(out) if out is not None else Path(image).with_name(f"{Path(image).stem}_mask.png")
-    if path.resolve() == Path(image).resolve():
-        raise InputError(f"--out {path} is the photograph itself, and a mask would take its place; give another name")
+    refuse_source(path, image, "a mask")
     photo, _ = read_image(image)
     told = None if prior is None else load_prior(prior)
     options = {"threshold": threshold, "grow": grow, "generous": not strict, "draws": draws, "seed": seed}
