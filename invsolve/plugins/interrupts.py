@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -97,13 +98,16 @@ def _limited_thread(seconds: float) -> Iterator[None]:
     """The same for a thread that is not the main one."""
     thread, over, one_at_a_time = threading.get_ident(), threading.Event(), threading.Lock()
     put = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    rung = False
 
     def ring() -> None:
+        nonlocal rung
         wait = seconds
         while not over.wait(wait):
             wait = 0.1
             with one_at_a_time:
                 if not over.is_set():
+                    rung = True
                     put(ctypes.c_ulong(thread), ctypes.py_object(OutOfTimeError))
 
     bell = threading.Thread(target=ring, name="limit of a cell", daemon=True)
@@ -111,14 +115,22 @@ def _limited_thread(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
+        quiet = False
         while True:
             try:
                 over.set()
-                with one_at_a_time:  # whoever rang has rung; what has not arrived is taken back
-                    put(ctypes.c_ulong(thread), None)
+                with one_at_a_time:  # whoever rang has rung
+                    quiet = True
+                # What has not arrived must: taken back by NULL, CPython would look for it for ever, in every thread and at every call,
+                # and 3.11 would hang at the next function that is traced (sys.settrace).
+                if rung:
+                    put(ctypes.c_ulong(thread), ctypes.py_object(OutOfTimeError))
+                    while True:
+                        time.sleep(0)
                 break
-            except OutOfTimeError:  # it arrived on the way
-                continue
+            except OutOfTimeError:
+                if quiet:  # the last one
+                    break
 
 
 def can_limit() -> bool:
