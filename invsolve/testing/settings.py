@@ -177,7 +177,8 @@ def settings(
 ) -> list[Setting]:
     """Pairs of a problem and a prior that the solver accepts; never empty, but for another shape than the usual one.
 
-    On each operator a prior of every kind the solver takes; with `every` all priors that fit, and all noise models with the first one.
+    On each operator a prior of every kind the solver takes; with `every` also all priors that fit, and all noise models with the first one,
+    by turns on one of the operators (on another one where they do not fit there).
     Last the solver's own, `Solver.settings()`.
 
     Raises:
@@ -196,11 +197,11 @@ def settings(
 
 
 def under_every_noise(solver: Solver) -> list[Setting]:
-    """The usual settings, and on each operator one under every noise model that the solver takes, with the first prior."""
+    """The usual settings, and one under every other noise model that the solver takes, with the first prior."""
     usual = settings(solver)
-    met = {(one.problem.operator.label, type(one.problem.noise)) for one in usual}
-    others = {(one.problem.operator.label, type(one.problem.noise)): one for one in reversed(settings(solver, every=True))}
-    return [*usual, *(one for key, one in others.items() if key not in met)]
+    met = {type(one.problem.noise) for one in usual}
+    others = {type(one.problem.noise): one for one in reversed(settings(solver, every=True))}
+    return [*usual, *(one for noise, one in others.items() if noise not in met)]
 
 
 def on_operator(
@@ -231,8 +232,10 @@ def on_operator(
         firsts += [pair for pair in [next((pair for pair in pairs if attempt(*pair)), None)] if pair is not None]
     if every and firsts:
         first, model = firsts[0]
-        for pair in [*((prior, model) for prior in priors), *((first, noise) for noise in models)]:
-            if (id(pair[0]), id(pair[1])) not in made:
+        for place, pair in enumerate([*((prior, model) for prior in priors), *((first, noise) for noise in models)]):
+            turn = place % len(operators or BUILT_IN)
+            elsewhere = turn != index and isinstance(fitted(solver, *pair, turn, shape, batch, dtype, operators), Setting)
+            if not elsewhere and (id(pair[0]), id(pair[1])) not in made:
                 attempt(*pair)
     return list(made.values())
 
