@@ -172,14 +172,21 @@ def lines(rows: list[dict[str, Any]], operator: str, run: dict[str, Any] | None 
 
 
 def _line(group: list[dict[str, Any]], sets: list[dict[str, Any]]) -> Line:
-    done = [row for row in group if row["status"] not in UNFINISHED]
+    """Of several seeds a picture has its mean: they are no further pictures. One of them without an answer leaves it out."""
     troubled = [row for row in group if row["status"] in UNFINISHED]
+    lost = {row["image"] for row in troubled}
+    pictures: dict[str, list[dict[str, Any]]] = {}
+    for row in group:
+        pictures.setdefault(row["image"], []).append(row)
+    done = [rows for image, rows in pictures.items() if image not in lost]
     names = [*group[0]["metrics"], "nfe", "seconds", "network_seconds"]
-    numbers = {name: Spread.of([value for row in done if (value := _number(row, name)) is not None]) for name in names}
+    numbers = {name: Spread.of([value for rows in done if (value := _mean(rows, name)) is not None]) for name in names}
     numbers |= {one["metric"]: Spread(one["value"], None, one["count"]) for one in sets if one["value"] is not None}
     status, reason = (troubled[0]["status"], troubled[0]["reason"]) if troubled else ("finished", "")
-    return Line(group[0]["operator"], group[0]["solver"], group[0]["prior"], status, reason, numbers, len(done), len(group))
+    return Line(group[0]["operator"], group[0]["solver"], group[0]["prior"], status, reason, numbers, len(done), len(pictures))
 
 
-def _number(row: dict[str, Any], name: str) -> float | None:
-    return row["metrics"][name] if name in row["metrics"] else row[name]
+def _mean(rows: list[dict[str, Any]], name: str) -> float | None:
+    """The mean of a number over the seeds of a picture; None where one of them has none."""
+    values = [row["metrics"][name] if name in row["metrics"] else row[name] for row in rows]
+    return None if None in values else sum(values) / len(values)

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from invsolve.cli.output import line, print_json, print_table
+from invsolve.cli.output import duration, line, print_json, print_table
 
 FOLDER = click.argument("folder", type=click.Path(exists=True, file_okay=False))
 JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -71,11 +71,3 @@ def gc(folder: str, yes: bool) -> None:
         click.echo(f"... and {len(paths) - SHOWN} more")
     what = f"{len(paths)} folders and files, {size / 1e6:.1f} MB"
     click.echo(f"removed {what}" if yes else f"{what} would be removed by --yes" if paths else "nothing to remove")
-
-
-def duration(seconds: float) -> str:
-    """A time for readers."""
-    seconds = max(0.0, seconds)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

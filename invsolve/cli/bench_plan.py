@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from invsolve.cli.output import print_json, print_table
+from invsolve.cli.output import duration, print_json, print_table
 
 if TYPE_CHECKING:
     from invsolve.bench.suite import Suite
@@ -94,11 +94,6 @@ def row(one: Any) -> tuple[Any, ...]:
     seconds = "-" if one.seconds is None else f"{one.seconds:.2f}"
     left = "-" if one.left is None else duration(one.left)
     return (one.operator, one.solver, one.settings, one.cells, one.there, *counts, seconds, left, size(one.peak_bytes), one.source)
-
-
-def duration(seconds: float) -> str:
-    """12 s, 3.4 min, 2.1 h."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def size(count: int | None) -> str:

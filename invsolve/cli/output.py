@@ -23,6 +23,12 @@ def clean(text: object) -> str:
     return CONTROL.sub("", str(text).replace("\t", " "))
 
 
+def duration(seconds: float) -> str:
+    """A time for readers: 12 s, 3.4 min, 2.1 h."""
+    seconds = max(0.0, seconds)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def refuse_source(out: str | Path | None, image: str | Path, what: str) -> None:
     """Raise InputError where a result would take the place of the photograph that it is made from."""
     if out is not None and Path(out).resolve() == Path(image).resolve():

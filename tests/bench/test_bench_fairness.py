@@ -130,7 +130,8 @@ def test_tuned_set_and_default_are_told_apart(tmp_path):
 
 
 def test_seeds_are_no_further_pictures(tmp_path):
-    """Where solvers are ranked a picture counts once, with its mean over the seeds; one seed that failed takes it out."""
+    """In tables and ranks a picture counts once, with its mean over the seeds; one seed that failed takes it out."""
+    from invsolve.bench.export import lines
     from invsolve.bench.standings import values
 
     rows = run(small(seeds=2, data={"shape": [3, 8, 8], "images": 2}), out=tmp_path, progress=False)
@@ -140,3 +141,9 @@ def test_seeds_are_no_further_pictures(tmp_path):
         assert value == pytest.approx(sum(row["metrics"]["psnr"] for row in rows if (row["solver"], row["image"]) == ("ddrm", image)) / 2)
     broken = [{**row, "status": "diverged"} if row is rows[0] else row for row in rows]
     assert values(broken, rows[0]["solver"], "psnr")[rows[0]["image"]] is None
+    shown = {line.solver: line for line in lines(rows, rows[0]["operator"])}
+    one, other = (value or 0.0 for value in found.values())
+    assert (shown["ddrm"].done, shown["ddrm"].total) == (2, 2)
+    assert shown["ddrm"].numbers["psnr"].std == pytest.approx(abs(one - other) / 2**0.5)
+    left = next(line for line in lines(broken, rows[0]["operator"]) if line.solver == rows[0]["solver"])
+    assert (left.done, left.total, left.numbers["psnr"].count) == (1, 2, 1)

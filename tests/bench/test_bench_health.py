@@ -4,6 +4,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -93,7 +94,7 @@ def test_what_is_missing_in_flight_and_left(out):
     # Two cells of this kind were solved in 100 seconds, whatever else those went to: the two that are missing take as long.
     assert state.left == pytest.approx(2 * sum(solved) / 2 * 100 / sum(solved), rel=0.1)
     assert "in flight: gaussian-blur · diffpir · drawing-1, for 0 s on " in shown
-    assert "about 2 min left" in shown
+    assert re.search(r"about (1\.[5-9]|9\d s)", shown)  # 100 s but for rounding and for what the clock went on
     assert "goes on" in bench("status", out).output
     assert json.loads(bench("status", out, "--json").output)["flying"] == []  # nobody runs: a mark would be a dead one's
 
