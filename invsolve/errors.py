@@ -74,6 +74,7 @@ class Note(UserWarning):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean a, b?` or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    """`; did you mean a, b?` or nothing; capitals make no difference."""
+    lower = {one.lower(): one for one in known}
+    near = [lower[one] for one in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     return f"; did you mean {', '.join(near)}?" if near else ""

@@ -22,7 +22,7 @@ from invsolve.operator import Capability
 from invsolve.operator.measurement import mapped, parts
 from invsolve.plugins.arguments import Remembering, checked, refuse_plain_types, signature_of
 from invsolve.plugins.former import without
-from invsolve.priors.base import Denoiser, Prior, Regulariser
+from invsolve.priors.base import Denoiser, Prior, Regulariser, no_prior
 from invsolve.problem import NoMeasurement, Problem, check_tensor
 from invsolve.ranges import Ranges
 from invsolve.rng import Rng
@@ -99,6 +99,8 @@ class Solver(metaclass=Remembering):
 
     def _complete(self) -> None:
         steps = self.arguments.get("steps")
+        if isinstance(steps, int) and not isinstance(steps, bool) and steps < 1:
+            raise InputError(f"steps must be a whole number, at least 1; given {steps}")
         if isinstance(steps, int) and steps > MAX_STEPS:
             raise InputError(f"steps must be at most {MAX_STEPS}; given {steps:.3g}")
         refuse_plain_types(type(self), self.arguments)
@@ -204,8 +206,11 @@ class Solver(metaclass=Remembering):
         from invsolve.plugins import registry
         from invsolve.which import doors
 
-        able = registry().solvers_for(problem, prior)
         lines = [f"{type(self).__name__} cannot solve this problem:", *(f"  - {gap}" for gap in gaps)]
+        if not isinstance(prior, Prior):
+            return CompatibilityError("\n".join(lines))
+        own = registry().name_of("solver", self)  # where it could at its defaults, its settings are at fault
+        able = [name for name in registry().solvers_for(problem, prior) if name != own]
         lines.append(f"Installed solvers that can: {', '.join(able) or 'none'}")
         lines += [f"Or give it {door} in place of H" for door in doors(self.requires.operator, problem, prior)]
         return CompatibilityError("\n".join(lines))
@@ -291,7 +296,7 @@ def prior_gaps(solver: Solver, problem: Problem, prior: Prior) -> list[str]:
     requires = solver.requires
     wanted = " or ".join(kind.__name__ for kind in requires.prior)
     if not isinstance(prior, Prior):
-        return [f"prior must be a {wanted}, given {type(prior).__name__}; invsolve.priors.as_denoiser wraps a network"]
+        return [f"prior must be a {wanted}, {no_prior(prior)}"]
     if not isinstance(prior, requires.prior):
         return [f"prior {type(prior).__name__} is not a {wanted}"]
     gaps = prior.gaps(problem)

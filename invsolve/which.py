@@ -10,7 +10,7 @@ from invsolve.errors import InputError, InvsolveError
 from invsolve.operator import Capability, Operator
 from invsolve.plugins.arguments import checked, signature_of
 from invsolve.plugins.interrupts import attempted
-from invsolve.priors.base import Prior
+from invsolve.priors.base import Prior, no_prior
 from invsolve.problem import Problem
 
 
@@ -98,7 +98,7 @@ def which_solvers(problem: Problem, prior: Prior | None = None) -> list[Fit]:
     if not isinstance(problem, Problem):
         raise InputError(f"problem must be a Problem, given {type(problem).__name__}; the order is which_solvers(problem, prior)")
     if prior is not None and not isinstance(prior, Prior):
-        raise InputError(f"prior must be a Prior, given {type(prior).__name__}; invsolve.priors.as_denoiser wraps a network")
+        raise InputError(f"prior must be a Prior, {no_prior(prior)}")
     fits = [fit(entry.name, entry.load, problem, prior) for entry in registry().of("solver")]
     return sorted(fits, key=lambda one: (not one.fits, one.solver))
 

@@ -7,7 +7,7 @@ say how it was made (`repr`, files, reports).
 import functools
 import inspect
 from abc import ABCMeta
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -17,6 +17,34 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+# What other packages call an argument, by what it is called here.
+CALLED = {
+    "generator": ("seed", "random_state", "rng", "random_seed"),
+    "callback": ("progress", "progress_bar", "show_progress", "tqdm", "bar", "verbose"),
+    "samples": ("n_samples", "num_samples", "nsamples", "n_sample"),
+    "steps": ("n_steps", "num_steps", "n_iter", "niter", "max_iter", "iterations", "num_inference_steps", "nsteps"),
+    "x_init": ("x0", "init", "x_start", "initial"),
+    "sigma": ("std", "noise_level", "noise_std", "sd", "stddev"),
+    "weight": ("lam", "lamb", "lambda_", "lambd", "reg", "regularization"),
+}
+HOW = {
+    "generator": ": generator={}",
+    "callback": ": callback=Progress() shows a bar (from invsolve import Progress)",
+    "steps": ": steps={}",
+    "samples": ": samples={}",
+}
+
+
+def hinted(key: str, value: Any, known: Sequence[str]) -> str:
+    """What an unknown keyword is called here, else the near names, else nothing."""
+    for name, others in CALLED.items():
+        if key.lower() in others and name in known:
+            return f"; it is called {name} here{HOW.get(name, '').format(repr(value)[:40])}"
+    if key.lower() in ("steps", *CALLED["steps"]) and "callback" in known:  # a call of solve
+        return "; the number of steps is the solver's own: DiffPIR(steps=20).solve(problem, prior)"
+    return did_you_mean(key, known)
+
+
 def bind(function: Callable[..., Any], what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Arguments by name, or ArgumentError naming the parameters there are."""
     signature = signature_of(function)
@@ -24,7 +52,8 @@ def bind(function: Callable[..., Any], what: str, args: tuple[Any, ...], kwargs:
         return dict(signature.bind(*args, **kwargs).arguments)
     except TypeError as error:
         unknown = [key for key in kwargs if key not in signature.parameters]
-        near = "".join(did_you_mean(key, signature.parameters) for key in unknown)
+        known = [name for name in signature.parameters if name not in ("self", "cls")]
+        near = "".join(hinted(key, kwargs[key], known) for key in unknown)
         # A misspelt required argument is reported as missing; what was given instead says more.
         said = f"got an unexpected keyword argument '{unknown[0]}'" if unknown and "missing" in str(error) else error
         takes = ", ".join(

@@ -16,6 +16,7 @@ from torch import Tensor
 from invsolve.errors import CapabilityError, InputError
 from invsolve.priors.meter import current
 from invsolve.priors.prior import Prior as Prior
+from invsolve.priors.prior import no_prior as no_prior
 from invsolve.priors.prior import same as same
 from invsolve.ranges import Range, Ranges
 from invsolve.schedule import Schedule, sigma_grid, vp_indices

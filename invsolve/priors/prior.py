@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,3 +129,17 @@ class Prior(nn.Module, metaclass=Remembering):
 def same(x: Tensor) -> Tensor:
     """x: the way back of a prior that lives where the image does."""
     return x
+
+
+def no_prior(given: object) -> str:
+    """What was given in the place of a prior, and what to write instead; for errors."""
+    if isinstance(given, str):
+        from invsolve.plugins import registry
+
+        known = registry().names("prior")
+        near = [given.lower()] if given.lower() in known else difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.5)
+        name = near[0] if near else "natural"
+        return f'given the text {given!r:.60}; load_prior("{name}") makes the prior of that name (from invsolve import load_prior)'
+    if isinstance(given, type) and issubclass(given, Prior):
+        return f"given the class {given.__name__}; make one of it: {given.__name__}(...)"
+    return f"given {type(given).__name__}; invsolve.priors.as_denoiser wraps a network"

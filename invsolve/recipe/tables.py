@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from invsolve.errors import InputError, InvsolveError, did_you_mean
 from invsolve.io.files import regular_file
-from invsolve.plugins import KINDS
+from invsolve.plugins import KINDS, registry
 from invsolve.plugins.part import MAX_DEPTH, Part, plain
 
 MAX_BYTES = 1_000_000
@@ -117,10 +117,19 @@ def faults(error: ValidationError, model: type[BaseModel], text: str = "") -> It
             message = "missing"
         elif one["type"] in NO_TABLE:
             message = f"a table is wanted, such as {{ key = value }} (given {one['input']!r:.60})"
+        elif one["type"] == "string_pattern_mismatch" and place.endswith("name"):
+            message = no_name(str(one["input"]), one["loc"])
         elif one["type"] != "value_error":
             message = f"{message} (given {one['input']!r:.60})"
         line = line_of(text, one["loc"])
         yield f"{place}: {message}" * bool(place) + message * (not place) + (f" (line {line})" if line else "")
+
+
+def no_name(given: str, place: tuple[int | str, ...]) -> str:
+    """What to say of a text that cannot be a registered name: the near names of the kind that its place says, else of all kinds."""
+    kinds = [kind for kind in KINDS if kind in place] or KINDS
+    near = did_you_mean(given, [name for kind in kinds for name in registry().names(kind)])
+    return f"{given!r:.60} is no name; names are in small letters, digits, '.', '_' and '-'{near}"
 
 
 def keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
