@@ -275,6 +275,7 @@ def test_check_truth_gives_the_page_of_one_solver(brief):
     done = invoke("check", "solver", "truth_solvers:ExactDraws", "--truth")
     assert done.exit_code == 0, done.output
     assert "# Truth: truth_solvers:ExactDraws" in done.output
+    assert f"{GAUSSIAN}: " in done.stderr  # a line per problem, for who waits
     assert (brief / "runs" / "truth-truth_solvers-ExactDraws" / "truth.csv").is_file()
     assert invoke("check", "solver", "truth_solvers:Broken", "--truth").exit_code == 1
     assert "of one solver" in invoke("check", "operator", "mask", "--truth").output

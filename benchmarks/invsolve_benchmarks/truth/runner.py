@@ -80,16 +80,20 @@ def run(plan: Sequence[Task], out: Path, *, fresh: bool = False, processes: int 
         out: the folder of the run, whose cells are the truth.
         fresh: compute finished cells again.
         processes: 1 runs all in this one.
-        progress: a bar on stderr.
+        progress: a bar on stderr, a line per problem where that is no terminal.
 
     Raises:
         InputError: another run works in `out`; the disk does not take what is written.
     """
     rows: list[dict[str, Any]] = []
     with locked(out), Bar(len(plan), progress) as bar:
-        for found in each(plan, out, fresh, min(processes, len(plan), os.cpu_count() or 1)):
+        for task, found in zip(plan, each(plan, out, fresh, min(processes, len(plan), os.cpu_count() or 1)), strict=True):
+            if task.problem != bar.label:  # plans go problem by problem
+                bar.end(0, bar.computed)
+                bar.begin(task.problem, 0)
             rows += found
             bar.done()
+        bar.end(0, bar.computed)
     return rows
 
 
