@@ -1,8 +1,12 @@
 """The errors of invsolve, and its one warning: each says what was given, what is allowed and what to do, and is also a builtin's kind."""
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+OURS = ("invsolve", "invsolve_operators", "torch")  # whose lines are no caller's
 
 
 class InvsolveError(Exception):
@@ -71,6 +75,14 @@ class ConvergenceError(InvsolveError, ArithmeticError):
 
 class Note(UserWarning):
     """What was done to a file, or looks wrong about an answer; the shell shows it as a line `note: ...`."""
+
+
+def ask(text: str) -> None:
+    """Question what was given, as a Note at the line of the caller's own code."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in OURS:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, Note, stacklevel=level)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from invsolve.errors import CapabilityError, InputError
+from invsolve.errors import CapabilityError, InputError, ask
 from invsolve.operator.measurement import Measurement, column, flat, mapped, minus, parts
 from invsolve.plugins.arguments import Remembering
 from invsolve.rng import Rng
@@ -133,6 +133,33 @@ def level_at(noise: NoiseModel, clean: Measurement) -> Tensor:
     if Ability.VARIANCE in noise.abilities:
         return flat(noise.variance(clean)).real.to(rows.real.dtype).mean(1).sqrt()
     return drawn_level(noise, clean)
+
+
+ENOUGH = 64  # numbers: of so many, white noise has less than half its level with a probability below 1e-10
+
+
+def question_level(noise: NoiseModel, y: Measurement, span: tuple[float, float] | None) -> None:
+    """Ask about a sigma in other units than y's: above the whole range of a [0, 1] image's measurement, or twice all that y holds.
+
+    Args:
+        noise: the model.
+        y: what was measured, (B, ...).
+        span: the range of H of a [0, 1] image, None where H has none.
+    """
+    rows = flat(y)
+    if Ability.SIGMA not in noise.abilities or not rows.numel():
+        return
+    sigma = sigma_of(noise, rows).detach().expand(len(rows))
+    most, how = float(sigma.max()), f"; of a level for 0..255 pictures take a 255th, {float(sigma.max()) / 255:.3g}"
+    if span is not None and most > span[1] - span[0]:
+        ask(f"noise sigma = {most:.4g} is above the whole range [{span[0]:g}, {span[1]:g}] of what is measured of a [0, 1] image{how}")
+        return
+    squares = rows.detach().abs().square()
+    counts = (squares > 0).sum(1)  # what a mask does not measure is 0
+    size = (squares.sum(1) / counts.clamp_min(1)).sqrt()
+    if bool(((sigma > 2 * size) & (counts >= ENOUGH)).any()):
+        given = f"noise sigma = {most:.4g} cannot be that of y, whose root mean square is {float(size.min()):.3g}"
+        ask(f"{given}: they are in different units{how}")
 
 
 DRAWN, MOST_PAIRS = 4096, 256  # differences of draws: 1.1 % of a Gaussian's sigma; of a measurement of few numbers at most so many draws

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.noise import Ability, GaussianNoise, NoiseModel, NoNoise, sigma_of
+from invsolve.noise import Ability, GaussianNoise, NoiseModel, NoNoise, question_level, sigma_of
 from invsolve.operator import Capability, Operator, image_shape
 from invsolve.operator.measurement import Measurement, check_batch, check_kind, check_parts, check_real, check_shape, chosen, mapped, parts
 from invsolve.plugins.arguments import Remembering, checked
@@ -345,6 +345,8 @@ def check_measurement(operator: Operator, y: Measurement, noise: NoiseModel, *, 
     noise.check(y)
     if check_range and operator.output_range is not None:
         refuse_far_values(operator, y, noise)
+    if check_range:
+        question_level(noise, y, operator.output_range)
 
 
 def check_tensor(name: str, x: Tensor, *, allow_complex: bool = False) -> None:

@@ -16,6 +16,7 @@ from invsolve.operator import Operator, Shape, image_shape
 from invsolve.operator.svd import SVD
 from invsolve_operators.blurs.kernels import gaussian_1d
 from invsolve_operators.common import damping, expect, rank_is_sure, rank_text, ranked, size
+from invsolve_operators.transforms.fourier import question_kernel
 
 BOUNDARIES = ("zero", "reflect", "symmetric", "circular")
 
@@ -181,6 +182,8 @@ class SeparableBlur(Separable):
         shape = image_shape(in_shape)
         kernel_v = checked_vector(vertical)
         kernel_h = kernel_v if horizontal is None else checked_vector(horizontal)
+        if type(self) is SeparableBlur:  # what else is made of kernels says so itself
+            question_kernel(kernel_v[..., :, None] * kernel_h[..., None, :])
         super().__init__(shape, blur_matrix(kernel_v, shape[1], boundary), blur_matrix(kernel_h, shape[2], boundary))
 
     @classmethod

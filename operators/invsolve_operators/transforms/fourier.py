@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError
+from invsolve.errors import InputError, ask
 
 SIDES = (-2, -1)
 
@@ -121,7 +121,25 @@ def checked_kernel(kernel: Tensor) -> Tensor:
         raise InputError(
             f"kernel must be real and finite, (kh, kw) or one per image (B, kh, kw); given shape {tuple(value.shape)}, {value.dtype}"
         )
-    return value.to(torch.float64, copy=True)
+    value = value.to(torch.float64, copy=True)
+    question_kernel(value)
+    return value
+
+
+def question_kernel(kernel: Tensor) -> None:
+    """Ask about what no lens, motion or sensor does: a kernel that is 0, has negative values, or sums to another number than 1.
+
+    A hundredth of the whole is let pass, for rounding, and for kernels measured or drawn.
+    """
+    flat = kernel.flatten(-2)
+    total, whole = flat.sum(-1), flat.abs().sum(-1)
+    if not bool((whole > 0).all()):
+        ask("the blur kernel is 0 everywhere: such a measurement says nothing about the image")
+    elif bool((flat.clamp_max(0).sum(-1) < -0.01 * whole).any()):
+        ask(f"the blur kernel has negative values, down to {float(flat.min()):.3g}: of a filter, not of a blur; was an offset subtracted?")
+    elif bool(((total - 1).abs() > 0.01).any()):
+        off = float(total[(total - 1).abs().argmax()] if total.ndim else total)
+        ask(f"the blur kernel sums to {off:.4g}, so that pictures come out {off:.3g} times as bright; divide it by its sum if it is a blur")
 
 
 def averages(kernel: Tensor) -> bool:
