@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from torch import Tensor
 from invsolve.errors import CompatibilityError, InputError
 from invsolve.noise import Ability, NoiseModel
 from invsolve.operator import Capability
+from invsolve.operator.guard import AUTOCAST
 from invsolve.operator.measurement import mapped, parts
 from invsolve.plugins.arguments import Remembering, checked, refuse_plain_types, signature_of
 from invsolve.plugins.former import without
@@ -181,10 +183,14 @@ class Solver(metaclass=Remembering):
         """
         where = checkpoint if checkpoint is None or isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
         options = Options(callback, keep, throw, samples, chunk, paste, budget_s, budget_nfe, where)
-        if torch.is_inference_mode_enabled():  # no gradient can be taken in there; without one, nothing is lost by leaving it
-            with torch.inference_mode(False), torch.no_grad():
-                return self._solve(problem, prior, generator, x_init, start, options)
-        return self._solve(problem, prior, generator, x_init, start, options)
+        with ExitStack() as left:
+            if torch.is_inference_mode_enabled():  # no gradient can be taken in there; without one, nothing is lost by leaving it
+                left.enter_context(torch.inference_mode(False))
+                left.enter_context(torch.no_grad())
+            for kind in AUTOCAST:  # a prior has a precision of its own; the rest is exact
+                if torch.is_autocast_enabled(kind):
+                    left.enter_context(torch.autocast(kind, enabled=False))
+            return self._solve(problem, prior, generator, x_init, start, options)
 
     def _solve(
         self, problem: Problem, prior: Prior, generator: Any, x_init: Tensor | None, start: Step | None, options: Options

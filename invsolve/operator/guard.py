@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from invsolve.operator.contract import Operator
 
 ORDINARY = (torch.float32, torch.float64)
+AUTOCAST = ("cpu", "cuda", "mps", "xpu")
+NOTHING = nullcontext()
 
 
 def check_y(operator: Operator, y: Any) -> None:
@@ -113,7 +116,8 @@ def guarded(method: Callable[..., Any], name: str = "") -> Callable[..., Any]:
                     self.need(Capability(name))
                 raise
         try:
-            made = method(self, *args, **options)
+            with exact(given):
+                made = method(self, *args, **options)
         except (TypeError, RuntimeError) as error:
             kinds = {part.dtype for value in given[:2] for part in parts(value) if isinstance(part, Tensor)}
             if isinstance(error, InvsolveError) or self.complex_output or kinds <= set(ORDINARY):
@@ -123,6 +127,12 @@ def guarded(method: Callable[..., Any], name: str = "") -> Callable[..., Any]:
         return made if name == "forward" or self.complex_input else real_image(self, name, made)
 
     return call
+
+
+def exact(given: Sequence[Any]) -> AbstractContextManager[Any]:
+    """What leaves torch.autocast, which would round products in a matrix or a convolution to 8 bits; nothing to enter without it."""
+    kind = next((part.device.type for value in given[:1] for part in parts(value) if isinstance(part, Tensor)), "cpu")
+    return torch.autocast(kind, enabled=False) if kind in AUTOCAST and torch.is_autocast_enabled(kind) else NOTHING
 
 
 def real_image(operator: Operator, name: str, made: Any) -> Any:

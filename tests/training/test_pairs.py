@@ -85,6 +85,18 @@ def test_the_pairs_are_the_image_and_its_measurement_brought_to_its_size():
     assert torch.allclose(bicubic, torch.nn.functional.interpolate(means, size=(8, 8), mode="bicubic", align_corners=False), atol=1e-6)
 
 
+def test_measurements_are_exact_under_the_autocast_of_a_training():
+    shape = (3, 16, 16)
+    operators = [
+        registry().build("operator", "jpeg", in_shape=shape, quality=20),
+        registry().build("operator", "block-mean", in_shape=shape, factor=2),
+    ]
+    pairs, x0 = Degraded(operators), torch.rand(8, *shape, generator=torch.Generator().manual_seed(0))
+    wanted = pairs.fixed(x0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(pairs.fixed(x0), wanted)
+
+
 def test_noise_of_the_measurement_has_the_range_asked_for():
     """9216 numbers of one level each item: a standard deviation is known to 1 / sqrt(2 n) = .74 %, of which four are 3 %."""
     identity = registry().build("operator", "identity", in_shape=(1, 96, 96))
