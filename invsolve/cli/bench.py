@@ -15,6 +15,7 @@ from invsolve.cli.bench_report import compare, export, report
 from invsolve.cli.bench_reproduce import reproduce
 from invsolve.cli.bench_workers import Batch, going_on, spreading
 from invsolve.cli.output import line, print_json, print_table
+from invsolve.cli.wording import worded
 
 
 @click.group(short_help="Compare solvers on a suite.")
@@ -117,6 +118,6 @@ def run_suite(
     click.echo(f"report: {line(write_report(folder))}")
     vain = in_vain(read_run(folder), rows)
     for one in vain:
-        click.echo(f"Error: {line(one)}", err=True)
+        click.echo(f"Error: {line(worded(one))}", err=True)
     if vain or any(row["status"] in ("failed", "diverged") for row in rows):
         sys.exit(1)

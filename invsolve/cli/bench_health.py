@@ -8,6 +8,7 @@ import sys
 import click
 
 from invsolve.cli.output import duration, line, print_json, print_table
+from invsolve.cli.wording import worded
 
 FOLDER = click.argument("folder", type=click.Path(exists=True, file_okay=False))
 JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -31,7 +32,7 @@ def status(folder: str, as_json: bool) -> None:
         place = f"{one['operator']} · {one['solver']} · {one['image']}"
         click.echo(line(f"in flight: {place}, for {duration(one['seconds'])} on {one['host']}"))
     for reason, count in state.reasons[:5]:
-        click.echo(line(f"failed, {count}: {reason:.200}"))
+        click.echo(line(worded(f"failed, {count}: {reason:.200}")))
     if state.counts["missing"]:
         left = "nothing says how long it will take" if state.left is None else f"about {duration(state.left)} left"
         click.echo(left if state.running else f"{left}: invsolve bench run SUITE --out {line(folder)} goes on")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from invsolve.errors import did_you_mean
 
@@ -23,6 +24,12 @@ class Kind(click.ParamType):
             near = did_you_mean(str(value), KINDS) or f"; there are: {', '.join(KINDS)}"
             self.fail(f"no kind '{value}'{near}", param, ctx)
         return singular
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Kinds that begin so."""
+        from invsolve.plugins import KINDS
+
+        return [CompletionItem(kind) for kind in KINDS if kind.startswith(incomplete)]
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         """What the help shows."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from invsolve.cli.wording import worded
 from invsolve.errors import InputError, Note
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -60,7 +61,7 @@ def noting(*, echo: bool = True) -> Iterator[list[str]]:
             if not ours:
                 usual(message, category, filename, *place, **options)
                 return
-            text = clean(message)
+            text = clean(worded(str(message)))
             if text not in told:
                 told.append(text)
                 if echo:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from invsolve.cli.loudness import quiet
 from invsolve.cli.output import clean, noting, refuse_source
 from invsolve.cli.results import destination, write
+from invsolve.cli.wording import worded
 from invsolve.errors import InputError, Note
 
 if TYPE_CHECKING:
@@ -187,7 +189,9 @@ def solve(config: Config, as_json: bool, name: str) -> None:
     if as_json:
         click.echo(json.dumps({**facts, "out": written, "notes": notes}, indent=2))
         return
-    click.echo(clean(f"{config.solver.name}: {solution.solver}"))
+    if quiet():
+        return
+    click.echo(clean(worded(str(solution.solver))))
     for key, value in facts.items():
         if value is not None:
             click.echo(f"{key:10} {shown(value)}")

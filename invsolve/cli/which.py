@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from invsolve.cli.output import clean, line, print_json, print_table
+from invsolve.cli.wording import worded
 from invsolve.plugins.former import without
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def which(
     if as_json:
         print_json([{"solver": one.solver, "fits": one.fits, "reasons": list(one.reasons), "doors": list(one.doors)} for one in fits])
         return
-    print_table(("solver", "", "why not"), [(one.solver, "fits" if one.fits else "-", "; ".join(one.reasons)) for one in fits])
+    print_table(("solver", "", "why not"), [(one.solver, "fits" if one.fits else "-", worded("; ".join(one.reasons))) for one in fits])
     opened = {door: [one.solver for one in fits if door in one.doors] for one in fits for door in one.doors}
     tables = {door.code: door.table for door in known_doors()} if opened else {}
     for door, solvers in opened.items():

@@ -39,7 +39,7 @@ def test_a_run_of_skipped_rows_alone_says_that_nothing_was_solved(bench):
     done, rows = bench(DDRM)
     assert done.exit_code == 1
     assert "nothing was solved, 1 of 1 rows were skipped: " in done.stderr
-    assert "TotalVariation is not a Denoiser" in done.stderr
+    assert "prior tv is not a denoiser" in done.stderr
     assert [row["status"] for row in rows] == ["skipped"]
     assert "report:" in done.stdout
 
