@@ -1,10 +1,10 @@
-from .blurs.blur import GaussianBlur as GaussianBlur  # gaussian-blur: circular Gaussian blur by FFT
-from .blurs.blur import KernelBlur as KernelBlur  # kernel-blur: circular blur by FFT with any kernel, also one per image
-from .blurs.blur import MotionBlur as MotionBlur  # motion-blur: circular motion blur by FFT: a line or a random path
-from .blurs.kinds import AnisotropicGaussianBlur as AnisotropicGaussianBlur  # anisotropic-gaussian-blur: circular Gaussian blur of two widths at an angle
-from .blurs.kinds import CameraShakeBlur as CameraShakeBlur  # camera-shake-blur: circular blur by the random path of a hand-held camera
-from .blurs.kinds import DefocusBlur as DefocusBlur  # defocus-blur: circular blur of a lens out of focus
-from .blurs.kinds import FileBlur as FileBlur  # file-blur: circular blur with a kernel from a file
+from .blurs.blur import GaussianBlur as GaussianBlur  # gaussian-blur: Gaussian blur by FFT, circular unless said
+from .blurs.blur import KernelBlur as KernelBlur  # kernel-blur: blur by FFT with any kernel, also one per image, circular unless said
+from .blurs.blur import MotionBlur as MotionBlur  # motion-blur: motion blur by FFT: a line or a random path, circular unless said
+from .blurs.kinds import AnisotropicGaussianBlur as AnisotropicGaussianBlur  # anisotropic-gaussian-blur: Gaussian blur of two widths at an angle, circular unless said
+from .blurs.kinds import CameraShakeBlur as CameraShakeBlur  # camera-shake-blur: blur by the random path of a hand-held camera, circular unless said
+from .blurs.kinds import DefocusBlur as DefocusBlur  # defocus-blur: blur of a lens out of focus, circular unless said
+from .blurs.kinds import FileBlur as FileBlur  # file-blur: blur with a kernel from a file, circular unless said
 from .blurs.kinds import PaddedFileBlur as PaddedFileBlur  # padded-file-blur: kernel from a file with valid, reflect, symmetric or zero boundary
 from .blurs.padded import PaddedBlur as PaddedBlur  # padded-blur: any kernel with reflect, symmetric, zero or valid boundary
 from .blurs.separable import Separable as Separable  # separable: two small matrices, on the rows and the columns of every channel
@@ -50,7 +50,7 @@ from .mri.cartesian import MRI as MRI  # mri: single-coil Cartesian MRI: some of
 from .mri.sense import SENSE as SENSE  # sense: multi-coil Cartesian MRI with sensitivity maps
 from .nonlinear.camera import HDR as HDR  # hdr: high dynamic range: the dark and the bright end clipped
 from .nonlinear.camera import Quantise as Quantise  # quantise: few bits, with a straight-through gradient
-from .nonlinear.camera import SaturatingBlur as SaturatingBlur  # saturating-blur: circular blur whose highlights clip
+from .nonlinear.camera import SaturatingBlur as SaturatingBlur  # saturating-blur: blur whose highlights clip, circular unless said
 from .nonlinear.jpeg import JPEG as JPEG  # jpeg: JPEG compression at a quality, with a straight-through gradient
 from .nonlinear.phase import PhaseRetrieval as PhaseRetrieval  # phase-retrieval: the modulus of the Fourier transform of the padded image
 from .transforms.blocks import BlockOrthogonal as BlockOrthogonal  # block-orthogonal: compressed sensing: some rows of one orthogonal matrix for every block

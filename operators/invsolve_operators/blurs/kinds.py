@@ -1,4 +1,4 @@
-"""Blurs by kind of kernel, circular but for the last: anisotropic Gaussians, a lens out of focus, a shaken camera, a file."""
+"""Blurs by kind of kernel, circular unless said, but for the last: anisotropic Gaussians, a lens out of focus, a shaken camera, a file."""
 
 from __future__ import annotations
 
@@ -19,20 +19,26 @@ from invsolve_operators.sampled import checked_count
 
 
 class AnisotropicGaussianBlur(KernelBlur):
-    """Circular blur with a Gaussian of two widths at an angle.
+    """Blur with a Gaussian of two widths at an angle.
 
     Args:
         in_shape: (C, H, W).
         sigma: standard deviations in pixels along the angle and across it, (2,); (B, 2) for one pair per image.
         angle: degrees counter-clockwise from the horizontal, a number or (B,).
         truncate: the kernel ends at floor(truncate max sigma + 1/2) pixels from its centre.
+        boundary: as in KernelBlur.
 
     Raises:
         InputError: widths that are not positive and finite, or sizes that differ.
     """
 
     def __init__(
-        self, in_shape: Sequence[int], sigma: Sequence[float] | Tensor = (4.0, 1.0), angle: float | Tensor = 0.0, truncate: float = 4.0
+        self,
+        in_shape: Sequence[int],
+        sigma: Sequence[float] | Tensor = (4.0, 1.0),
+        angle: float | Tensor = 0.0,
+        truncate: float = 4.0,
+        boundary: str = "circular",
     ) -> None:
         try:
             widths, turn = torch.as_tensor(sigma, dtype=torch.float64), torch.as_tensor(angle, dtype=torch.float64)
@@ -48,7 +54,7 @@ class AnisotropicGaussianBlur(KernelBlur):
             raise InputError(f"sigma is for {len(widths)} images, angle for {len(turn)}")
         if not bool((torch.isfinite(widths) & (widths > 0)).all()) or not bool(torch.isfinite(turn).all()):
             raise InputError(f"sigma must be positive and finite, angle finite; given {sigma} and {angle}")
-        super().__init__(in_shape, kernels.anisotropic(widths, turn, positive(truncate, "truncate")))
+        super().__init__(in_shape, kernels.anisotropic(widths, turn, positive(truncate, "truncate")), boundary)
 
     def select(self, items: range) -> Operator:
         """The items' blurs."""
@@ -63,18 +69,19 @@ class AnisotropicGaussianBlur(KernelBlur):
 
 
 class DefocusBlur(KernelBlur):
-    """Circular blur with the uniform disk of a lens out of focus.
+    """Blur with the uniform disk of a lens out of focus.
 
     Args:
         in_shape: (C, H, W).
         radius: of the disk, in pixels.
+        boundary: as in KernelBlur.
 
     Raises:
         InputError: radius is not a positive number.
     """
 
-    def __init__(self, in_shape: Sequence[int], radius: float = 3.0) -> None:
-        super().__init__(in_shape, kernels.disk(positive(radius, "radius")))
+    def __init__(self, in_shape: Sequence[int], radius: float = 3.0, boundary: str = "circular") -> None:
+        super().__init__(in_shape, kernels.disk(positive(radius, "radius")), boundary)
 
     @classmethod
     def examples(cls) -> list[Operator]:
@@ -83,7 +90,7 @@ class DefocusBlur(KernelBlur):
 
 
 class CameraShakeBlur(KernelBlur):
-    """Circular blur by the random path of a hand-held camera.
+    """Blur by the random path of a hand-held camera.
 
     Args:
         in_shape: (C, H, W).
@@ -91,6 +98,7 @@ class CameraShakeBlur(KernelBlur):
         intensity: 0 a straight line, 1 wild.
         seed: of the path.
         items: a path per image: image i's is keyed by (seed, i) and does not depend on their number.
+        boundary: as in KernelBlur.
 
     Raises:
         InputError: an even size, intensity outside [0, 1].
@@ -99,8 +107,16 @@ class CameraShakeBlur(KernelBlur):
         Modeling the Performance of Image Restoration from Motion Blur (Boracchi, Foi, 2012), IEEE TIP 21(8); see `kernels.shake`.
     """
 
-    def __init__(self, in_shape: Sequence[int], size: int = 21, intensity: float = 0.5, seed: int = 0, items: int | None = None) -> None:
-        super().__init__(in_shape, shaken(size, intensity, seed, items))
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        size: int = 21,
+        intensity: float = 0.5,
+        seed: int = 0,
+        items: int | None = None,
+        boundary: str = "circular",
+    ) -> None:
+        super().__init__(in_shape, shaken(size, intensity, seed, items), boundary)
 
     @classmethod
     def examples(cls) -> list[Operator]:
@@ -120,7 +136,7 @@ def shaken(size: int, intensity: float, seed: int, items: int | None) -> Tensor:
 
 
 class FileBlur(KernelBlur):
-    """Circular blur with a kernel from a file.
+    """Blur with a kernel from a file.
 
     Args:
         in_shape: (C, H, W).
@@ -128,13 +144,21 @@ class FileBlur(KernelBlur):
             of tables a relative path starts from its folder.
         index: which of several kernels in the file, counted from 0; None where there is one.
         normalise: divide by the sum, as a picture of a kernel needs.
+        boundary: as in KernelBlur.
 
     Raises:
         InputError: no such file, not readable, no such index, or an index is needed.
     """
 
-    def __init__(self, in_shape: Sequence[int], path: str | Path | None = None, index: int | None = None, normalise: bool = True) -> None:
-        super().__init__(image_shape(in_shape), file_kernel(path, index, normalise))
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        path: str | Path | None = None,
+        index: int | None = None,
+        normalise: bool = True,
+        boundary: str = "circular",
+    ) -> None:
+        super().__init__(image_shape(in_shape), file_kernel(path, index, normalise), boundary)
 
     @classmethod
     def examples(cls) -> list[Operator]:

@@ -40,6 +40,7 @@ class PaddedBlur(Operator):
 
     traits: ClassVar[frozenset[Capability]] = frozenset({Capability.LINEAR})
     channelwise = True
+    uniform = True
     kernel: Tensor
     transfer: Tensor
     rows: Tensor
@@ -51,6 +52,8 @@ class PaddedBlur(Operator):
         channels, height, width = self.in_shape
         value = checked_kernel(torch.as_tensor(kernel))
         self.batch = len(value) if value.ndim == 3 else None
+        # The place of an entry is its window's first pixel where nothing is padded, and the middle one elsewhere.
+        self.reach = max(value.shape[-2:]) - 1 if boundary == "valid" else max(value.shape[-2:]) // 2
         self.boundary = one_of(boundary, "boundary", BOUNDARIES)
         size = tuple(value.shape[-2:])
         if boundary == "valid":

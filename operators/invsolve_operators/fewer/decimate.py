@@ -16,7 +16,7 @@ from invsolve.errors import InputError
 from invsolve.operator import Operator, Shape, image_shape
 from invsolve.operator.svd import SVD
 from invsolve_operators.blurs import kernels
-from invsolve_operators.blurs.blur import KernelBlur
+from invsolve_operators.blurs.blur import on_the_torus
 from invsolve_operators.common import damping, divided, expect, from_phases, over, rank_text, ranked, select_arguments, size, to_phases
 from invsolve_operators.transforms.fourier import (
     averages,
@@ -51,6 +51,7 @@ class BlurDecimate(Operator):
     """
 
     channelwise = True
+    uniform = True
     out_shape: Shape
     kernel: Tensor
     phases: Tensor
@@ -70,6 +71,7 @@ class BlurDecimate(Operator):
         gaussian = torch.tensor(self.factor / 2 if sigma is None else float(sigma), dtype=torch.float64)
         value = kernels.gaussian_2d(gaussian, 4.0) if kernel is None else checked_kernel(torch.as_tensor(kernel))
         self.batch = len(value) if value.ndim == 3 else None
+        self.stride, self.reach = self.factor, max(value.shape[-2:]) // 2
         self.register_buffer("kernel", value)
         self._build(on_torus(value, *self.in_shape[1:]))
         self.output_range = (0.0, 1.0) if averages(value) else None
@@ -100,7 +102,7 @@ class BlurDecimate(Operator):
 
     def compose(self, inner: Operator) -> Operator | None:
         """After a circular blur: the same with both kernels."""
-        if not isinstance(inner, KernelBlur):
+        if not on_the_torus(inner):
             return None
         _, height, width = self.in_shape
         return BlurDecimate(self.in_shape, self.factor, both_kernels(self.kernel, inner.kernel, height, width)).to(self.device)

@@ -35,6 +35,7 @@ class HDR(Operator):
 
     traits: ClassVar[frozenset[Capability]] = frozenset({Capability.DIFFERENTIABLE})
     output_range = (0.0, 1.0)
+    uniform = True
 
     def __init__(self, in_shape: Sequence[int], factor: float = 2.0) -> None:
         super().__init__()
@@ -68,6 +69,7 @@ class Quantise(Operator):
     traits: ClassVar[frozenset[Capability]] = frozenset({Capability.DIFFERENTIABLE})
     surrogate = STRAIGHT_THROUGH
     output_range = (0.0, 1.0)
+    uniform = True
 
     def __init__(self, in_shape: Sequence[int], bits: int = 3) -> None:
         super().__init__()
@@ -88,15 +90,16 @@ class Quantise(Operator):
 
 
 class SaturatingBlur(Operator):
-    """A blur in linear light whose bright end the sensor clips: y = clip(g (k * x), 0, 1), convolution on the torus.
+    """A blur in linear light whose bright end the sensor clips: y = clip(g (k * x), 0, 1), convolution on the torus unless said.
 
     Args:
         in_shape: (C, H, W).
         kernel: (kh, kw), or one per image (B, kh, kw), as in KernelBlur; a Gaussian of 1.5 pixels by default.
         gain: g, above 1 where highlights saturate.
+        boundary: as in KernelBlur.
 
     Raises:
-        InputError: a kernel that KernelBlur refuses, or gain is not a positive number.
+        InputError: a kernel or boundary that KernelBlur refuses, or gain is not a positive number.
 
     References:
         Handling Outliers in Non-Blind Image Deconvolution (Cho, Wang, Lee, 2011), ICCV, section 3: clipping in the forward model.
@@ -104,17 +107,24 @@ class SaturatingBlur(Operator):
 
     traits: ClassVar[frozenset[Capability]] = frozenset({Capability.DIFFERENTIABLE})
     output_range = (0.0, 1.0)
+    uniform = True
 
-    def __init__(self, in_shape: Sequence[int], kernel: Tensor | Sequence[Sequence[float]] | None = None, gain: float = 2.0) -> None:
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        kernel: Tensor | Sequence[Sequence[float]] | None = None,
+        gain: float = 2.0,
+        boundary: str = "circular",
+    ) -> None:
         super().__init__()
-        self.blur = GaussianBlur(in_shape) if kernel is None else KernelBlur(in_shape, kernel)
-        self.in_shape = self.out_shape = self.blur.in_shape
-        self.batch = self.blur.batch
+        self.blur = GaussianBlur(in_shape, boundary=boundary) if kernel is None else KernelBlur(in_shape, kernel, boundary)
+        self.in_shape, self.out_shape = self.blur.in_shape, self.blur.out_shape
+        self.batch, self.reach = self.blur.batch, self.blur.reach
         self.gain = positive(gain, "gain")
 
     def select(self, items: range) -> Operator:
         """The items' kernels."""
-        return SaturatingBlur(self.in_shape, self.blur.kernel[list(items)], self.gain).to(self.device)
+        return SaturatingBlur(self.in_shape, self.blur.kernel[list(items)], self.gain, self.blur.boundary).to(self.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """clip(g (k * x), 0, 1)."""

@@ -1,0 +1,76 @@
+"""boundary= of every blur, against an independent convolution of the continued picture."""
+
+import numpy as np
+import pytest
+import torch
+from invsolve_operators import (
+    AnisotropicGaussianBlur,
+    CameraShakeBlur,
+    DefocusBlur,
+    FileBlur,
+    GaussianBlur,
+    KernelBlur,
+    MotionBlur,
+    SaturatingBlur,
+)
+from scipy.ndimage import convolve
+
+from invsolve import CapabilityError, InputError, IterativeProx
+from invsolve.operator import Capability
+from invsolve.operator.iterative import matrix
+
+# scipy's names: its "reflect" repeats the edge pixel.
+MODES = {"symmetric": "reflect", "reflect": "mirror", "zero": "constant", "circular": "wrap"}
+KINDS = {
+    "gaussian": lambda shape, **more: GaussianBlur(shape, 0.9, **more),
+    "anisotropic": lambda shape, **more: AnisotropicGaussianBlur(shape, (1.2, 0.6), 30.0, **more),
+    "motion": lambda shape, **more: MotionBlur(shape, 4.0, 20.0, 0.5, 1, **more),
+    "defocus": lambda shape, **more: DefocusBlur(shape, 1.7, **more),
+    "shake": lambda shape, **more: CameraShakeBlur(shape, 5, **more),
+    "any": lambda shape, **more: KernelBlur(shape, [[0.1, 0.2, 0.0], [0.3, 0.1, 0.05], [0.0, 0.15, 0.1]], **more),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_blur_continues_the_picture_as_it_is_told(kind):
+    x = torch.rand(1, 1, 17, 14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    kernel = KINDS[kind]((1, 17, 14)).kernel.numpy()
+    rows, columns = (side // 2 for side in kernel.shape)
+    assert all(side % 2 for side in kernel.shape)  # scipy's centre is the same one then
+    for boundary, mode in MODES.items():
+        made = KINDS[kind]((1, 17, 14), boundary=boundary)(x)
+        np.testing.assert_allclose(made[0, 0].numpy(), convolve(x[0, 0].numpy(), kernel, mode=mode), atol=1e-12)
+    inside = KINDS[kind]((1, 17, 14), boundary="valid")
+    whole = convolve(x[0, 0].numpy(), kernel, mode="constant")[rows : 17 - rows, columns : 14 - columns]
+    np.testing.assert_allclose(inside(x)[0, 0].numpy(), whole, atol=1e-12)
+    assert inside.out_shape == (1, 17 - 2 * rows, 14 - 2 * columns)
+
+
+def test_a_boundary_takes_the_closed_forms_and_a_door_gives_the_prox_back():
+    blur = KINDS["any"]((1, 8, 7), boundary="valid")
+    assert not blur.capabilities & {Capability.SVD, Capability.PROX, Capability.PINV}
+    assert blur.has(Capability.LINEAR)
+    y = torch.rand(1, 1, 6, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    z = torch.full((1, 1, 8, 7), 0.5, dtype=torch.float64)
+    for call in (lambda: blur.pinv(y), lambda: blur.prox(z, y, 1.0), lambda: blur.svd()):
+        with pytest.raises(CapabilityError):
+            call()
+    dense = matrix(blur)
+    right = dense.mT @ y.flatten() + z.flatten() / 50
+    exact = torch.linalg.solve(dense.mT @ dense + torch.eye(56, dtype=torch.float64) / 50, right)
+    found = IterativeProx(blur, tol=1e-10, preconditioner="circular").prox(z, y, 50.0)
+    # |error| <= tau |residual| <= 50 x 1e-10 |H^T (y - H z)|, and that norm is below |H| sqrt(30) < 6
+    assert float((found.flatten() - exact).norm()) < 50 * 1e-10 * 6
+
+
+def test_blurs_with_a_boundary_compose_by_one_after_the_other_and_select_their_kernels():
+    kernels = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.rand(2, 1, 9, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    outer, inner = KernelBlur((1, 9, 8), kernels, "reflect"), KernelBlur((1, 9, 8), kernels[0])
+    assert torch.allclose((outer @ inner)(x), outer(inner(x)), atol=1e-14)
+    assert torch.allclose((inner @ outer)(x), inner(outer(x)), atol=1e-14)
+    assert torch.allclose(outer.select(range(1, 2))(x[1:]), outer(x)[1:], atol=1e-14)
+    bright = SaturatingBlur((1, 9, 8), gain=3.0, boundary="symmetric")
+    assert torch.equal(bright(x), (3 * GaussianBlur((1, 9, 8), boundary="symmetric")(x)).clamp(0, 1))
+    with pytest.raises(InputError, match="no boundary 'mirror'"):
+        FileBlur((1, 9, 8), boundary="mirror")
