@@ -19,3 +19,4 @@ from .measurement import Measurement as Measurement
 from .scipy import ScipyOperator as ScipyOperator
 from .scipy import ScipyView as ScipyView
 from .svd import SVD as SVD
+from .windows import Window as Window

@@ -18,6 +18,7 @@ from invsolve.operator.contract import Capability, Operator
 from invsolve.operator.matrix import MatrixOperator
 from invsolve.operator.measurement import Measurement, mapped, parts
 from invsolve.operator.svd import SVD
+from invsolve.operator.windows import Window
 
 KEPT = frozenset({Capability.LINEAR, Capability.ADJOINT, Capability.DIFFERENTIABLE})
 
@@ -89,6 +90,11 @@ class Combined(Operator):
         return f"{type(self).__name__}({', '.join(part.label for part in self.parts)}; {self.extra_repr()})"
 
 
+def take_place(operator: Operator, inner: Operator) -> None:
+    """Say of oneself what another operator says of places: for wrappers that change none."""
+    operator.uniform, operator.reach, operator.stride, operator.period = inner.uniform, inner.reach, inner.stride, inner.period
+
+
 class Composed(Combined):
     """H @ G: x -> H(G(x)), read right to left; an H of real images after a complex G is continued, see `invsolve.operator.complex_data`.
 
@@ -123,6 +129,14 @@ class Composed(Combined):
             raise InputError(f"{outer.label} takes complex numbers, {inner.label} gives real ones; AsComplex stands between them")
         self.complex_input, self.complex_output = inner.complex_input, self.crossed or outer.complex_output
         self.output_range = outer.output_range if inner.output_range == (0.0, 1.0) else None
+        self.uniform = outer.uniform and inner.uniform
+        self.reach, self.stride = inner.reach + inner.stride * outer.reach, inner.stride * outer.stride
+        self.period = math.lcm(inner.period, inner.stride * math.lcm(outer.period, outer.stride))
+
+    def window(self, window: Window) -> Operator:
+        """The outer operator's of what the inner one makes of the window."""
+        outer, inner = self.parts
+        return outer.window(window.over(inner.stride)) @ inner.window(window)
 
     @property
     def complex_outputs(self) -> tuple[bool, ...]:
@@ -213,6 +227,11 @@ class Scaled(Combined):
             self.output_range = (low, high)
         self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
         self.complex_input, self.complex_output = operator.complex_input, operator.complex_output
+        take_place(self, operator)
+
+    def window(self, window: Window) -> Operator:
+        """c * H of the window."""
+        return Scaled(self.parts[0].window(window), self.factor)
 
     @property
     def capabilities(self) -> frozenset[Capability]:

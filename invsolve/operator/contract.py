@@ -27,6 +27,7 @@ from invsolve.operator.guard import CHECKS, guarded
 from invsolve.operator.measurement import Measurement, mapped, parts
 from invsolve.operator.sugar import Sugar
 from invsolve.operator.svd import SVD
+from invsolve.operator.windows import Window
 from invsolve.plugins.arguments import Remembering
 
 __all__ = ["Capability", "Operator", "Shape", "image_shape", "listed"]
@@ -48,6 +49,10 @@ class Operator(Sugar, nn.Module, metaclass=Remembering):
         channelwise: whether H does the same to every channel and mixes none (blurs, masks shared by the channels), and its spectrum,
             where it has one, is led by the channels.
         pointwise: whether H does the same at every pixel and mixes none (changes of colour), its spectrum laid out as the image.
+        uniform: whether H does the same wherever the image is cut, so that H of a window is the same class with the window's shape.
+        reach: how many pixels away an entry of y looks from its place; beyond it, nothing changes an entry.
+        stride: pixels of the image per entry of y, along a side.
+        period: windows start at multiples of it, and have such sizes unless they end where the image does.
         surrogate: what the gradient stands for where it is not the derivative (rounding has none); None where it is.
         expected_failures: conformance checks that are known to fail, with the reason (`invsolve.testing`); strict.
     """
@@ -61,6 +66,10 @@ class Operator(Sugar, nn.Module, metaclass=Remembering):
     complex_input: bool = False
     channelwise: bool = False
     pointwise: bool = False
+    uniform: bool = False
+    reach: int = 0
+    stride: int = 1
+    period: int = 1
     surrogate: str | None = None
     expected_failures: Mapping[str, str] = MappingProxyType({})
     arguments: dict[str, Any]
@@ -146,6 +155,18 @@ class Operator(Sugar, nn.Module, metaclass=Remembering):
         """The same of `outer @ self`, asked where outer's `compose` does not know."""
         del outer
         return None
+
+    def window(self, window: Window) -> Operator:
+        """H of a window of the image, whose entries are y's from (top, left) / stride on: equal to H's own, but for those that look over
+        an edge of the window which is none of the image. There it goes on as the class says of edges.
+
+        Raises:
+            CapabilityError: the class does not say; it is neither `uniform` nor overrides this.
+        """
+        if not self.uniform:
+            raise CapabilityError(f"{self.label} does not say what it is on a part of the image, so that pieces cannot be solved alone")
+        made = type(self)(**{**self.arguments, "in_shape": (self.in_shape[0], window.height, window.width)})
+        return made if self.device is None else made.to(self.device)
 
     @property
     def capabilities(self) -> frozenset[Capability]:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import ConvergenceError, InputError
-from invsolve.operator.algebra import Combined, Scaled, Stack
+from invsolve.operator.algebra import Combined, Scaled, Stack, take_place
 from invsolve.operator.contract import Capability, Operator
 from invsolve.operator.matrix import MatrixOperator
 from invsolve.operator.measurement import Measurement, column, minus, parts
 from invsolve.operator.preconditioners import SPECTRA, divide
+from invsolve.operator.windows import Window
 from invsolve.rng import Rng
 
 
@@ -175,6 +176,7 @@ class Wrapped(Combined):
         self.in_shape, self.out_shape = operator.in_shape, operator.out_shape
         self.complex_input, self.complex_output = operator.complex_input, operator.complex_output
         self.output_range = operator.output_range
+        take_place(self, operator)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -184,6 +186,10 @@ class Wrapped(Combined):
     def around(self, operator: Operator) -> Operator:
         """Another operator with the same capability by the same iteration."""
         return type(self)(operator, self.tol, self.max_iter, self.strict)
+
+    def window(self, window: Window) -> Operator:
+        """The window's operator with the same capability by the same iteration."""
+        return self.around(self.parts[0].window(window))
 
     def __matmul__(self, other: Operator) -> Operator:
         """H @ D with the same capability by the same iteration; as it is where it has it, or no adjoint."""
@@ -290,6 +296,10 @@ class IterativeProx(Wrapped):
     def select(self, items: range) -> Operator:
         """The wrapped operator of the items."""
         return IterativeProx(self.parts[0].select(items), self.tol, self.max_iter, self.preconditioner, self.strict)
+
+    def window(self, window: Window) -> Operator:
+        """The window's operator with prox by the same iteration and the same kind of preconditioner."""
+        return IterativeProx(self.parts[0].window(window), self.tol, self.max_iter, self.preconditioner, self.strict)
 
     def around(self, operator: Operator) -> Operator:
         """Another operator with prox by the same iteration, without the preconditioner, which is this one's."""

@@ -20,6 +20,7 @@ class Identity(Operator):
     """
 
     output_range = (0.0, 1.0)
+    uniform = True
 
     def __init__(self, in_shape: Sequence[int]) -> None:
         super().__init__()

@@ -172,6 +172,8 @@ class SeparableBlur(Separable):
         InputError: a kernel that is not a finite vector, or another boundary.
     """
 
+    uniform = True
+
     def __init__(
         self,
         in_shape: Sequence[int],
@@ -185,6 +187,7 @@ class SeparableBlur(Separable):
         if type(self) is SeparableBlur:  # what else is made of kernels says so itself
             question_kernel(kernel_v[..., :, None] * kernel_h[..., None, :])
         super().__init__(shape, blur_matrix(kernel_v, shape[1], boundary), blur_matrix(kernel_h, shape[2], boundary))
+        self.reach = max(kernel_v.shape[-1], kernel_h.shape[-1]) // 2
 
     @classmethod
     def examples(cls) -> list[Operator]:

@@ -28,6 +28,7 @@ class Grey(Operator):
     """
 
     pointwise = True
+    uniform = True
     weights: Tensor
     length: Tensor
     mirror: Tensor

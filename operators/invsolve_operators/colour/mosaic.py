@@ -30,6 +30,8 @@ class Mosaic(Operator):
     traits: ClassVar[frozenset[Capability]] = frozenset({Capability.LINEAR})
     out_shape: Shape
     output_range = (0.0, 1.0)
+    uniform = True
+    period = 2
     pattern: Tensor
 
     def __init__(self, in_shape: Sequence[int], pattern: str = "RGGB") -> None:

@@ -32,6 +32,7 @@ class BlockMean(Operator):
     """
 
     channelwise = True
+    uniform = True
     out_shape: Shape
     output_range = (0.0, 1.0)
     mirror: Tensor
@@ -40,8 +41,9 @@ class BlockMean(Operator):
         super().__init__()
         self.in_shape = image_shape(in_shape)
         self.out_shape = divided(self.in_shape, factor)
-        self.factor = int(factor)
+        self.factor = self.stride = int(factor)
         w, beta = reflector(torch.full((self.factor**2,), 1 / self.factor, dtype=torch.float64))
+        self.reach = self.factor - 1
         self.register_buffer("mirror", (beta.sqrt() * w)[:, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,6 +120,8 @@ class Bicubic(Separable):
         1-D singular values below 0.03 are set to 0, here only what the rank rule says.
     """
 
+    uniform = True
+
     def __init__(self, in_shape: Sequence[int], factor: int = 4, boundary: str = "symmetric", a: float = -0.5) -> None:
         shape = image_shape(in_shape)
         if boundary == "zero":
@@ -127,6 +131,7 @@ class Bicubic(Separable):
         horizontal = bicubic_matrix(shape[2], width, int(factor), boundary, a)
         super().__init__(shape, vertical, horizontal)
         self.output_range = self.interval()
+        self.stride, self.reach = int(factor), math.ceil(2.5 * factor)
 
     @classmethod
     def examples(cls) -> list[Operator]:

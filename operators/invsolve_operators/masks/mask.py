@@ -14,6 +14,7 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator import Capability, Operator, Shape, image_shape
 from invsolve.operator.svd import SVD
+from invsolve.operator.windows import Window
 from invsolve.rng import Rng
 from invsolve_operators.common import damping, expect, select_arguments
 
@@ -51,6 +52,10 @@ class Mask(Operator):
         if "mask" in self.arguments and type(self) is Mask:
             return select_arguments(self, items, "mask")
         return Mask(self.in_shape, mask=self.mask[list(items)]).to(self.device)
+
+    def window(self, window: Window) -> Operator:
+        """The mask of the window."""
+        return Mask((self.in_shape[0], window.height, window.width), mask=window.of(self.mask)).to(self.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """m * x."""

@@ -49,6 +49,7 @@ class JPEG(Operator):
     traits: ClassVar[frozenset[Capability]] = frozenset({Capability.DIFFERENTIABLE})
     surrogate = STRAIGHT_THROUGH
     output_range = (0.0, 1.0)
+    uniform = True
     tables: Tensor
     cosines: Tensor
     colours: Tensor
@@ -62,6 +63,8 @@ class JPEG(Operator):
         if checked_count(quality, "quality", 1) > 100:
             raise InputError(f"quality must be at most 100; given {quality}")
         self.subsample = bool(subsample) and self.in_shape[0] == 3
+        # Chroma is interpolated from the next block's too.
+        self.period, self.reach = (16, 16) if self.subsample else (8, 7)
         self.register_buffer("tables", torch.stack([scaled(LUMINANCE, quality), scaled(CHROMINANCE, quality)]))
         self.register_buffer("cosines", cosine_matrix())
         colours = torch.tensor(YCBCR, dtype=torch.float64)

@@ -1,0 +1,1 @@
+"""Images of any size, solved in pieces that overlap."""
