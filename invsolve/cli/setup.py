@@ -191,7 +191,7 @@ def _operator_for(config: Config, y: Tensor) -> tuple[Tensor, Operator]:
     """
     assert config.operator
     reasons, refused, stated = [], [], stated_shape(config.operator[0])
-    shapes = list(shapes_for(tuple(y.shape))) if stated is None else [stated]
+    shapes = list(shapes_for(tuple(y.shape), config.operator[0].arguments.get("factor"))) if stated is None else [stated]
     for shape in shapes:
         try:
             operator = _operator(config, shape)
@@ -226,16 +226,20 @@ def _grown(shape: tuple[int, ...], gave: tuple[int, ...], wanted: tuple[int, ...
     return (shape[0], *(side + more for side, more in zip(shape[1:], lost, strict=True))) if min(lost) >= 0 and any(lost) else None
 
 
-def shapes_for(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Image shapes that a measurement (C, H, W) may come from: the same, other channels, then whole multiples."""
+def shapes_for(shape: tuple[int, ...], factor: object = None) -> Iterator[tuple[int, ...]]:
+    """Image shapes that a measurement (C, H, W) may come from: the same, other channels, then whole multiples.
+
+    A multiple by an operator's own `factor` that is no whole number is the first.
+    """
     if len(shape) == 4:
         shape = shape[1:]
     if len(shape) != 3:
         return
     channels = list(dict.fromkeys((shape[0], 3, 1)))
-    for factor, count in product(FACTORS, channels):
-        if factor == 1 or factor**2 * shape[1] * shape[2] <= MAX_PIXELS:
-            yield (count, shape[1] * factor, shape[2] * factor)
+    own = [factor] if isinstance(factor, float) and factor > 1 and factor % 1 else []
+    for times, count in product([*own, *FACTORS], channels):
+        if times == 1 or times**2 * shape[1] * shape[2] <= MAX_PIXELS:
+            yield (count, round(shape[1] * times), round(shape[2] * times))
 
 
 without(__name__, {"hinted": "members(hint_of(target, name)), both of invsolve.plugins.typed"})

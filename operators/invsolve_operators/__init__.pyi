@@ -33,6 +33,7 @@ from .masks.drawn import RandomRangeMask as RandomRangeMask  # random-range-mask
 from .masks.drawn import StrokeMask as StrokeMask  # stroke-mask: free-form strokes missing, narrow or wide, as LaMa draws them
 from .masks.film import FilmMask as FilmMask  # film-mask: scratches, hairs and dust missing, as on old film
 from .masks.film import TextMask as TextMask  # text-mask: lines of text missing
+from .masks.gain import Gain as Gain  # gain: light by pixel: soft masks, vignetting, flat fields, also one per image
 from .masks.mask import BoxMask as BoxMask  # box-mask: a rectangle missing
 from .masks.mask import Mask as Mask  # mask: random pixels kept, or any 0/1 mask, also one per image
 from .masks.patterns import BayerMask as BayerMask  # bayer-mask: one colour known at every pixel, in a colour image

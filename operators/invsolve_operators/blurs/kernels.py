@@ -164,3 +164,32 @@ def disk(radius: float) -> Tensor:
     inside = (fine[:, None].square() + fine.square() <= radius**2).double()
     kernel = inside.reshape(2 * reach + 1, 16, 2 * reach + 1, 16).mean((1, 3))
     return kernel / kernel.sum()
+
+
+def over_blocks(kernel: Tensor, factor: int) -> Tensor:
+    """The kernel whose middle, between its pixels where its sides are even, lies over the middle of a block of `factor` pixels.
+
+    What is (.., kh, kw) with its middle at ((kh - 1) / 2, (kw - 1) / 2) becomes one whose index k // 2 lies at the block's first pixel.
+    Where the two middles are half a pixel apart the kernel is interpolated linearly: the mean of itself and its neighbour.
+    """
+    for axis in (-2, -1):
+        side = kernel.shape[axis]
+        if (side - factor) % 2:
+            none = torch.zeros_like(kernel.narrow(axis, 0, 1))
+            kernel = (torch.cat([kernel, none], axis) + torch.cat([none, kernel], axis)) / 2
+            side += 1
+        # y_i = sum_t k[t] x[r i + (r - 1) / 2 + (side - 1) / 2 - t], which index side // 2 + behind makes of r i
+        behind = (factor - 1 - (side + 1) % 2) // 2
+        sizes = list(kernel.shape)
+        sizes[axis] = 2 * behind
+        kernel = torch.cat([kernel, kernel.new_zeros(sizes)], axis)
+    return kernel
+
+
+def gaussian_over_blocks(sigma: float, factor: int, truncate: float = 4.0) -> Tensor:
+    """A sampled Gaussian about the middle of a block, as `over_blocks` makes of kernels; its own values, not interpolated ones."""
+    radius = (len(gaussian_1d(sigma, truncate)) - 1) // 2
+    count = 2 * radius + 1 + (factor + 1) % 2
+    places = torch.arange(count, dtype=torch.float64) - (count - 1) / 2
+    one = torch.softmax(-places.square() / (2 * sigma**2), 0)
+    return over_blocks(torch.outer(one, one), factor)

@@ -18,6 +18,7 @@ from invsolve.operator.svd import SVD
 from invsolve_operators.blurs import kernels
 from invsolve_operators.blurs.blur import on_the_torus
 from invsolve_operators.common import damping, divided, expect, from_phases, over, rank_text, ranked, select_arguments, size, to_phases
+from invsolve_operators.masks.patterns import one_of
 from invsolve_operators.transforms.fourier import (
     averages,
     both_kernels,
@@ -41,9 +42,14 @@ class BlurDecimate(Operator):
         factor: r; must divide H and W.
         kernel: (kh, kw), or one per image (B, kh, kw); centre at index k // 2, used as given, wraps where larger than the image.
         sigma: standard deviation in pixels of a Gaussian kernel instead; factor / 2 where neither is given.
+        shift: "corner": the kernel's centre lies at the upper-left pixel of a block; "centre": its middle ((k - 1) / 2, between two pixels
+            where k is even) lies over the middle of the block, as in pictures that were averaged or resized and in kernels estimated from
+            them. With "corner" such a picture comes out (factor - 1) / 2 pixels off. Where the middles are half a pixel apart a given
+            kernel is interpolated linearly (which widens it by 1/2 pixel); a Gaussian is sampled there.
 
     Raises:
-        InputError: the factor does not divide both sides; both kernel and sigma; a kernel that is complex, empty or not finite.
+        InputError: the factor does not divide both sides; another shift; both kernel and sigma; a kernel that is complex, empty or not
+            finite.
 
     References:
         Fast Single Image Super-Resolution using a New Analytical Solution for l2-l2 Problems (Zhao et al., 2016), arXiv:1607.02397:
@@ -60,7 +66,12 @@ class BlurDecimate(Operator):
     s: Tensor
 
     def __init__(
-        self, in_shape: Sequence[int], factor: int = 4, kernel: Tensor | Sequence[Sequence[float]] | None = None, sigma: float | None = None
+        self,
+        in_shape: Sequence[int],
+        factor: int = 4,
+        kernel: Tensor | Sequence[Sequence[float]] | None = None,
+        sigma: float | None = None,
+        shift: str = "corner",
     ) -> None:
         super().__init__()
         self.in_shape = image_shape(in_shape)
@@ -68,8 +79,14 @@ class BlurDecimate(Operator):
         self.factor = int(factor)
         if kernel is not None and sigma is not None:
             raise InputError("give kernel or sigma (of a Gaussian kernel), not both")
-        gaussian = torch.tensor(self.factor / 2 if sigma is None else float(sigma), dtype=torch.float64)
-        value = kernels.gaussian_2d(gaussian, 4.0) if kernel is None else checked_kernel(torch.as_tensor(kernel))
+        centred = one_of(shift, "shift", ("corner", "centre")) == "centre"
+        if kernel is None:
+            width = torch.tensor(self.factor / 2 if sigma is None else float(sigma), dtype=torch.float64)
+            value = kernels.gaussian_2d(width, 4.0)
+            value = kernels.gaussian_over_blocks(float(width), self.factor) if centred else value
+        else:
+            value = checked_kernel(torch.as_tensor(kernel))
+            value = kernels.over_blocks(value, self.factor) if centred else value
         self.batch = len(value) if value.ndim == 3 else None
         self.stride, self.reach = self.factor, max(value.shape[-2:]) // 2
         self.register_buffer("kernel", value)
@@ -183,4 +200,9 @@ class BlurDecimate(Operator):
         even = torch.rand(4, 2, generator=generator, dtype=torch.float64)
         several = torch.rand(3, 3, 3, generator=generator, dtype=torch.float64)
         flat = torch.full((2, 4), 0.125)
-        return [cls((3, 8, 8), 2), cls((1, 9, 15), 3, kernel=even), cls((1, 6, 4), 2, kernel=several), cls((1, 8, 12), 2, kernel=flat)]
+        return [
+            cls((3, 8, 8), 2),
+            cls((1, 9, 15), 3, kernel=even, shift="centre"),
+            cls((1, 6, 4), 2, kernel=several),
+            cls((1, 8, 12), 2, kernel=flat),
+        ]
