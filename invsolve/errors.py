@@ -17,6 +17,10 @@ class InputError(InvsolveError, ValueError):
     """A tensor or a parameter that cannot be used: shape, dtype, range, device, NaN."""
 
 
+class NoLevelError(InputError):
+    """The noise level of a measurement cannot be found from it."""
+
+
 class ConstructorError(InputError):
     """A constructor did not refuse what it was given, but failed: an error of Python's, torch's or a plug-in's own."""
 

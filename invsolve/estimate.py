@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError, did_you_mean
+from invsolve.errors import InputError, NoLevelError, did_you_mean
 from invsolve.noise import NoNoise
 from invsolve.operator import Capability, Operator
 from invsolve.operator.measurement import Measurement, parts
@@ -100,7 +100,7 @@ def automatic(operator: Operator, y: Tensor) -> NoiseEstimate:
             return WAYS[name](operator, y)
         except InputError as error:
             reasons.append(f"  - {name}: {error}")
-    raise InputError("\n".join([f"the noise level of {operator.label} data cannot be estimated:", *reasons, "Give sigma instead."]))
+    raise NoLevelError("\n".join([f"the noise level of {operator.label} data cannot be estimated:", *reasons, "Give sigma instead."]))
 
 
 def null_space(operator: Operator, y: Tensor) -> NoiseEstimate:
