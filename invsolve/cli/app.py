@@ -107,7 +107,8 @@ def _attach() -> None:
     from invsolve.cli.catalogue import info, list_entries, plugins
     from invsolve.cli.check import check
     from invsolve.cli.prior import prior_report
-    from invsolve.cli.solve import restore, run
+    from invsolve.cli.restore import restore
+    from invsolve.cli.solve import run
     from invsolve.cli.tune import tune
     from invsolve.cli.which import noise, which
 

@@ -29,10 +29,10 @@ def destination(config: Config, setup: Setup, name: str) -> Path:
     """
     from invsolve.io.writing import check_place, check_target
 
-    shape, bits = setup.problem.operator.in_shape, config.run.bits
+    shape, bits = setup.problem.operator.in_shape, depth(config)
     count = setup.problem.batch
     if config.run.out is None:
-        picture = ".png" if bits in (None, 8) else ".tif"
+        picture = ".png" if bits in (None, 8) or (bits == 16 and shape[0] == 1) else ".tif"
         suffix = picture if len(shape) == 3 and shape[0] in (1, 3) else ".npy"
         path = free(config.folder / f"{name}_restored{suffix}")
     else:
@@ -49,6 +49,21 @@ def destination(config: Config, setup: Setup, name: str) -> Path:
     if path.suffix.lower() == ".png" and bits is None and config.data.image is not None:
         tell_depth(config.path(config.data.image), path)
     return path
+
+
+def source(config: Config) -> Path | None:
+    """The picture that the result is made from."""
+    return None if config.data.image is None else config.path(config.data.image)
+
+
+def depth(config: Config) -> int | None:
+    """The bits that are asked for; 16 where the photograph has so many and nobody says where the result goes."""
+    from invsolve.io.images import deep_bits
+
+    image = source(config)
+    if config.run.bits is not None or config.run.out is not None or image is None or not image.is_file():
+        return config.run.bits
+    return 16 if deep_bits(image) == 16 else None
 
 
 def tell_depth(image: Path, out: Path) -> None:
@@ -69,30 +84,46 @@ def free(path: Path) -> Path:
     return found
 
 
-def write(path: Path, solution: Solution, bits: int | None = None) -> list[str]:
+def write(path: Path, solution: Solution, bits: int | None = None, source: Path | None = None) -> list[str]:
     """The mean image (one file an item), or the whole solution as a folder, with pictures of it, where the path has no suffix.
 
     Raises:
         NotWrittenError: the place failed after all; the mean lies in the folder for temporary files, and the error says where.
     """
     try:
-        return put(path, solution, bits)
+        return put(path, solution, bits, source)
     except Exception as error:  # whatever happened, hours of work are not lost for it
         raise NotWrittenError(f"{error}\n{rescued(solution.mean, path)}") from error
 
 
-def put(path: Path, solution: Solution, bits: int | None) -> list[str]:
+def put(path: Path, solution: Solution, bits: int | None, source: Path | None = None) -> list[str]:
     """`write` without a net."""
-    from invsolve.io.writing import write_image
+    from invsolve.io.tags import tags_of
+    from invsolve.io.writing import BITS, write_image
 
     if not path.suffix or path.is_dir():
         solution.save(path)
         return [str(path), *pictures(path, solution)]
-    images = solution.mean
+    images, picture = solution.mean, path.suffix.lower() in BITS
     paths = named(path, len(images))
+    tags = tags_of(source) if source is not None and picture else None
     for one, image in zip(paths, images, strict=True):
-        write_image(one, image, bits=bits)
-    return [str(one) for one in paths]
+        write_image(one, image, bits=bits, tags=tags)
+    return [str(one) for one in paths] + (spreads(paths, solution) if picture else [])
+
+
+def spreads(paths: list[Path], solution: Solution) -> list[str]:
+    """NAME_std.png beside each picture, the samples' standard deviation, white where it is largest, and how much that is."""
+    from invsolve.io.writing import write_image
+
+    if solution.samples is None or solution.samples < 2:
+        return []
+    said = []
+    for path, spread in zip(paths, solution.std, strict=True):
+        place, most = path.with_name(f"{path.stem}_std.png"), float(spread.max())
+        write_image(place, spread / (most or 1.0))
+        said.append(f"{place} (standard deviation of the samples; white is {most:.3g})")
+    return said
 
 
 def named(path: Path, count: int) -> list[Path]:

@@ -1,40 +1,29 @@
-"""invsolve run and restore: one problem, from a file or from options, solved and reported."""
+"""invsolve run: a problem from a file, solved and reported; `restore` makes its own and solves it here."""
 
 from __future__ import annotations
 
 import json
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from invsolve.cli.loudness import quiet
-from invsolve.cli.output import clean, noting, refuse_source
-from invsolve.cli.results import destination, write
+from invsolve.cli.output import clean, noting
+from invsolve.cli.results import depth, destination, source, write
 from invsolve.cli.wording import worded
-from invsolve.errors import InputError, Note
+from invsolve.errors import Note
 
 if TYPE_CHECKING:
+    from invsolve.cli.restore_tasks import Task
     from invsolve.cli.setup import Setup
     from invsolve.recipe.config import Config
     from invsolve.solution import Solution
 
 OUT = "Result: .png, .tif, .npy or .safetensors, or a folder with everything; NAME_restored.png if it is left out."
-
-
-class Level(click.ParamType):
-    """A number, or auto."""
-
-    name = "level"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        """The number; auto as it is."""
-        try:
-            return value if value == "auto" else float(value)
-        except (TypeError, ValueError):
-            self.fail(f"a noise level is a number, or auto; given {value!r}", param, ctx)
 
 
 def print_example(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
@@ -67,111 +56,6 @@ def run(
     solve(load_config(problem, texts), as_json, Path(problem).stem)
 
 
-def asked_prior(solver: str) -> str:
-    """The prior of a solver that asks none; for the others it is missing."""
-    from invsolve.plugins import registry
-
-    requires = getattr(registry().load("solver", solver), "requires", None)
-    if requires is not None and not requires.asks_prior:
-        return "gaussian"
-    raise click.UsageError(f"Missing option '--prior': solver {solver} asks for one; invsolve list prior shows them.")
-
-
-@click.command(short_help="Restore one image.")
-@click.argument("image", type=click.Path(dir_okay=False))
-@click.option(
-    "--operator",
-    required=True,
-    help="Name of the operator, see invsolve list operator; outer/inner for one made of another; or a TOML table.",
-)
-@click.option("--solver", required=True, help="Name of the solver.")
-@click.option("--prior", help="Name of the prior, or the path of a weight file; a solver such as bicubic asks none.")
-@click.option(
-    "--noise", type=Level(), default="0.05", show_default=True, help="Standard deviation of Gaussian noise, for images in [0, 1], or auto."
-)
-@click.option("--set", "settings", multiple=True, metavar="TABLE.KEY=VALUE", help="An argument, such as operator.sigma=1.5.")
-@click.option("--simulate", is_flag=True, help="Degrade IMAGE first, and report the PSNR of the result.")
-@click.option("--samples", type=int, help="Posterior samples; the result is their mean.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
-@click.option("--out", type=click.Path(), help=OUT)
-@click.option("--bits", type=int, help="Of the picture: 8 or (grey) 16 for .png; 8, 16 or 32, floats as they are, for .tif.")
-@click.option("--save-config", type=click.Path(dir_okay=False), help="Write the problem file that gives the same with invsolve run.")
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
-def restore(
-    image: str,
-    operator: str,
-    solver: str,
-    prior: str | None,
-    noise: float | str,
-    settings: tuple[str, ...],
-    simulate: bool,
-    samples: int | None,
-    seed: int,
-    device: str,
-    out: str | None,
-    bits: int | None,
-    save_config: str | None,
-    as_json: bool,
-) -> None:
-    """Restore IMAGE, which is the measurement (or, with --simulate, the truth).
-
-    The scene of a photograph goes on beyond its frame: take an operator with a boundary, not a circular one. A Gaussian blur:
-
-    \b
-      invsolve restore photo.png --operator separable-gaussian-blur \\
-          --set operator.sigma=2 --set operator.boundary=symmetric \\
-          --noise auto --solver hqs --prior dncnn
-
-    Any other kernel, from a picture or an array; nothing is said of what lies beyond the frame, so that the result is larger by the
-    kernel:
-
-    \b
-      invsolve restore photo.png --operator iterative-prox/padded-file-blur \\
-          --set operator.operator.path=kernel.png --set operator.tol=1e-4 \\
-          --noise auto --solver hqs --prior dncnn
-    """
-    from invsolve.io.files import write_text
-    from invsolve.plugins.part import prior_part
-    from invsolve.recipe.config import make_config
-
-    refuse_source(out, image, "the result")
-    tables: dict[str, Any] = {
-        "data": {"image": image, "simulate": simulate},
-        "operator": operator_table(operator),
-        "noise": {"name": "gaussian", "sigma": noise} if noise else {"name": "none"},
-        "prior": prior_part(asked_prior(solver) if prior is None else prior),
-        "solver": {"name": solver},
-        "run": {"seed": seed, "device": device, "samples": samples, "out": out, "bits": bits},
-    }
-    config = make_config(tables, settings, what="restore")
-    if save_config is not None:
-        write_text(save_config, config.toml())
-    solve(config, as_json, Path(image).stem)
-
-
-def operator_table(text: str) -> Any:
-    """The table of a name; of outer/inner, where outer is made of inner; or what is written as TOML: { name = ... } or a list of them.
-
-    Raises:
-        InputError: looks like TOML and is none, or an empty name.
-    """
-    from invsolve.recipe.config import parse_value
-
-    text = text.strip()
-    if text.startswith(("{", "[")):
-        value = parse_value(text)
-        if isinstance(value, str):
-            raise InputError(f'--operator {text} is no table; it reads {{ name = "gaussian-blur", sigma = 1.5 }}, or a list of such')
-        return value
-    outer, slash, inner = text.partition("/")
-    if slash and not (outer and inner):
-        raise InputError(
-            f"--operator {text} names nothing on one side of the /; it reads outer/inner, such as iterative-prox/padded-file-blur"
-        )
-    return {"name": outer, "operator": operator_table(inner)} if slash else {"name": outer}
-
-
 def run_overrides(seed: int | None, device: str | None, out: str | None, bits: int | None) -> list[str]:
     """The options as overrides; a path on the command line starts from the current folder, not from the file's."""
     given = {"seed": seed, "bits": bits, "device": None if device is None else json.dumps(device)}
@@ -180,18 +64,25 @@ def run_overrides(seed: int | None, device: str | None, out: str | None, bits: i
     return [f"run.{name}={value}" for name, value in given.items() if value is not None]
 
 
-def solve(config: Config, as_json: bool, name: str) -> None:
-    """Build, look where the result can go, solve, write, report."""
+def solve(config: Config, as_json: bool, name: str, task: Task | None = None) -> None:
+    """Build, look where the result can go, solve, write, report; with a task, say what the result is worth, or that nothing is to do."""
     with noting(echo=not as_json) as notes:
-        setup, solution, path = answer(config, name)
-        written = write(path, solution, config.run.bits)
-        facts = report(setup, solution)
+        setup, path = prepared(config, name)
+        idle = nothing_to_do(config, setup, task)
+        if idle is None:
+            solution = solved(config, setup)
+            facts, shown_part = report(setup, solution, doubt=task is None), framed(solution, config, setup)
+            facts |= {"image": list(shown_part.mean.shape), "verdict": judged(setup, solution, task)}
+            written = write(path, shown_part, depth(config), source(config))
+        else:
+            written, facts = [], {"verdict": idle}
     if as_json:
         click.echo(json.dumps({**facts, "out": written, "notes": notes}, indent=2))
         return
     if quiet():
         return
-    click.echo(clean(worded(str(solution.solver))))
+    if idle is None:
+        click.echo(clean(worded(str(solution.solver))))  # pyright: ignore[reportPossiblyUnboundVariable]
     for key, value in facts.items():
         if value is not None:
             click.echo(f"{key:10} {shown(value)}")
@@ -199,9 +90,8 @@ def solve(config: Config, as_json: bool, name: str) -> None:
         click.echo(clean(f"{'written':10} {one}"))
 
 
-def answer(config: Config, name: str) -> tuple[Setup, Solution, Path]:
-    """The solution, and where it goes; whatever can be refused is refused before the work."""
-    from invsolve.callbacks import Progress
+def prepared(config: Config, name: str) -> tuple[Setup, Path]:
+    """The objects, and where the result goes; whatever can be refused is refused before the work."""
     from invsolve.cli.doubts import boundary_doubt
     from invsolve.cli.setup import set_up
 
@@ -209,10 +99,40 @@ def answer(config: Config, name: str) -> tuple[Setup, Solution, Path]:
     path = destination(config, setup, name)
     if setup.truth is None:  # a simulated measurement has the operator's own boundary
         tell(boundary_doubt(setup.problem))
-    solution = setup.solver.solve(
-        setup.problem, setup.prior, generator=config.run.seed, samples=config.run.samples, callback=Progress(config.solver.name)
-    )
-    return setup, solution, path
+    return setup, path
+
+
+def solved(config: Config, setup: Setup) -> Solution:
+    """The solution, with a bar."""
+    from invsolve.callbacks import Progress
+
+    bar, run = Progress(config.solver.name), config.run
+    return setup.solver.solve(setup.problem, setup.prior, generator=run.seed, samples=run.samples, callback=bar)
+
+
+def nothing_to_do(config: Config, setup: Setup, task: Task | None) -> str | None:
+    """Why there is nothing to restore; None where there is, or nobody can tell: a level that was given is meant."""
+    from invsolve.cli.restore_verdict import nothing
+
+    found = config.noise is not None and config.noise.arguments.get("sigma") == "auto"
+    return nothing(setup.problem) if task is not None and (found or task.found) and setup.truth is None else None
+
+
+def judged(setup: Setup, solution: Solution, task: Task | None) -> str | None:
+    """The verdict on a restored photograph; none on JPEG, whose losses are no white noise."""
+    from invsolve.bench.metrics import residual
+    from invsolve.cli.restore_verdict import verdict
+
+    return None if task is None or task.found or setup.truth is not None else verdict(residual(setup.problem, solution.mean), task.what)
+
+
+def framed(solution: Solution, config: Config, setup: Setup) -> Solution:
+    """The part of the image that lies in the photograph's frame, where the image is larger by a kernel and `run.frame` says so."""
+    if not config.run.frame:
+        return solution
+    seen, (_, height, width) = setup.problem.y.shape[-2:], solution.mean.shape[-3:]  # pyright: ignore[reportAttributeAccessIssue]
+    top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
+    return replace(solution, x=solution.x[..., top : top + seen[0], left : left + seen[1]].contiguous())
 
 
 def tell(doubts: list[str]) -> None:
@@ -228,7 +148,7 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def report(setup: Setup, solution: Solution) -> dict[str, Any]:
+def report(setup: Setup, solution: Solution, *, doubt: bool = True) -> dict[str, Any]:
     """Status, counts, the residual |Hx - y| / (sigma sqrt m), and the PSNR where the truth is known; per item where per item."""
     from invsolve.bench.metrics import PSNR, residual
     from invsolve.cli.doubts import residual_doubt
@@ -237,7 +157,7 @@ def report(setup: Setup, solution: Solution) -> dict[str, Any]:
 
     measured = not isinstance(setup.problem.operator, NoMeasurement)
     left = residual(setup.problem, solution.mean) if measured else None
-    tell(residual_doubt(left))
+    tell(residual_doubt(left) if doubt else [])
     facts: dict[str, Any] = {
         "image": list(solution.mean.shape),
         "status": solution.status.value,

@@ -153,9 +153,9 @@ def _check_packed(file: Path, page: Any) -> None:
         raise InputError(f"{file} is damaged: it unpacks to more than its {page.imagewidth} x {page.imagelength} pixels")
 
 
-def write_page(file: Path, values: np.ndarray) -> None:
-    """(H, W) or (H, W, 3), uint8, uint16 or float32, as a TIFF compressed without loss."""
+def write_page(file: Path, values: np.ndarray, profile: bytes | None = None) -> None:
+    """(H, W) or (H, W, 3), uint8, uint16 or float32, as a TIFF compressed without loss, with a colour profile."""
     import tifffile
 
     photometric = "rgb" if values.ndim == 3 else "minisblack"
-    tifffile.imwrite(file, values, photometric=photometric, compression="zlib", metadata=None, software=False)
+    tifffile.imwrite(file, values, photometric=photometric, compression="zlib", metadata=None, software=False, iccprofile=profile)

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from invsolve.errors import InputError
 from invsolve.io.files import make_parent, replacing
+from invsolve.io.tags import Tags
 
 TIFF = (".tif", ".tiff")
 SUFFIXES = (".png", *TIFF, ".npy", ".safetensors")
 BITS = {".png": (8, 16), ".tif": (8, 16, 32), ".tiff": (8, 16, 32)}
 
 
-def write_image(path: str | Path, image: Tensor, *, bits: int | None = None) -> None:
+def write_image(path: str | Path, image: Tensor, *, bits: int | None = None, tags: Tags | None = None) -> None:
     """Write an image: `.png` with 8 or 16 bits, `.tif` as floats or with 8 or 16 bits, `.npy` and `.safetensors` exactly as it is.
 
     Bits mean clamped to [0, 1] and rounded to nearest. The file appears whole or not at all.
@@ -28,6 +29,7 @@ def write_image(path: str | Path, image: Tensor, *, bits: int | None = None) -> 
         path: the file; its suffix chooses.
         image: for pictures (C, H, W) or (1, C, H, W), real, C = 1 or 3; any tensor otherwise.
         bits: 8 (the default) or 16 (grey only) for `.png`; 8, 16 or 32 (float32, the default, nothing clamped) for `.tif`.
+        tags: a colour profile for pictures, and EXIF for `.png`; see `invsolve.io.tags.tags_of`.
 
     Raises:
         InputError: another suffix, shape or dtype, bits that the format has not, NaN or Inf, or a place that cannot be written.
@@ -37,7 +39,7 @@ def write_image(path: str | Path, image: Tensor, *, bits: int | None = None) -> 
     if suffix in BITS:
         pixels = _pixels(image, bits or (8 if suffix == ".png" else 32))
         with replacing(path) as temporary:
-            _write_pixels(temporary, pixels, suffix)
+            _write_pixels(temporary, pixels, suffix, tags or Tags())
     elif suffix == ".npy":
         with replacing(path) as temporary, temporary.open("wb") as stream:
             np.save(stream, (image.float() if image.dtype == torch.bfloat16 else image).numpy(), allow_pickle=False)
@@ -50,15 +52,16 @@ def write_image(path: str | Path, image: Tensor, *, bits: int | None = None) -> 
             save_file({"x": image.contiguous().clone()}, temporary)
 
 
-def _write_pixels(file: Path, pixels: np.ndarray, suffix: str) -> None:
+def _write_pixels(file: Path, pixels: np.ndarray, suffix: str, tags: Tags) -> None:
     if suffix == ".png":
         from PIL import Image
 
-        Image.fromarray(pixels).save(file, format="PNG")
+        named = {"icc_profile": tags.profile, "exif": tags.exif}
+        Image.fromarray(pixels).save(file, format="PNG", **{key: value for key, value in named.items() if value})
     else:
         from invsolve.io.tiff import write_page
 
-        write_page(file, pixels)
+        write_page(file, pixels, tags.profile)
 
 
 def check_target(path: str | Path, shape: Sequence[int], bits: int | None = None) -> str:

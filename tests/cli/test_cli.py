@@ -197,7 +197,7 @@ USAGE = {
     "no such name": ["info", "solver", "dsp"],
     "no such file": ["run", "gone.toml"],
     "an option that does not exist": ["list", "--jsn"],
-    "a missing option": ["restore", "photo.png", "--operator", "mask"],
+    "a missing option": ["restore", "photo.png", "--operator", "mask", "--solver", "dps"],
     "an override that is none": ["restore", "photo.png", "--operator", "mask", "--solver", "dps", "--prior", "tv", "--set", "steps"],
     "an unfit prior": ["restore", "photo.png", "--operator", "mask", "--solver", "dps", "--prior", "tv"],
     "an unknown argument": [*RESTORE, "--set", "operator.sigmo=1"],
