@@ -6,6 +6,7 @@ from .errors import DivergedError as DivergedError
 from .errors import InputError as InputError
 from .errors import InvsolveError as InvsolveError
 from .estimate import estimate_noise as estimate_noise
+from .estimate import raw_problem as raw_problem
 from .io.images import load_image as load_image
 from .io.images import read_image as read_image
 from .io.images import write_image as write_image

@@ -1,4 +1,4 @@
-"""The noise level of a measurement, from the measurement alone.
+"""The noise level of a measurement, from the measurement alone; and the unit of raw data.
 
 Three ways, each where it holds:
 
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError, NoLevelError, did_you_mean
-from invsolve.noise import NoNoise
+from invsolve.noise import Ability, GaussianNoise, NoiseModel, NoNoise
 from invsolve.operator import Capability, Operator
-from invsolve.operator.measurement import Measurement, parts
+from invsolve.operator.measurement import Measurement, mapped, minus, parts
 from invsolve.plugins.arguments import checked
-from invsolve.problem import check_measurement
+from invsolve.problem import Problem, check_measurement, check_operator
+from invsolve.unit import Unit
 
 METHODS = ("auto", "null-space", "patches", "coefficients")
 # Below this part of s_max the measured signal counts as nothing: an image in [0, 1] has spectral coefficients of order 0.1
@@ -250,3 +251,82 @@ def core_level(entries: Tensor, *, apart: bool = True) -> tuple[Tensor, int]:
 
 
 WAYS = {"auto": automatic, "null-space": null_space, "patches": patches, "coefficients": coefficients}
+
+
+def refuse_curved(operator: Operator) -> None:
+    """Raise InputError where H is not linear: H(c x) is then not c H(x), and data have one unit only."""
+    check_operator(operator)
+    if not operator.has(Capability.LINEAR):
+        raise InputError(f"{operator.label} is not linear, so that raw data cannot be carried to another unit; give images in [0, 1]")
+
+
+@torch.no_grad()
+def estimate_unit(operator: Operator, y: Measurement) -> Unit:
+    """The unit in which the image behind raw data fills [0, 1]: (0, the 99.9 % quantile of what a rough reconstruction holds).
+
+    The reconstruction is that of 10 conjugate gradient steps on |H x - y|^2 from 0, so that c y has c times the unit of y. Of images of two
+    channels that are real and imaginary part, both lie in [-1, 1] of it.
+
+    Args:
+        operator: H, linear.
+        y: one item of raw data, (1, *out_shape), in any unit.
+
+    Raises:
+        InputError: H is not linear, y has several items or is 0.
+    """
+    refuse_curved(operator)
+    check_measurement(operator, y, NoNoise(), check_range=False)
+    if len(parts(y)[0]) != 1:
+        raise InputError(f"a unit is found for one item; given {len(parts(y)[0])}: one at a time, or give unit=Unit(low, high) for all")
+    # |A x - b|^2 with A = H^T H from the left: plain conjugate gradients, which 0 ends
+    right = operator.adjoint(y)
+    x, residual, direction = torch.zeros_like(right), right, right
+    square = first = residual.double().square().sum()
+    for _ in range(10):
+        pushed = operator.adjoint(operator(direction))
+        curvature = (direction.double() * pushed.double()).sum()
+        if not bool(curvature > 0) or bool(square <= (10 * torch.finfo(right.dtype).eps) ** 2 * first):  # what is left is rounding
+            break
+        x = x + (square / curvature).to(x) * direction
+        residual = residual - (square / curvature).to(x) * pushed
+        before, square = square, residual.double().square().sum()
+        direction = residual + (square / before).to(x) * direction
+    # the k-th smallest: torch.quantile takes no more than 16 million numbers
+    values = x.abs().flatten()
+    high = float(values.kthvalue(max(1, math.ceil(0.999 * values.numel()))).values)
+    if not 0 < high < math.inf:
+        raise InputError("y is 0 wherever H measures, so that it has no unit")
+    return Unit(0.0, high)
+
+
+@checked
+def raw_problem(
+    operator: Operator, y: Measurement, noise: NoiseModel | float | None = None, *, unit: Unit | None = None
+) -> tuple[Problem, Unit]:
+    """The problem of raw data (k-space, projections) in images of [0, 1], and the unit that carries its answer back.
+
+        y = H(x) + n with x = low + (high - low) x':  (y - H(low)) / (high - low) = H(x') + n / (high - low)
+
+    `unit.to(solution.mean)` is the image in the units of the data, `unit.width * solution.std` its standard deviation.
+
+    Args:
+        operator: H, linear.
+        y: raw data (B, *out_shape), or a tuple for a Stack.
+        noise: a model in y's units, or the standard deviation of Gaussian noise there; None: estimated.
+        unit: what [0, 1] is in the units of the image, such as Unit(0, 0.06) of attenuations in 1 / mm; None: found, see `estimate_unit`.
+
+    Raises:
+        InputError: H is not linear, a unit is to be found for several items, or a low end other than 0 with noise that has no sigma.
+    """
+    refuse_curved(operator)
+    found = estimate_unit(operator, y) if unit is None else unit
+    given = estimate_noise(operator, y).sigma if noise is None else noise
+    model = given if isinstance(given, NoiseModel) else GaussianNoise(given)
+    if found.low != 0 and Ability.SIGMA not in model.abilities:
+        raise InputError(
+            f"noise {type(model).__name__} depends on y itself, which a low end of {found.low:g} would move; take Unit(0, high)"
+        )
+    first = parts(y)[0]
+    ground = torch.full((len(first), *operator.in_shape), found.low, dtype=first.real.dtype, device=first.device)
+    moved = y if found.low == 0 else minus(y, operator(ground))
+    return Problem(operator, mapped(lambda part: part / found.width, moved), model.scaled(1 / found.width), check_range=False), found
