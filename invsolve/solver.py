@@ -76,6 +76,8 @@ class Solver(metaclass=Remembering):
             prior's centre and cuts only where the prior has a `clip` does.
         adaptive: whether the number of network evaluations depends on the state, so that samples need not cost the same.
         selects: which iterate is the answer: the last one, or the first that meets the noise ("discrepancy"). No solver sees the truth.
+        whole: whether it chooses once for the whole image (one of several particles, a length of all steps), so that pieces of a large one
+            would choose differently.
         silent: whether it yields its answer only, so that a callback cannot stop it on the way.
         ranges: where good values of its hyperparameters are looked for, by name; see `invsolve.ranges`. Costs (steps) are none of them.
         unreached: lines of `iterate` and of the methods it calls that no example reaches, by a piece of their text, with the reason.
@@ -87,6 +89,7 @@ class Solver(metaclass=Remembering):
     moves: ClassVar[bool] = False
     adaptive: ClassVar[bool] = False
     selects: ClassVar[str] = "last iterate"
+    whole: ClassVar[bool] = False
     silent: ClassVar[bool] = False
     ranges: ClassVar[Ranges] = MappingProxyType({})
     unreached: ClassVar[Mapping[str, str]] = MappingProxyType({})

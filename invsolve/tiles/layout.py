@@ -28,7 +28,7 @@ class Tiles:
         InputError: no whole numbers, a negative margin, size or blend below 1.
     """
 
-    size: int = 768
+    size: int = 1024
     margin: int = 32
     blend: int = 16
 
@@ -69,7 +69,7 @@ def laid(tiles: Tiles, height: int, width: int, *, reach: int = 0, step: int = 1
     """The pieces of an image of height x width pixels, which start at multiples of `step`.
 
     Raises:
-        InputError: pieces so small that three would share a pixel.
+        InputError: pieces that consist of what they share.
     """
     sides = [along(tiles, side, reach, step) for side in (height, width)]
     ramps = [faded(spans, tiles.blend) for spans in sides]
@@ -86,8 +86,8 @@ def along(tiles: Tiles, side: int, reach: int, step: int) -> list[tuple[int, int
     size, shared = max(step, tiles.size // step * step), tiles.overlap(reach)
     if side <= size:
         return [(0, side)]
-    if size < 2 * shared + 2 * step:
-        least = -(-(2 * shared + 2 * step) // step) * step
+    if size < shared + step + 2 * tiles.blend:  # else the next piece but one would begin before this one's weight has fallen to 0
+        least = -(-(shared + step + 2 * tiles.blend) // step) * step
         raise InputError(
             f"pieces of {size} pixels that share {shared} are too small; take at least Tiles(size={least}), or a smaller margin"
         )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Pieces start at multiples of it: a network that halves the image four times then sees the same grid in all of them.
 GRID = 16
-PROBE = 128  # side of the piece that a forecast is made from
+CORNER = 240  # pixels: more than any kernel needs, and divided by every factor up to 6
 PLAN = "pieces.json"
 
 
@@ -89,61 +89,20 @@ class Large:
             raise InputError(f"y {tuple(self.y.shape)} has no entries for {operator.label} of {window}: it gives {operator.out_shapes[0]}")
         return Problem(operator, y, self.noise, context=self.context)
 
+    @cached_property
+    def first(self) -> Operator:
+        """H of a small window in the corner: what it says of its reach and its grid holds for all."""
+        corner = (side if side < CORNER else CORNER for side in self.shape[1:])
+        return self.operator(Window(0, 0, *corner))
+
+    @property
+    def step(self) -> int:
+        """Windows start at multiples of it: the grid of networks and of the operator."""
+        return math.lcm(GRID, self.first.period, self.first.stride)
+
     def layout(self, tiles: Tiles) -> Layout:
-        """Where the pieces lie, on the grid of networks and of the operator."""
-        _, height, width = self.shape
-        side = min(tiles.size, height, width)
-        first = self.at(Window(0, 0, height, width) if side < 2 * GRID else Window(0, 0, side // GRID * GRID, side // GRID * GRID))
-        step = math.lcm(GRID, first.period, first.stride)
-        return laid(tiles, height, width, reach=first.reach, step=step)
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What a run in pieces will take.
-
-    Args:
-        seconds: about.
-        pieces: how many.
-        evaluations: of the network, per pixel.
-    """
-
-    seconds: float
-    pieces: int
-    evaluations: int
-
-    def __str__(self) -> str:
-        rest = f"{self.seconds:.0f} s" if self.seconds < 90 else f"{self.seconds / 60:.1f} min"
-        return f"{self.pieces} pieces, {self.evaluations} evaluations of the network each, about {rest}"
-
-
-def forecast(solver: Solver, problem: Problem | Large, prior: Prior, tiles: Tiles | None = None, samples: int | None = None) -> Forecast:
-    """How long `solve_tiled` will take, from a piece of 128 x 128 pixels in the middle, solved twice, of which the second time counts.
-
-    Small pieces cost somewhat more a pixel than large ones. Solvers that stop by themselves may take longer elsewhere.
-    """
-    large = problem if isinstance(problem, Large) else Large.of(problem)
-    layout = large.layout(tiles or Tiles())
-    window = probe(large, layout)
-    for _ in range(2):
-        began = time.perf_counter()
-        solution = solver.solve(large.piece(window), prior, generator=Field(0, range(len(large.y)), window), throw=False)
-        took = time.perf_counter() - began
-    large.made.pop((window.height, window.width), None)
-    share = layout.pixels / (window.height * window.width) * (samples or 1)
-    return Forecast(took * share, len(layout.windows), solution.nfe)  # pyright: ignore[reportPossiblyUnboundVariable]
-
-
-def probe(large: Large, layout: Layout) -> Window:
-    """The middle of the image, as large as a probe, on the pieces' grid."""
-    first = layout.windows[0]
-    if min(first.height, first.width) < PROBE:
-        return first
-    whole = large.at(first)
-    step = math.lcm(GRID, whole.period, whole.stride)
-    side = -(-PROBE // step) * step
-    top, left = (max(0, (length - side) // 2 // step * step) for length in large.shape[1:])
-    return Window(top, left, side, side) if min(first.height, first.width) >= side else first
+        """Where the pieces lie."""
+        return laid(tiles, *self.shape[1:], reach=self.first.reach, step=self.step)
 
 
 def solve_tiled(
@@ -180,11 +139,14 @@ def solve_tiled(
 
     Raises:
         CapabilityError: the operator does not say what it is on a window.
-        CompatibilityError: the prior lives in another space, or takes images of one shape, which the pieces do not have.
+        CompatibilityError: the solver chooses for the whole image; the prior lives in another space, or takes images of one shape, which
+            the pieces do not have.
         InputError: what `Solver.solve` refuses, or a folder that holds another run.
     """
     for name in sorted({"start", "x_init", "chunk", "keep"} & set(options)):
         raise InputError(f"{name} belongs to a run in one piece, Solver.solve; pieces take: samples, throw, paste, budget_s, budget_nfe")
+    if solver.whole:
+        raise CompatibilityError(f"{type(solver).__name__} chooses for the whole image, and pieces would not agree; take another solver")
     large = problem if isinstance(problem, Large) else Large.of(problem)
     layout = large.layout(tiles or Tiles())
     refuse_prior(large, layout, prior)

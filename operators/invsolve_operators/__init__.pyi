@@ -10,6 +10,7 @@ from .blurs.padded import PaddedBlur as PaddedBlur  # padded-blur: any kernel wi
 from .blurs.separable import Separable as Separable  # separable: two small matrices, on the rows and the columns of every channel
 from .blurs.separable import SeparableBlur as SeparableBlur  # separable-blur: blur by two 1-D kernels with zero, reflect, symmetric or circular boundary
 from .blurs.separable import SeparableGaussianBlur as SeparableGaussianBlur  # separable-gaussian-blur: Gaussian blur with zero, reflect, symmetric or circular boundary
+from .blurs.tiled import TiledBlur as TiledBlur  # tiled-blur: blur that changes over the image: a grid of kernels, interpolated
 from .colour.grey import Grey as Grey  # grey: colourisation: weighted mean of the channels
 from .colour.mosaic import Mosaic as Mosaic  # mosaic: demosaicing: the image of a sensor behind a Bayer filter
 from .fewer.decimate import BlurDecimate as BlurDecimate  # blur-decimate: super-resolution: circular blur, then the upper-left pixel of each block

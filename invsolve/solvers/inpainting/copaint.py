@@ -65,6 +65,7 @@ class CoPaint(Inpainter):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.MASK}), gradient=True)
+    whole: ClassVar[bool] = True
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.4, "cov": 0.45, "trace": (0.5, 0.7)}
     steps: int = 50
     inner: int = 2

@@ -46,6 +46,7 @@ class Resampling(Inpainter):
         Resampling in RePaint's sense, without jumps, is `repaint` with jump=1.
     """
 
+    whole: ClassVar[bool] = True
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.45, "cov": 0.25, "trace": (0.75, 0.95)}
     steps: int = 30
     particles: int = 8

@@ -58,6 +58,7 @@ class TDS(Restorer):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}))
+    whole: ClassVar[bool] = True
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.1, "cov": 0.15, "trace": (0.82, 1.05)}
     steps: int = 50
     particles: int = 16

@@ -23,7 +23,34 @@ from invsolve_operators.transforms.fourier import averages, checked_kernel, irff
 BOUNDARIES = ("reflect", "symmetric", "zero", "valid")
 
 
-class PaddedBlur(Operator):
+class Continued(Operator):
+    """Base of blurs of an image that goes on beyond its edges.
+
+    Attributes:
+        rows, columns: along each side, which pixel each padded place reads, -1 for none; see `place`.
+        boundary: its name.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    boundary: str
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """The image continued: places that read nothing (index -1) are 0."""
+        rows, columns = self.rows, self.columns
+        wide = x[..., rows.clamp_min(0), :][..., columns.clamp_min(0)]
+        return wide * ((rows >= 0)[:, None] & (columns >= 0)) if self.boundary == "zero" else wide
+
+    def _pad_transposed(self, wide: Tensor) -> Tensor:
+        """Every place given back to the pixel it read."""
+        rows, columns = self.rows, self.columns
+        wide = wide * ((rows >= 0)[:, None] & (columns >= 0)) if self.boundary == "zero" else wide
+        _, height, width = self.in_shape
+        tall = wide.new_zeros(*wide.shape[:-2], height, wide.shape[-1]).index_add(-2, rows.clamp_min(0), wide)
+        return tall.new_zeros(*tall.shape[:-1], width).index_add(-1, columns.clamp_min(0), tall)
+
+
+class PaddedBlur(Continued):
     """y = k * x with the image continued by reflection, by zeros, or not at all; linear, with the exact adjoint.
 
     `IterativeProx(H)` and `IterativePinv(H)` add what has no closed form; `KrylovSVD(H, rank)` an SVD of the leading part.
@@ -43,8 +70,6 @@ class PaddedBlur(Operator):
     uniform = True
     kernel: Tensor
     transfer: Tensor
-    rows: Tensor
-    columns: Tensor
 
     def __init__(self, in_shape: Sequence[int], kernel: Tensor | Sequence[Sequence[float]], boundary: str = "reflect") -> None:
         super().__init__()
@@ -77,20 +102,6 @@ class PaddedBlur(Operator):
     def select(self, items: range) -> Operator:
         """The items' kernels."""
         return select_arguments(self, items, "kernel")
-
-    def _pad(self, x: Tensor) -> Tensor:
-        """The image continued: places that read nothing (index -1) are 0."""
-        rows, columns = self.rows, self.columns
-        wide = x[..., rows.clamp_min(0), :][..., columns.clamp_min(0)]
-        return wide * ((rows >= 0)[:, None] & (columns >= 0)) if self.boundary == "zero" else wide
-
-    def _pad_transposed(self, wide: Tensor) -> Tensor:
-        """Every place given back to the pixel it read."""
-        rows, columns = self.rows, self.columns
-        wide = wide * ((rows >= 0)[:, None] & (columns >= 0)) if self.boundary == "zero" else wide
-        _, height, width = self.in_shape
-        tall = wide.new_zeros(*wide.shape[:-2], height, wide.shape[-1]).index_add(-2, rows.clamp_min(0), wide)
-        return tall.new_zeros(*tall.shape[:-1], width).index_add(-1, columns.clamp_min(0), tall)
 
     def forward(self, x: Tensor) -> Tensor:
         """K P x: on the padded grid a circular convolution, of which the places whose sum does not wrap are kept."""
