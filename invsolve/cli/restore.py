@@ -16,6 +16,25 @@ LEVEL = 0.05  # of noise that is simulated, where none is said
 HAPPENED = ("denoise", "blur", "defocus", "motion", "kernel", "mask", "scale", "jpeg")
 
 
+HELP = """Restore the photograph IMAGE, or another measurement; say what happened to it.
+
+\b
+  invsolve restore photo.jpg --blur 1.6
+  invsolve restore photo.jpg --kernel psf.png
+  invsolve restore photo.jpg --mask hole.png
+  invsolve restore photo.jpg --scale 4
+  invsolve restore photo.jpg --jpeg
+  invsolve restore photo.jpg --denoise
+
+The noise is found from the picture, the scene is taken to go on beyond the frame, and the result is photo_restored.png: a verdict
+says whether it can be believed. Any other operator, such as those of microscopes and scanners:
+
+\b
+  invsolve restore photo.png --operator separable-gaussian-blur \\
+      --set operator.sigma=2 --set operator.boundary=symmetric --solver hqs --prior dncnn
+"""
+
+
 class Level(click.ParamType):
     """A number, or auto."""
 
@@ -29,7 +48,7 @@ class Level(click.ParamType):
             self.fail(f"a noise level is a number, or auto; given {value!r}", param, ctx)
 
 
-@click.command(short_help="Restore one image.")
+@click.command(short_help="Restore one image.", help=HELP)
 @click.argument("image", type=click.Path(dir_okay=False))
 @click.option("--denoise", is_flag=True, help="It is noisy, and nothing else.")
 @click.option("--blur", type=float, metavar="SIGMA", help="It is blurred by a Gaussian of so many pixels.")
@@ -56,24 +75,39 @@ class Level(click.ParamType):
 @click.option("--bits", type=int, help="Of the picture: 8 or (grey) 16 for .png; 8, 16 or 32, floats as they are, for .tif.")
 @click.option("--save-config", type=click.Path(dir_okay=False), help="Write the problem file that gives the same with invsolve run.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def restore(image: str, settings: tuple[str, ...], save_config: str | None, as_json: bool, **said: Any) -> None:
-    """Restore the photograph IMAGE, or another measurement; say what happened to it.
+def restore(
+    image: str,
+    denoise: bool,
+    blur: float | None,
+    defocus: float | None,
+    motion: str | None,
+    kernel: str | None,
+    mask: str | None,
+    scale: int | None,
+    jpeg: str | None,
+    operator: str | None,
+    solver: str | None,
+    prior: str | None,
+    noise: float | str | None,
+    settings: tuple[str, ...],
+    simulate: bool,
+    samples: int | None,
+    seed: int,
+    device: str,
+    out: str | None,
+    bits: int | None,
+    save_config: str | None,
+    as_json: bool,
+) -> None:
+    """Restore one image."""
+    happened = {"denoise": denoise, "blur": blur, "defocus": defocus, "motion": motion, "kernel": kernel, "mask": mask, "scale": scale}
+    parts = {"operator": operator, "solver": solver, "prior": prior, "noise": noise, "simulate": simulate}
+    run = {"samples": samples, "seed": seed, "device": device, "out": out, "bits": bits}
+    restored(image, {**happened, "jpeg": jpeg, **parts, **run}, settings, save_config, as_json)
 
-    \b
-      invsolve restore photo.jpg --blur 1.6
-      invsolve restore photo.jpg --kernel psf.png
-      invsolve restore photo.jpg --mask hole.png
-      invsolve restore photo.jpg --scale 4
-      invsolve restore photo.jpg --jpeg
-      invsolve restore photo.jpg --denoise
 
-    The noise is found from the picture, the scene is taken to go on beyond the frame, and the result is photo_restored.png: a verdict
-    says whether it can be believed. Any other operator, such as those of microscopes and scanners:
-
-    \b
-      invsolve restore photo.png --operator separable-gaussian-blur \\
-          --set operator.sigma=2 --set operator.boundary=symmetric --solver hqs --prior dncnn
-    """
+def restored(image: str, said: dict[str, Any], settings: tuple[str, ...], save_config: str | None, as_json: bool) -> None:
+    """What happened to the picture, made a problem, and that solved."""
     from invsolve.io.files import write_text
     from invsolve.recipe.config import make_config
 
