@@ -110,7 +110,7 @@ def measure(
         InputError: a prior that is no denoiser, or that is good for none of the noise levels.
     """
     if not isinstance(prior, Denoiser):
-        raise InputError(f"prior-report measures denoisers and diffusion priors; '{name}' is a {type(prior).__name__}")
+        raise InputError(f"prior-report measures denoisers and diffusion priors; '{name}' gives no posterior mean of a noisy image")
     fit = fitting_images(prior, images)
     levels = usable(prior)
     if not levels:

@@ -96,7 +96,7 @@ def plugin_commands() -> dict[str, click.Command]:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="-q, -v and --log go before or after the command. Names are completed by Tab after: invsolve completion --help.",
 )
-@click.version_option(package_name="invsolve")
+@click.version_option(None, "-V", "--version", package_name="invsolve")
 @click.option("--debug", is_flag=True, help="Show tracebacks and log messages.")
 def main(debug: bool) -> None:
     """Imaging inverse problems y = H(x) + n: operators, priors and solvers that compose, plug in and compare fairly."""

@@ -9,6 +9,7 @@ import click
 
 from invsolve.cli.kinds import Kind
 from invsolve.cli.output import clean, line, print_json, print_table
+from invsolve.errors import UnknownNameError, did_you_mean
 
 
 @click.command("list", short_help="Names of what is installed.")
@@ -33,14 +34,18 @@ def list_entries(kind: str | None, as_json: bool) -> None:
 
 
 @click.command(short_help="Description, parameters and needs of one entry.")
-@click.argument("kind", type=Kind())
-@click.argument("name")
+@click.argument("kind", type=Kind(also_names=True))
+@click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-def info(kind: str, name: str, as_json: bool) -> None:
-    """What NAME is: its description, parameters, what it needs or can do, and its sources."""
+def info(kind: str, name: str | None, as_json: bool) -> None:
+    """What NAME is: its description, parameters, what it needs or can do, and its sources.
+
+    KIND may be left out where one kind only has the name.
+    """
     from invsolve.cli.describe import describe_entry
     from invsolve.plugins import registry
 
+    kind, name = (kind, name) if name is not None else only_one(kind)
     facts = describe_entry(registry().entry(kind, name))
     if as_json:
         print_json(facts)
@@ -64,6 +69,26 @@ def info(kind: str, name: str, as_json: bool) -> None:
         click.echo("\nReferences")
         for reference in facts["references"]:
             click.echo(f"  {line(reference)}")
+
+
+def only_one(name: str) -> tuple[str, str]:
+    """(kind, name) of a name alone.
+
+    Raises:
+        click.UsageError: a kind without a name, or a name of several kinds.
+        UnknownNameError: nothing has it; near names of all kinds.
+    """
+    from invsolve.plugins import KINDS, registry
+
+    if name in KINDS:
+        raise click.UsageError(f"give the name of a {name}, too; invsolve list {name} shows them")
+    kinds = [kind for kind in KINDS if (kind, name) in registry().entries]
+    if len(kinds) > 1:
+        raise click.UsageError(f"{name} is of the kinds {', '.join(kinds)}; say which: invsolve info {kinds[0]} {name}")
+    if not kinds:
+        known = [one for kind in KINDS for one in registry().names(kind)]
+        raise UnknownNameError(f"nothing is called '{name}'{did_you_mean(name, known) or '; invsolve list shows what there is'}")
+    return kinds[0], name
 
 
 @click.group()

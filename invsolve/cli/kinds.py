@@ -11,15 +11,24 @@ from invsolve.errors import did_you_mean
 
 
 class Kind(click.ParamType):
-    """operator, prior, solver, ...; the plural is understood."""
+    """operator, prior, solver, ...; the plural is understood.
+
+    Args:
+        also_names: let other text pass, a name whose kind was left out.
+    """
 
     name = "kind"
+
+    def __init__(self, also_names: bool = False) -> None:
+        self.also_names = also_names
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The kind in the singular."""
         from invsolve.plugins import KINDS
 
         singular = value if value in KINDS else str(value).removesuffix("s")
+        if singular not in KINDS and self.also_names:
+            return str(value)
         if singular not in KINDS:
             near = did_you_mean(str(value), KINDS) or f"; there are: {', '.join(KINDS)}"
             self.fail(f"no kind '{value}'{near}", param, ctx)

@@ -54,7 +54,7 @@ def which(
     opened = {door: [one.solver for one in fits if door in one.doors] for one in fits for door in one.doors}
     tables = {door.code: door.table for door in known_doors()} if opened else {}
     for door, solvers in opened.items():
-        click.echo(f"{line(door)} in place of H gives what {', '.join(map(line, solvers))} lack{'s' if len(solvers) == 1 else ''}")
+        click.echo(f"{line(worded(door))} in place of H gives what {', '.join(map(line, solvers))} lack{'s' if len(solvers) == 1 else ''}")
         click.echo(f"    in a file: operator = {line(tables.get(door, ''))}")
 
 

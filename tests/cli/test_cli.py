@@ -86,6 +86,19 @@ def test_info(kind, name):
     assert all(one["signature"] in shown for one in facts["parameters"])
 
 
+def test_info_finds_the_kind_of_a_name_that_only_one_has():
+    assert call("info", "diffpir", "--json").output == call("info", "solver", "diffpir", "--json").output
+    assert "give the name of a solver, too" in call("info", "solver").output
+    assert "bicubic is of the kinds operator, solver" in call("info", "bicubic").output
+    assert "did you mean diffpir" in call("info", "difpir").output
+
+
+def test_which_names_operators_that_help_as_they_are_typed():
+    shown = call("which", "--operator", "padded-blur", "--set", "operator.kernel=[[1]]").output
+    assert "krylov-svd(H, rank=...) in place of H gives what" in shown
+    assert "KrylovSVD" not in shown
+
+
 def test_info_says_what_a_solver_costs_and_how_far_it_may_be_from_the_posterior():
     shown = call("info", "solver", "diffpir").output
     assert "cost: 30 steps unless said" in shown
