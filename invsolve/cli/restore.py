@@ -9,7 +9,7 @@ import click
 
 from invsolve.cli.output import refuse_source
 from invsolve.cli.restore_tasks import DENOISER, DRAWS, SAMPLER, Task, chosen, noisy
-from invsolve.cli.solve import OUT, solve, tell
+from invsolve.cli.solve import OUT, solve
 from invsolve.errors import InputError, NoLevelError
 
 LEVEL = 0.05  # of noise that is simulated, where none is said
@@ -112,21 +112,29 @@ def restored(image: str, said: dict[str, Any], settings: tuple[str, ...], save_c
     from invsolve.recipe.config import make_config
 
     refuse_source(said["out"], image, "the result")
-    task = named(image, said)
+    task, note = named(image, said), None
+    if task is None and said["operator"] is None:
+        others = ", --".join(HAPPENED[1:])
+        task, note = noisy(), f"nothing is said of what happened to the picture, so noise is what is looked for; there are --{others}"
     config = make_config(tables(image, said, task), settings, what="restore")
     if save_config is not None:
         write_text(save_config, config.toml())
     try:
-        solve(config, as_json, Path(image).stem, task)
+        solve(config, as_json, Path(image).stem, task, note)
     except NoLevelError:
         if said["noise"] is not None:
             raise
-        tell([f"the noise cannot be found from this measurement, and is taken to be {LEVEL}; --noise says otherwise"])
-        solve(make_config(tables(image, {**said, "noise": LEVEL}, task), settings, what="restore"), as_json, Path(image).stem, task)
+        note = f"the noise cannot be found from this measurement, and is taken to be {LEVEL}; --noise says otherwise"
+        config = make_config(tables(image, {**said, "noise": LEVEL}, task), settings, what="restore")
+        solve(config, as_json, Path(image).stem, task, note)
 
 
 def named(image: str, said: dict[str, Any]) -> Task | None:
-    """What happened to the picture; None where an operator says it. Noise where nothing is said."""
+    """What happened to the picture; None where an operator says it, or nothing does.
+
+    Raises:
+        InputError: both, two things that happened, or what cannot be simulated.
+    """
     task = chosen(image, {name: said[name] for name in HAPPENED})
     if said["operator"] is not None:
         if task is not None:
@@ -134,9 +142,7 @@ def named(image: str, said: dict[str, Any]) -> Task | None:
         return None
     if task is not None and task.found and said["simulate"]:
         raise InputError("--jpeg takes a picture as it is; to simulate: --operator jpeg --set operator.quality=30 --simulate")
-    if task is None:
-        tell([f"nothing is said of what happened to the picture, so noise is what is looked for; there are --{', --'.join(HAPPENED[1:])}"])
-    return task or noisy()
+    return task
 
 
 def tables(image: str, said: dict[str, Any], task: Task | None) -> dict[str, Any]:

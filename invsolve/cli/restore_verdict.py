@@ -11,6 +11,7 @@ from invsolve.operator.measurement import parts
 from invsolve.problem import Problem
 
 GREY = 1 / 255  # what a screen shows no less of
+FAINT = 1.5 * GREY  # of noise; what is found in clean photographs is .9 to 1.1 grey levels: their own texture
 
 
 def verdict(residuals: Tensor | None, what: str) -> str | None:
@@ -34,8 +35,8 @@ def verdict(residuals: Tensor | None, what: str) -> str | None:
 
 
 def nothing(problem: Problem) -> str | None:
-    """Why there is nothing to restore, where that is so: noise of less than a grey level, and an operator that changes no more."""
-    if not isinstance(problem.noise, GaussianNoise) or not problem.batch or float(problem.sigma.max()) >= GREY or not unchanged(problem):
+    """Why there is nothing to restore, where that is so: noise of hardly a grey level, and an operator that changes no more."""
+    if not isinstance(problem.noise, GaussianNoise) or not problem.batch or float(problem.sigma.max()) >= FAINT or not unchanged(problem):
         return None
     level = 255 * float(problem.sigma.max())
     return (

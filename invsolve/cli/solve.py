@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from invsolve.cli.large import forget, in_pieces
 from invsolve.cli.loudness import quiet
 from invsolve.cli.output import clean, noting
 from invsolve.cli.results import depth, destination, source, write
@@ -64,16 +65,18 @@ def run_overrides(seed: int | None, device: str | None, out: str | None, bits: i
     return [f"run.{name}={value}" for name, value in given.items() if value is not None]
 
 
-def solve(config: Config, as_json: bool, name: str, task: Task | None = None) -> None:
+def solve(config: Config, as_json: bool, name: str, task: Task | None = None, note: str | None = None) -> None:
     """Build, look where the result can go, solve, write, report; with a task, say what the result is worth, or that nothing is to do."""
     with noting(echo=not as_json) as notes:
+        tell([] if note is None else [note])
         setup, path = prepared(config, name)
         idle = nothing_to_do(config, setup, task)
         if idle is None:
-            solution = solved(config, setup)
+            solution = solved(config, setup, path)
             facts, shown_part = report(setup, solution, doubt=task is None), framed(solution, config, setup)
             facts |= {"image": list(shown_part.mean.shape), "verdict": judged(setup, solution, task)}
             written = write(path, shown_part, depth(config), source(config))
+            forget(path)
         else:
             written, facts = [], {"verdict": idle}
     if as_json:
@@ -102,12 +105,15 @@ def prepared(config: Config, name: str) -> tuple[Setup, Path]:
     return setup, path
 
 
-def solved(config: Config, setup: Setup) -> Solution:
-    """The solution, with a bar."""
+def solved(config: Config, setup: Setup, path: Path) -> Solution:
+    """The solution, with a bar; of a large image in pieces."""
     from invsolve.callbacks import Progress
 
     bar, run = Progress(config.solver.name), config.run
-    return setup.solver.solve(setup.problem, setup.prior, generator=run.seed, samples=run.samples, callback=bar)
+    solution = in_pieces(config, setup, path)
+    if solution is None:
+        solution = setup.solver.solve(setup.problem, setup.prior, generator=run.seed, samples=run.samples, callback=bar)
+    return solution
 
 
 def nothing_to_do(config: Config, setup: Setup, task: Task | None) -> str | None:
