@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 
 from invsolve.operator.contract import Operator
+from invsolve.operator.windows import Window
 from invsolve.rng import Rng
 
 
 def impulse_response(operator: Operator, like: Tensor, probes: int = 8, seed: int = 0) -> Tensor:
     """The mean response of H^T H to a unit impulse over a few places, moved to the origin, (B or 1, C, H, W).
+
+    Of a large image where H is the same everywhere, on as much of it as the response needs: 2 reach from the middle half of each side.
 
     Args:
         operator: linear, on images (C, H, W).
@@ -32,6 +35,11 @@ def impulse_response(operator: Operator, like: Tensor, probes: int = 8, seed: in
     """
     channels, height, width = operator.in_shape
     batch = operator.batch or 1
+    enough = max(64, 8 * operator.reach + 8)
+    if operator.uniform and operator.stride == operator.period == 1 and min(height, width) >= 2 * enough:
+        small = impulse_response(operator.window(Window(0, 0, enough, enough)), like, 1, seed)
+        middle = torch.nn.functional.pad(small.roll((enough // 2, enough // 2), (-2, -1)), (0, width - enough, 0, height - enough))
+        return middle.roll((-(enough // 2), -(enough // 2)), (-2, -1))
     draws = Rng(seed, (0,), purpose="probes").uniform((probes, 2), torch.empty(0, dtype=torch.float64))[0]
     # From the middle half of each side: near an edge the response is not that of a convolution.
     places = ((0.25 + 0.5 * draws) * torch.tensor([height, width])).long().tolist()

@@ -9,6 +9,7 @@ from invsolve_operators import JPEG, Bicubic, BlockMean, GaussianBlur, Mask, Mos
 from invsolve import CapabilityError, InputError, IterativeProx
 from invsolve.operator import Operator, Window
 from invsolve.operator.algebra import Combined
+from invsolve.operator.preconditioners import impulse_response
 from invsolve.plugins import registry
 
 SIDES = (96, 112)
@@ -98,3 +99,12 @@ def test_refusals():
         Window(0, 0, 0, 5)
     with pytest.raises(CapabilityError, match="does not say what it is on a part"):
         GaussianBlur((1, 8, 8)).T.window(Window(0, 0, 4, 4))
+
+
+def test_the_response_to_an_impulse_is_found_on_a_small_window():
+    """H^T H of an impulse in the middle of the large image, moved to the origin: the same to rounding."""
+    operator = PaddedBlur((2, 150, 170), kernel(5, 4), "valid")
+    impulse = torch.zeros(1, 2, 150, 170, dtype=torch.float64)
+    impulse[:, :, 70, 80] = 1
+    expected = operator.adjoint(operator(impulse)).roll((-70, -80), (-2, -1))
+    torch.testing.assert_close(impulse_response(operator, torch.zeros(0, dtype=torch.float64)), expected, rtol=0, atol=1e-14)

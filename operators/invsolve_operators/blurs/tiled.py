@@ -76,6 +76,7 @@ class TiledBlur(Continued):
         self.register_buffer("kernels", value)
         self.register_buffer("down", hats(value.shape[0], whole_height)[:, top : top + height])
         self.register_buffer("across", hats(value.shape[1], whole_width)[:, left : left + width])
+        self.spans = tuple([run_of(row) for row in weights] for weights in (self.down, self.across))
         self.reach = max(extent) // 2
         self.place = (top, left, whole_height, whole_width)
         self.output_range = (0.0, 1.0) if averages(value.flatten(0, 1)) else None
@@ -89,16 +90,10 @@ class TiledBlur(Continued):
     def _tiles(self, like: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
         """Of every kernel that is used: the rows and columns of its entries, their weights, and the kernel."""
         down, across, kernels = self.like("down", like), self.like("across", like), self.like("kernels", like)
-        for r, vertical in enumerate(self._spans(self.down)):
-            for s, horizontal in enumerate(self._spans(self.across)):
+        for r, vertical in enumerate(self.spans[0]):
+            for s, horizontal in enumerate(self.spans[1]):
                 if vertical.start < vertical.stop and horizontal.start < horizontal.stop:
                     yield vertical, horizontal, down[r, vertical, None] * across[s, None, horizontal], kernels[r, s]
-
-    @staticmethod
-    def _spans(weights: Tensor) -> list[slice]:
-        """Where each row of weights is above 0: one run of places."""
-        found = [row.nonzero()[:, 0].tolist() for row in weights]
-        return [slice(one[0], one[-1] + 1) if one else slice(0, 0) for one in found]
 
     def forward(self, x: Tensor) -> Tensor:
         """sum_rs w_rs (k_rs * x)."""
@@ -145,6 +140,12 @@ def hats(count: int, length: int) -> Tensor:
     middle = (torch.arange(count, dtype=torch.float64) + 0.5) * length / count - 0.5
     place_of = torch.arange(length, dtype=torch.float64).clamp(float(middle[0]), float(middle[-1]))
     return (1 - (place_of - middle[:, None]).abs() * count / length).clamp_min(0)
+
+
+def run_of(weights: Tensor) -> slice:
+    """Where weights are above 0: one run of places."""
+    found = weights.nonzero()[:, 0].tolist()
+    return slice(found[0], found[-1] + 1) if found else slice(0, 0)
 
 
 def on(sides: Sequence[int], kernel: Tensor) -> Tensor:
