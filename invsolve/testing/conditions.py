@@ -55,7 +55,20 @@ class FirstItem(Denoiser):
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """D(x, sigma) with the first item's condition in every row."""
-        return self.bound(len(x), x.dtype)(x, sigma)
+        if len(x) == 1 or not self.draws:
+            return self.bound(len(x), x.dtype)(x, sigma)
+        one, levels = self.bound(1, x.dtype), torch.as_tensor(sigma).expand(len(x))
+        return torch.cat([one(x[row : row + 1], levels[row : row + 1]) for row in range(len(x))])
+
+    @functools.cached_property
+    def draws(self) -> bool:
+        """Whether its condition is drawn by an item's id, such as noise in a hole: then rows with ids of their own are no copies.
+
+        What a batch does to such a prior is seen by `check_given`, with ids that stay.
+        """
+        x = self.prior.space(problem_for(self.prior, 1, torch.float32))[0].image
+        twice = self.bound(2, x.dtype)(torch.cat([x, x]), max(0.3, self.prior.sigma_range[0]))
+        return not torch.allclose(twice[0], twice[1], rtol=0.0, atol=1e-4)  # what rounding does to a network, as in check_given
 
     def bound(self, rows: int, dtype: torch.dtype) -> Denoiser:
         """The denoiser of the first item's problem, repeated."""
