@@ -71,8 +71,12 @@ def boundary_doubt(problem: Problem) -> list[str]:
             found.append(f"the {names} edges of the measurement differ ({sizes})")
     if not found:
         return []
-    other, doors = ", ".join(bounded()), ", ".join(door.name for door in known_doors() if door.adds is Capability.PROX)
-    how = f"; operators that take a boundary: {other} (inside {doors} where one lacks a prox)" if other else ""
+    doors = ", ".join(door.name for door in known_doors() if door.adds is Capability.PROX)
+    if "boundary" in signature_of(type(operator)).parameters:
+        how = f"; boundary = valid is what a camera does (inside {doors}, which gives it a prox)"
+    else:
+        other = ", ".join(bounded())
+        how = f"; operators that take a boundary: {other} (inside {doors} where one lacks a prox)" if other else ""
     what = f"{operator.label} takes the picture as periodic, but {' and '.join(found)}, as in a photograph"
     return [f"{what}: expect a frame of ringing all round{how}"]
 
