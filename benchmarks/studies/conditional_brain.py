@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from conditional import Rows, gradient, off, operator, psnr, shown, solved, trained, written
+from invsolve_weights.places import file_of
 from torch import Tensor
 
 from invsolve import NoNoise, Problem, load_prior
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     given = parser.parse_args()
     truth = slices(given.data, given.count)
-    network, plain = load_prior("partdiff-brain", precision="auto"), load_prior("natural-gray", precision="auto")
+    network, plain = load_prior(str(file_of("partdiff-brain")), precision="auto"), load_prior("natural-gray", precision="auto")
     lines = [
         "# Brain MR slices x2 and x4: PartDiff's table",
         "",
