@@ -139,9 +139,9 @@ class Rows:
         return x, seconds
 
 
-def trained(*names: str) -> list[str]:
+def trained(*names: str, start: str = "`faces64` (2.1 hours itself)") -> list[str]:
     """What the training of weight files took, from their cards."""
-    lines = ["", "What the training took, on one core beside other work, from the weights of `faces64` (2.1 hours itself):", ""]
+    lines = ["", f"What the training took, on one core beside other work, from the weights of {start}:", ""]
     lines += ["| weights | minutes | images | steps |", "|---|---|---|---|"]
     for name in names:
         told = read_card(file_of(name)).training

@@ -83,7 +83,7 @@ def main() -> None:
         "went through JPEG. The table says nothing of diagnosis.",
         "",
         "![truth; bicubic, ddpm, partdiff at x2 and at x4](brain.png)",
-        *trained("partdiff-brain"),
+        *trained("partdiff-brain", start="`natural-gray`"),
     ]
     written("brain", lines, pictures, 4)
 
