@@ -183,3 +183,12 @@ def report(setup: Setup, solution: Solution, *, doubt: bool = True) -> dict[str,
 def listed(values: Any) -> list[float | str]:
     """A (B,) tensor as numbers that JSON can hold."""
     return [value if math.isfinite(value) else str(value) for value in values.tolist()]
+
+
+def __getattr__(name: str) -> Any:
+    """What stood here before `restore` had a module of its own."""
+    if name not in ("Level", "asked_prior", "operator_table", "restore"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module("invsolve.cli.restore"), name)
