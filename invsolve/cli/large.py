@@ -51,7 +51,7 @@ def fast(config: Config, setup: Setup) -> Prior:
     takes = signature_of(registry().load("prior", part.name)).parameters
     if "precision" in part.arguments or "precision" not in takes:
         return setup.prior
-    quick = part.model_copy(update={"arguments": {**part.arguments, "precision": "auto"}})
+    quick = type(part)(**{"name": part.name, **part.arguments, "precision": "auto"})
     return make_prior(quick, config, setup.problem.operator.in_shape[0]).to(config.run.device)
 
 

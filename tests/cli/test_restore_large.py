@@ -1,0 +1,27 @@
+"""A photograph that is cut into pieces, in the shell."""
+
+import torch
+from click.testing import CliRunner
+from invsolve_benchmarks.datasets import quick_photos
+
+from invsolve.cli import large
+from invsolve.cli.app import main
+from invsolve.io.images import load_image
+from invsolve.io.writing import write_image
+
+
+def test_a_large_photograph_is_restored_in_pieces_and_leaves_none(tmp_path, monkeypatch):
+    """The same picture as in one piece; the forecast is a note; the folder of its pieces is gone afterwards."""
+    monkeypatch.chdir(tmp_path)
+    photo = quick_photos()[0].image[:, :80, :96]
+    write_image("photo.png", (photo + 0.05 * torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1))
+    line = ["restore", "photo.png", "--denoise", "--noise", "0.05", "--solver", "hqs", "--prior", "dncnn", "--set", "solver.steps=2"]
+    line += ["--set", "prior.precision=float32"]
+    assert CliRunner().invoke(main, [*line, "--out", "whole.png"]).exit_code == 0
+    monkeypatch.setattr(large, "LARGE", 1000)
+    result = CliRunner().invoke(main, [*line, "--out", "cut.png"])
+    assert result.exit_code == 0, result.output
+    assert "note: a large image: one piece, 2 evaluations of the network each, about" in result.output
+    # Rounding, which may fall to the other side of an 8-bit step.
+    torch.testing.assert_close(load_image("cut.png"), load_image("whole.png"), rtol=0, atol=1.01 / 255)
+    assert not (tmp_path / "cut_pieces").exists()
