@@ -145,17 +145,27 @@ def solve_tiled(
     """
     for name in sorted({"start", "x_init", "chunk", "keep"} & set(options)):
         raise InputError(f"{name} belongs to a run in one piece, Solver.solve; pieces take: samples, throw, paste, budget_s, budget_nfe")
-    if solver.whole:
-        raise CompatibilityError(f"{type(solver).__name__} chooses for the whole image, and pieces would not agree; take another solver")
     large = problem if isinstance(problem, Large) else Large.of(problem)
-    layout = large.layout(tiles or Tiles())
-    refuse_prior(large, layout, prior)
+    layout = plan(solver, large, prior, tiles)
     kept = Folder(checkpoint, generator, lambda: key_of(solver, large, layout, prior, samples, options)) if checkpoint else None
     seed = Rng.make(generator if kept is None or kept.seed is None else kept.seed, ()).seed
     if kept is not None:
         kept.begin(seed)
     run = Pieces(solver, large, prior, layout, seed, samples, callback, kept, options)
     return run.go()
+
+
+def plan(solver: Solver, large: Large, prior: Prior, tiles: Tiles | None = None) -> Layout:
+    """The pieces of a run.
+
+    Raises:
+        CapabilityError, CompatibilityError, InputError: as `solve_tiled` says.
+    """
+    if solver.whole:
+        raise CompatibilityError(f"{type(solver).__name__} chooses for the whole image, and pieces would not agree; take another solver")
+    layout = large.layout(tiles or Tiles())
+    refuse_prior(large, layout, prior)
+    return layout
 
 
 @dataclass(frozen=True)
