@@ -43,7 +43,7 @@ class Paths(Protocol):
         ...
 
 
-def build(kind: Literal["operator", "noise", "prior", "solver"] | str, part: Part, paths: Paths, **extra: Any) -> Any:
+def build(kind: Literal["operator", "noise", "prior", "solver"] | str, part: Part, paths: Paths, /, **extra: Any) -> Any:
     """One object by its name; `extra` holds arguments that the file may leave out, also for operators inside.
 
     Raises:
@@ -64,7 +64,7 @@ def build(kind: Literal["operator", "noise", "prior", "solver"] | str, part: Par
         raise ConstructorError(f"{what} cannot be made with {shown(arguments)}: {type(error).__name__}: {error!s:.300}") from error
 
 
-def check(kind: str, part: Part, paths: Paths, **extra: Any) -> None:
+def check(kind: str, part: Part, paths: Paths, /, **extra: Any) -> None:
     """Raise what `build` raises for names, arguments and their types, without making anything.
 
     Raises:
