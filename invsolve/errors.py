@@ -81,10 +81,16 @@ class Note(UserWarning):
     """What was done to a file, or looks wrong about an answer; the shell shows it as a line `note: ...`."""
 
 
+# Methods that make operators of operators, and examples of a class: nobody has just given those numbers.
+DERIVING = frozenset({"select", "compose", "composed_into", "window", "examples"})
+
+
 def ask(text: str) -> None:
-    """Question what was given, as a Note at the line of the caller's own code."""
+    """Question what was given, as a Note at the line of the caller's own code; not where a part is made of one that was given before."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in OURS:
+        if frame.f_code.co_name in DERIVING:
+            return
         frame, level = frame.f_back, level + 1
     warnings.warn(text, Note, stacklevel=level)
 

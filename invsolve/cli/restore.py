@@ -56,7 +56,7 @@ class Level(click.ParamType):
 @click.option("--motion", metavar="LENGTH[,ANGLE]", help="It is blurred by a motion of so many pixels, in degrees from the horizontal.")
 @click.option("--kernel", type=click.Path(dir_okay=False), help="It is blurred by this: a picture of a point, .npy, .npz or .mat.")
 @click.option("--mask", type=click.Path(dir_okay=False), help="Fill in where this picture is black; where it is white all stays as it is.")
-@click.option("--scale", type=int, metavar="N", help="Make it N times as large.")
+@click.option("--scale", type=float, metavar="N", help="Make it N times as large.")
 @click.option(
     "--jpeg", is_flag=False, flag_value="file", metavar="[QUALITY]", help="Take away what JPEG did, at the file's own quality unless said."
 )
@@ -83,7 +83,7 @@ def restore(
     motion: str | None,
     kernel: str | None,
     mask: str | None,
-    scale: int | None,
+    scale: float | None,
     jpeg: str | None,
     operator: str | None,
     solver: str | None,

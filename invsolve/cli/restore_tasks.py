@@ -80,9 +80,16 @@ def with_holes(path: str) -> Task:
     return Task({"name": "file-mask", "path": path}, "the mask", prior=DENOISER, noise=0.0)
 
 
-def enlarged(factor: int) -> Task:
-    """Made smaller by a factor, as programs do it."""
-    return Task({"name": "bicubic", "factor": factor}, "this factor")
+def enlarged(factor: float) -> Task:
+    """Made smaller by a factor, as programs do it.
+
+    Raises:
+        InputError: a factor that makes nothing smaller.
+    """
+    if not factor > 1:
+        raise InputError(f"--scale is how many times as large the result is, above 1; given {factor:g}")
+    whole = factor == round(factor)
+    return Task({"name": "bicubic", "factor": round(factor)} if whole else {"name": "resize", "factor": factor}, "this factor")
 
 
 def noisy() -> Task:
@@ -153,7 +160,7 @@ def chosen(image: str, said: dict[str, Any]) -> Task | None:
     Raises:
         InputError: two of them, or a value that none takes.
     """
-    given = [name for name, value in said.items() if value not in (None, False)]
+    given = [name for name, value in said.items() if value is not None and value is not False]  # 0 is a number
     if len(given) > 1:
         how = 'a chain of operators is --operator \'[{ name = "gaussian-blur", sigma = 1.0 }, { name = "mask", keep = 0.7 }]\''
         raise InputError(f"--{' and --'.join(given)} are two things that happened to the picture; name one ({how})")

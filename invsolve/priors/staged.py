@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 from invsolve.noise import GaussianNoise, NoNoise
 from invsolve.operator import Operator
-from invsolve.operator.measurement import Measurement, parts
+from invsolve.operator.measurement import Measurement, mapped, parts
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.priors.conditional import ConditionalPrior
 from invsolve.priors.made_for import MadeFor, bare
@@ -85,12 +85,12 @@ class Staged(Denoiser):
         super().__init__()
         self.take_after(prior)
         self.batch, self.in_shape = problem.batch, prior.in_shape
-        self.prior, self.whole = [prior], problem  # in a list: its weights are the prior's own
+        self.prior, self.whole = prior, problem
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """x0_hat."""
-        prior = self.prior[0]
-        z: Measurement = self.whole.y
+        prior = self.prior
+        z: Measurement = mapped(lambda part: part.to(x.device), self.whole.y)
         if self.whole.batch not in (1, len(x)):
             raise InputError(f"measurements of {self.whole.batch} items, images of {len(x)}")
         for number, stage in enumerate(prior.stages[:-1]):
@@ -101,7 +101,7 @@ class Staged(Denoiser):
 
     def select(self, items: Sequence[int]) -> Prior:
         """Those of some items."""
-        return Staged(self.prior[0], self.whole.rows(items, [self.whole.items[item] for item in items]))
+        return Staged(self.prior, self.whole.rows(items, [self.whole.items[item] for item in items]))
 
 
 def stage_operator(stage: ConditionalPrior) -> Operator:

@@ -66,7 +66,7 @@ class FirstItem(Denoiser):
 
         What a batch does to such a prior is seen by `check_given`, with ids that stay.
         """
-        x = self.prior.space(problem_for(self.prior, 1, torch.float32))[0].image
+        x = self.prior.space(problem_for(self.prior, 1, torch.float32))[0].image[:1]
         twice = self.bound(2, x.dtype)(torch.cat([x, x]), max(0.3, self.prior.sigma_range[0]))
         return not torch.allclose(twice[0], twice[1], rtol=0.0, atol=1e-4)  # what rounding does to a network, as in check_given
 

@@ -217,7 +217,7 @@ def test_a_suite_with_faults_is_refused_with_all_of_them():
         ({"operator": []}, "operator"),
         ({"operator": [{"name": "box-mask"}, {"name": "box-mask"}]}, "label used twice: box-mask"),
         ({"operator": [{"name": "gaussian-blur", "sigma": math.nan}]}, "finite"),
-        ({"operator": [{"name": "../etc", "sigma": 1.0}]}, "match"),
+        ({"operator": [{"name": "../etc", "sigma": 1.0}]}, "is no name"),
         ({"solver": [{"name": "dps"}]}, "solver.0.prior: missing"),
         ({"solver": [{"name": "dps", "prior": "tv", "for": {"whole": {"steps": 3}}}]}, "no operator 'whole'; did you mean hole"),
         ({"dtype": "float16"}, "dtype"),

@@ -76,12 +76,12 @@ def test_the_spread_of_two_numbers():
 
 
 def row(**changes):
-    given = {"operator": "blur", "solver": "a", "prior": "p", "status": "finished", "reason": "", "metrics": {"psnr": 20.0}}
+    given = {"operator": "blur", "image": "one", "solver": "a", "prior": "p", "status": "finished", "reason": "", "metrics": {"psnr": 20.0}}
     return {**given, "nfe": 3, "seconds": 0.5, "network_seconds": 0.1, **changes}
 
 
 def test_a_line_of_one_picture_and_one_of_two():
-    one, two = lines([row(), row(solver="b"), row(solver="b", metrics={"psnr": 24.0}), row(operator="mask")], "blur")
+    one, two = lines([row(), row(solver="b"), row(solver="b", image="two", metrics={"psnr": 24.0}), row(operator="mask")], "blur")
     assert (one.operator, one.solver, one.prior, one.status, one.done, one.total) == ("blur", "a", "p", "finished", 1, 1)
     assert two.numbers["psnr"] == Spread(22.0, pytest.approx(math.sqrt(8)), 2)
 
@@ -311,7 +311,7 @@ def test_a_table_on_a_terminal_has_a_line_a_solver_and_one_blank_line():
     metric = {"label": "PSNR", "unit": "dB", "digits": 2, "settings": "data range 1", "libraries": {}}
     told = {"metrics": {"psnr": metric}, "sets": [], "cells": [0, 1, 2], "hardware": "a machine", "device": "cpu"}
     stream = Terminal()
-    table._rich(told, [row(faults={}), row(solver="b", metrics={"psnr": 24.0}, faults={}), row(solver="b", faults={})], stream)
+    table._rich(told, [row(faults={}), row(solver="b", metrics={"psnr": 24.0}, faults={}), row(solver="b", image="two", faults={})], stream)
     lines_of = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in stream.getvalue().splitlines()]
     assert [line.split() for line in lines_of[:6]] == [
         ["blur"],

@@ -120,6 +120,7 @@ def test_a_prox_that_iterates_stays_on_the_device_too(name):
 THEIRS = {
     "deepinv-denoiser": "deepinv's own denoiser, in whose loop a stopping rule is asked",
     "diffusers": "networks of diffusers, which take their time to the device in every call",
+    "cascade": "its stages are asked for their problems in every call; the solver cascade asks them once",
 }
 ROUNDS = {"diffusers": "its attention takes another kernel for tensors of a class of their own"}
 

@@ -111,7 +111,7 @@ def test_command_on_files(tmp_path):
     problem(operator).save(tmp_path / "saved")
     plain = call("which", tmp_path / "saved", "--prior", "gaussian")
     assert plain.exit_code == 0, plain.output
-    wanting = re.search(r"IterativeProx\(H, tol=1e-4\) in place of H gives what (.*) lack", " ".join(plain.output.split()))
+    wanting = re.search(r"iterative-prox\(H, tol=1e-4\) in place of H gives what (.*) lack", " ".join(plain.output.split()))
     assert wanting is not None
     assert {"admm", "diffpir", "hqs"} <= set(wanting[1].split(", "))
     assert call("which").exit_code == 2

@@ -92,7 +92,7 @@ class Cascade(Solver):
 
     def iterate(self, problem: Problem, prior: Any, rng: Rng, start: Step | None = None) -> Iterator[Step]:
         """The last stage's steps; the others are drawn before the first of them."""
-        staged, sampler = prior.prior[0], DDIM(steps=self.steps, eta=self.eta)
+        staged, sampler = prior.prior, DDIM(steps=self.steps, eta=self.eta)
         state = dict(start.state) if start is not None else {}
         z = state.get("z")
         if z is None:
