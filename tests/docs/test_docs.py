@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from fresh_cases import run_fresh
 from PIL import Image
 from places import ROOT
 
@@ -72,11 +73,11 @@ def test_the_python_of_a_page_runs_in_order(page, tmp_path):
         for module in needed.split():
             pytest.importorskip(module, reason=f"the page is about an extra: {module}")
     write_files(page, tmp_path)
-    program = "import torch\ntorch.set_num_threads(1)\n"
+    program = ""
     for first, text in blocks(page, "python"):
         padded = "\n" * (first - 1) + text
         program += f"exec(compile({padded!r}, {str(page)!r}, 'exec'))\n"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = run_fresh(program, tmp_path)
     assert done.returncode == 0, done.stderr
     quotations = re.findall(r"^% printed.*\n```text\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert quotations or page.stem != "operator"

@@ -1,0 +1,66 @@
+"""A program in a process that has run nothing else: forked from one that has only imported what all need, where that can be had."""
+
+import contextlib
+import multiprocessing
+import os
+import sys
+import traceback
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import invsolve
+import invsolve.solvers
+
+__all__ = ["invsolve", "run_fresh"]
+
+METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+CONTEXT: Any = multiprocessing.get_context(METHOD)
+CONTEXT.set_forkserver_preload([__name__])
+
+
+@dataclass
+class Done:
+    """What a program said, and its exit code."""
+
+    returncode: int | None
+    stdout: str
+    stderr: str
+
+
+def work(program, folder, out, err):
+    """Run it as __main__ in a folder, its output in two files."""
+    for path, stream in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+    os.chdir(folder)
+    sys.path.insert(0, "")
+    torch.set_num_threads(1)
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"], sys.argv = main, ["-c"]
+    try:
+        exec(program, vars(main))
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(ValueError):
+                stream.flush()
+
+
+def run_fresh(program: str, folder: Path, timeout: float = 300) -> Done:
+    """Run a program to its end."""
+    out, err = folder / ".out", folder / ".err"
+    process = CONTEXT.Process(target=work, args=(program, str(folder), str(out), str(err)))
+    process.start()
+    process.join(timeout)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+    texts = [path.read_text(encoding="utf-8") if path.exists() else "" for path in (out, err)]
+    for path in (out, err):
+        path.unlink(missing_ok=True)
+    return Done(process.exitcode, *texts)
