@@ -18,6 +18,7 @@ from torch import Tensor
 from invsolve.errors import InputError, NoLevelError, did_you_mean
 from invsolve.noise import Ability, GaussianNoise, NoiseModel, NoNoise
 from invsolve.operator import Capability, Operator
+from invsolve.operator.iterative import conjugate_gradients
 from invsolve.operator.measurement import Measurement, mapped, minus, parts
 from invsolve.plugins.arguments import checked
 from invsolve.problem import Problem, check_measurement, check_operator
@@ -260,6 +261,9 @@ def refuse_curved(operator: Operator) -> None:
         raise InputError(f"{operator.label} is not linear, so that raw data cannot be carried to another unit; give images in [0, 1]")
 
 
+NO_UNIT = "y is 0 wherever H measures, so that it has no unit"
+
+
 @torch.no_grad()
 def estimate_unit(operator: Operator, y: Measurement) -> Unit:
     """The unit in which the image behind raw data fills [0, 1]: (0, the 99.9 % quantile of what a rough reconstruction holds).
@@ -278,24 +282,17 @@ def estimate_unit(operator: Operator, y: Measurement) -> Unit:
     check_measurement(operator, y, NoNoise(), check_range=False)
     if len(parts(y)[0]) != 1:
         raise InputError(f"a unit is found for one item; given {len(parts(y)[0])}: one at a time, or give unit=Unit(low, high) for all")
-    # |A x - b|^2 with A = H^T H from the left: plain conjugate gradients, which 0 ends
-    right = operator.adjoint(y)
-    x, residual, direction = torch.zeros_like(right), right, right
-    square = first = residual.double().square().sum()
-    for _ in range(10):
-        pushed = operator.adjoint(operator(direction))
-        curvature = (direction.double() * pushed.double()).sum()
-        if not bool(curvature > 0) or bool(square <= (10 * torch.finfo(right.dtype).eps) ** 2 * first):  # what is left is rounding
-            break
-        x = x + (square / curvature).to(x) * direction
-        residual = residual - (square / curvature).to(x) * pushed
-        before, square = square, residual.double().square().sum()
-        direction = residual + (square / before).to(x) * direction
+    size = max((float(part.abs().max()) for part in parts(y) if part.numel()), default=0.0)
+    if size == 0:
+        raise InputError(NO_UNIT)
+    right = operator.adjoint(mapped(lambda part: part / size, y))  # near 1, so that no square is too small for its precision
+    eps = torch.finfo(right.real.dtype).eps
+    x = conjugate_gradients(lambda v: operator.adjoint(operator(v)), right, torch.zeros_like(right), tol=10 * eps, max_iter=10).x
     # the k-th smallest: torch.quantile takes no more than 16 million numbers
     values = x.abs().flatten()
-    high = float(values.kthvalue(max(1, math.ceil(0.999 * values.numel()))).values)
+    high = size * float(values.kthvalue(max(1, math.ceil(0.999 * values.numel()))).values)
     if not 0 < high < math.inf:
-        raise InputError("y is 0 wherever H measures, so that it has no unit")
+        raise InputError(NO_UNIT)
     return Unit(0.0, high)
 
 

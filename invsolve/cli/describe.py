@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from invsolve.bench.own import published
-from invsolve.errors import Note
 from invsolve.plugins import Entry
 from invsolve.plugins.arguments import signature_of
 from invsolve.plugins.interrupts import attempted
@@ -127,9 +125,7 @@ def abilities(kind: str, target: Any) -> tuple[dict[str, str], dict[str, str]]:
         return requirements(target), {}
     if kind not in ("operator", "prior"):
         return {}, {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Note)  # of numbers that nobody here has given
-        example = attempted(lambda: target.examples()[0] if hasattr(target, "examples") else target())
+    example = attempted(lambda: target.examples()[0] if hasattr(target, "examples") else target())
     if isinstance(example, BaseException):  # a missing weight file must not hide the rest
         return {}, {"example": f"cannot be made: {example}"}
     return {}, operator_facts(example) if kind == "operator" else prior_facts(example)

@@ -233,9 +233,10 @@ def on_operator(
     if every and firsts:
         first, model = firsts[0]
         for place, pair in enumerate([*((prior, model) for prior in priors), *((first, noise) for noise in models)]):
+            if (id(pair[0]), id(pair[1])) in made:
+                continue
             turn = place % len(operators or BUILT_IN)
-            elsewhere = turn != index and isinstance(fitted(solver, *pair, turn, shape, batch, dtype, operators), Setting)
-            if not elsewhere and (id(pair[0]), id(pair[1])) not in made:
+            if turn == index or not isinstance(fitted(solver, *pair, turn, shape, batch, dtype, operators), Setting):
                 attempt(*pair)
     return list(made.values())
 

@@ -1,12 +1,9 @@
 """Inside torch.autocast matrices and convolutions are rounded to 8 bits; operators and solvers are what they are outside."""
 
-import warnings
-
 import pytest
 import torch
 
 from invsolve import GaussianNoise, Problem, load_prior
-from invsolve.errors import Note
 from invsolve.operator import Capability
 from invsolve.operator.measurement import parts
 from invsolve.plugins import registry
@@ -18,9 +15,7 @@ SHAPE = (3, 8, 9)
 
 def examples():
     """The first example of every operator."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Note)
-        return [(entry.name, entry.load().examples()[0]) for entry in registry().of("operator")]
+    return [(entry.name, entry.load().examples()[0]) for entry in registry().of("operator")]
 
 
 def outcomes(operator, x):
