@@ -72,7 +72,7 @@ class Level(click.ParamType):
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
 @click.option("--out", type=click.Path(), help=OUT)
-@click.option("--bits", type=int, help="Of the picture: 8 or (grey) 16 for .png; 8, 16 or 32, floats as they are, for .tif.")
+@click.option("--bits", type=int, help="Of the picture: 8 or 16 for .png; 8, 16 or 32, floats as they are, for .tif.")
 @click.option("--save-config", type=click.Path(dir_okay=False), help="Write the problem file that gives the same with invsolve run.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def restore(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,7 @@ def destination(config: Config, setup: Setup, name: str) -> Path:
     shape, bits = setup.problem.operator.in_shape, depth(config)
     count = setup.problem.batch
     if config.run.out is None:
-        picture = ".png" if bits in (None, 8) or (bits == 16 and shape[0] == 1) else ".tif"
-        suffix = picture if len(shape) == 3 and shape[0] in (1, 3) else ".npy"
+        suffix = (".tif" if bits == 32 else ".png") if len(shape) == 3 and shape[0] in (1, 3) else ".npy"
         path = free(config.folder / f"{name}_restored{suffix}")
     else:
         path = config.path(config.run.out)
@@ -44,11 +44,17 @@ def destination(config: Config, setup: Setup, name: str) -> Path:
     elif bits is not None:
         raise InputError(f"bits = {bits} goes with a picture (.png, .tif), not with the folder {path}")
     elif path.is_file():
-        raise InputError(f"{path} is a file; give the name of a folder, or a name that ends in .png, .tif, .npy or .safetensors")
+        raise InputError(f"{path} is a file; give the name of a folder, or a name that ends in .png, .tif, .jpg, .npy or .safetensors")
     check_place(path, 8 * numbers)
-    if path.suffix.lower() == ".png" and bits is None and config.data.image is not None:
+    if path.suffix.lower() in (".png", ".jpg", ".jpeg") and bits is None and config.data.image is not None:
         tell_depth(config.path(config.data.image), path)
     return path
+
+
+def usual_suffix(shape: Sequence[int], bits: int | None) -> str:
+    """Of a result that nobody named: a picture that holds the bits, else numbers as they are."""
+    picture = ".png" if bits in (None, 8) or (bits == 16 and shape[0] == 1) else ".tif"
+    return picture if len(shape) == 3 and shape[0] in (1, 3) else ".npy"
 
 
 def source(config: Config) -> Path | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from invsolve.recipe.config import Config
     from invsolve.solution import Solution
 
-OUT = "Result: .png, .tif, .npy or .safetensors, or a folder with everything; NAME_restored.png if it is left out."
+OUT = "Result: .png, .tif, .jpg, .npy or .safetensors, or a folder with everything; NAME_restored.png if it is left out."
 
 
 def print_example(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
@@ -45,7 +45,7 @@ def print_example(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @click.option("--seed", type=int, help="Seed of the noise and of the solver; 0 is a seed.")
 @click.option("--device", help="cpu, cuda, ...")
 @click.option("--out", type=click.Path(), help=OUT)
-@click.option("--bits", type=int, help="Of the picture: 8 or (grey) 16 for .png; 8, 16 or 32, floats as they are, for .tif.")
+@click.option("--bits", type=int, help="Of the picture: 8 or 16 for .png; 8, 16 or 32, floats as they are, for .tif.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def run(
     problem: str, overrides: tuple[str, ...], seed: int | None, device: str | None, out: str | None, bits: int | None, as_json: bool

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError, Note
-from invsolve.io import tiff
+from invsolve.io import png, tiff
 from invsolve.io.files import regular_file
 from invsolve.io.writing import picture_grid, write_image
 from invsolve.operator.capability import MAX_PIXELS
@@ -62,10 +62,11 @@ def read_image(path: str | Path, *, channels: int | None = None, max_pixels: int
     """An image as float32 (C, H, W) in [0, 1], C = 1 or 3, and what the file was.
 
     EXIF orientation is applied; grey stays one channel; 1-bit gives 0 and 1; a palette, CMYK and YCbCr become RGB; an opaque
-    alpha channel is dropped, another is composited on white; of an animation the first frame is read; 16-bit grey, 16-bit and
-    float TIFF keep all their bits, other 16-bit colour is read with 8 (a limit of Pillow). A `.npy` or `.safetensors` file holds
-    (C, H, W), (H, W) or (H, W, 3): unsigned integers are scaled like pixels, floats are taken as they are (a measurement may
-    leave [0, 1]). All of it is noted in `ImageInfo.notes`; `load_image` tells it as warnings.
+    alpha channel is dropped, another is composited on white; of an animation the first frame is read; 16 bits and float TIFF
+    keep all their bits, but for 16-bit colour of a TIFF compressed otherwise than by deflate, which is read with 8 (a limit of
+    Pillow). A `.npy` or `.safetensors` file holds (C, H, W), (H, W) or (H, W, 3): unsigned integers are scaled like pixels,
+    floats are taken as they are (a measurement may leave [0, 1]). All of it is noted in `ImageInfo.notes`; `load_image` tells
+    it as warnings.
 
     Args:
         path: the file.
@@ -133,7 +134,7 @@ def _picture(file: Path, max_pixels: int) -> tuple[Tensor, ImageInfo]:
         with warnings.catch_warnings():
             # Whatever is odd about a file is an error or a note of ours, and Pillow's own size warning is replaced by max_pixels.
             warnings.simplefilter("ignore")
-            page = tiff.read_page(file, max_pixels) if tiff.is_tiff(file) else None
+            page = (tiff if tiff.is_tiff(file) else png).read_page(file, max_pixels)
             return _decoded(file, max_pixels) if page is None else _from_page(file, page)
     except InputError:
         raise
@@ -157,7 +158,7 @@ def _decoded(file: Path, max_pixels: int) -> tuple[Tensor, ImageInfo]:
         rotated = picture.getexif().get(0x0112, 1) in range(2, 9)  # asked before it is loaded: a TIFF's is applied, and gone, then
         picture.load()
         upright = ImageOps.exif_transpose(picture)
-        deep = 16 in (picture.tag_v2.get(258, ()) if form == "TIFF" else (_png_depth(file),))  # pyright: ignore[reportAttributeAccessIssue]
+        deep = form == "TIFF" and 16 in picture.tag_v2.get(258, ())  # pyright: ignore[reportAttributeAccessIssue]
         values, bits, notes = values_of(upright, form)
     if deep and bits == 8:
         notes = (*notes, "16-bit colour read with 8 bits")
@@ -165,7 +166,7 @@ def _decoded(file: Path, max_pixels: int) -> tuple[Tensor, ImageInfo]:
 
 
 def _from_page(file: Path, page: tiff.Page) -> tuple[Tensor, ImageInfo]:
-    """A page of a TIFF that Pillow would cut to 8 bits or refuse."""
+    """A page of a TIFF, or a PNG, that Pillow would cut to 8 bits or refuse."""
     values, notes = page.values, ()
     if page.alpha is not None:
         opaque = bool((page.alpha == 1).all())
@@ -173,7 +174,7 @@ def _from_page(file: Path, page: tiff.Page) -> tuple[Tensor, ImageInfo]:
         values = values if opaque else values * page.alpha + (1 - page.alpha)
     tensor = _checked(torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1))), str(file))
     notes = (*notes, *_turned(page.rotated), *_first_of(page.frames))
-    return tensor, ImageInfo(str(file), "TIFF", page.dtype, page.bits, page.rotated, page.frames, notes)
+    return tensor, ImageInfo(str(file), "TIFF" if tiff.is_tiff(file) else "PNG", page.dtype, page.bits, page.rotated, page.frames, notes)
 
 
 def _turned(rotated: bool) -> tuple[str, ...]:
@@ -222,18 +223,11 @@ def _without_alpha(picture: Any) -> tuple[Any, tuple[str, ...]]:
 NAMES = {"P": "palette (P)", "PA": "palette (PA)", "RGBA": "RGBA", "LA": "grey with alpha (LA)"}
 
 
-def _png_depth(file: Path) -> int:
-    """The bit depth in a PNG's header, byte 24; 8 for other files."""
-    with file.open("rb") as stream:
-        head = stream.read(26)
-    return head[24] if len(head) == 26 and head.startswith(b"\x89PNG") else 8
-
-
 def deep_bits(path: str | Path) -> int:
     """Bits per channel that a PNG or TIFF says it has, by its header alone; 8 for whatever else."""
     file = Path(path)
     try:
-        return tiff.bits_of(file) if tiff.is_tiff(file) else _png_depth(file)
+        return tiff.bits_of(file) if tiff.is_tiff(file) else (png.header(file) or (0, 0, 8))[2]
     except Exception:  # what it really is, reading it says
         return 8
 

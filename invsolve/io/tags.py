@@ -8,6 +8,8 @@ from pathlib import Path
 # EXIF that the result must not have: the orientation, which was applied, and the place, which is nobody else's business.
 ORIENTATION, PLACE = 0x0112, 0x8825
 INNER = 0x8769  # where the second table of EXIF stands
+# Description, maker, model, program, date, artist, copyright: what a TIFF says of a photograph; its other tags say how pixels are stored.
+TEXTS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ def tags_of(path: str | Path) -> Tags:
         with Image.open(path, formats=FORMATS) as picture:
             profile, exif = picture.info.get("icc_profile"), picture.getexif()
             inner = dict(exif.get_ifd(INNER))
-            kept = {key: value for key, value in exif.items() if key not in (ORIENTATION, PLACE, INNER)}
+            stored = picture.format == "TIFF"
+            kept = {key: exif[key] for key in exif if (key in TEXTS if stored else key not in (ORIENTATION, PLACE, INNER))}
             if not kept and not inner:
                 return Tags(profile)
             made = Image.Exif()

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from invsolve.errors import InputError
+from invsolve.io.tags import INNER, ORIENTATION, TEXTS, Tags
 
 MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 DEFLATE = (8, 32946)
 NONE, PACKBITS = 1, 32773
+BEFORE = INNER - 1  # tifffile writes no tag of EXIF's second table: one that nobody uses keeps its place among the tags, which are in order
 # Largest value of what is read; None for floats, which are taken as they are.
 WHITE = {"u1": 255, "u2": 65535, "f2": None, "f4": None, "f8": None}
 MINISWHITE, MINISBLACK, RGB = 0, 1, 2
@@ -84,12 +86,19 @@ def read_page(file: Path, max_pixels: int) -> Page | None:
         if not _beyond_pillow(file, page, kind):
             return None
         values, alpha = _samples(file, page, kind)
-        tag = page.tags.get(274)
-        exchanged, flipped = ORIENTATIONS.get(tag.value if tag is not None else 1, (False, ()))
-        upright = [None if one is None else np.flip(one.swapaxes(0, 1) if exchanged else one, flipped) for one in (values, alpha)]
-        rotated = bool(exchanged or flipped != ())
-        assert upright[0] is not None
-        return Page(upright[0], upright[1], str(page.dtype), 8 * page.dtype.itemsize, rotated, len(stack.pages))
+        tag = page.tags.get(ORIENTATION)
+        values, alpha, rotated = upright(values, alpha, tag.value if tag is not None else 1)
+        return Page(values, alpha, str(page.dtype), 8 * page.dtype.itemsize, rotated, len(stack.pages))
+
+
+def upright(values: np.ndarray, alpha: np.ndarray | None, orientation: int) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    """Pixels and alpha, (H, W, C), turned as an orientation tag says, and whether it says anything."""
+    exchanged, flipped = ORIENTATIONS.get(orientation, (False, ()))
+
+    def turned(one: np.ndarray) -> np.ndarray:
+        return np.flip(one.swapaxes(0, 1) if exchanged else one, flipped)
+
+    return turned(values), None if alpha is None else turned(alpha), bool(exchanged or flipped != ())
 
 
 def _beyond_pillow(file: Path, page: Any, kind: str) -> bool:
@@ -153,9 +162,39 @@ def _check_packed(file: Path, page: Any) -> None:
         raise InputError(f"{file} is damaged: it unpacks to more than its {page.imagewidth} x {page.imagelength} pixels")
 
 
-def write_page(file: Path, values: np.ndarray, profile: bytes | None = None) -> None:
-    """(H, W) or (H, W, 3), uint8, uint16 or float32, as a TIFF compressed without loss, with a colour profile."""
+def write_page(file: Path, values: np.ndarray, tags: Tags) -> None:
+    """(H, W) or (H, W, 3), uint8, uint16 or float32, as a TIFF compressed without loss, with a colour profile and EXIF."""
     import tifffile
+    from PIL import Image
 
+    exif = Image.Exif()
+    exif.load(tags.exif or b"")
+    inner = exif.get_ifd(INNER)
+    texts = [(key, "s", 0, str(exif[key]), True) for key in TEXTS if exif.get(key)]
+    place = [(BEFORE, "I", 1, 0, True)] if inner else []
     photometric = "rgb" if values.ndim == 3 else "minisblack"
-    tifffile.imwrite(file, values, photometric=photometric, compression="zlib", metadata=None, software=False, iccprofile=profile)
+    options = {"metadata": None, "software": False, "iccprofile": tags.profile, "extratags": texts + place}
+    tifffile.imwrite(file, values, photometric=photometric, compression="zlib", **options)
+    if inner:
+        append_table(file, dict(inner))
+
+
+def append_table(file: Path, values: dict[int, Any]) -> None:
+    """EXIF's second table at the end of a TIFF that has a place for it; tifffile writes no table inside a table."""
+    import tifffile
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    with file.open("r+b") as stream:
+        order = b"II*\x00" if stream.read(2) == b"II" else b"MM\x00*"
+        start = stream.seek(0, 2) + stream.tell() % 2  # tables begin at even places
+        table = ImageFileDirectory_v2(ifh=order + bytes(4))
+        table.update(values)
+        stream.seek(start)
+        stream.write(table.tobytes(start))
+        stream.flush()
+        with tifffile.TiffFile(file, mode="r+") as stack:
+            page: Any = stack.pages[0]
+            page.tags[BEFORE].overwrite(start)
+            place = page.tags[BEFORE].offset
+        stream.seek(place)
+        stream.write(INNER.to_bytes(2, "little" if order.startswith(b"II") else "big"))

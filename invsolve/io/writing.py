@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +17,22 @@ from invsolve.io.files import make_parent, replacing
 from invsolve.io.tags import Tags
 
 TIFF = (".tif", ".tiff")
-SUFFIXES = (".png", *TIFF, ".npy", ".safetensors")
-BITS = {".png": (8, 16), ".tif": (8, 16, 32), ".tiff": (8, 16, 32)}
+JPEG = (".jpg", ".jpeg")
+SUFFIXES = (".png", *TIFF, *JPEG, ".npy", ".safetensors")
+BITS = {".png": (8, 16), ".tif": (8, 16, 32), ".tiff": (8, 16, 32), ".jpg": (8,), ".jpeg": (8,)}
+QUALITY = 95  # of a JPEG, colours at full size: its loss is about a grey level
 
 
 def write_image(path: str | Path, image: Tensor, *, bits: int | None = None, tags: Tags | None = None) -> None:
-    """Write an image: `.png` with 8 or 16 bits, `.tif` as floats or with 8 or 16 bits, `.npy` and `.safetensors` exactly as it is.
+    """Write an image: `.png` and `.tif` with 8 or 16 bits, `.tif` also as floats, `.jpg`, `.npy` and `.safetensors` exactly as it is.
 
     Bits mean clamped to [0, 1] and rounded to nearest. The file appears whole or not at all.
 
     Args:
         path: the file; its suffix chooses.
         image: for pictures (C, H, W) or (1, C, H, W), real, C = 1 or 3; any tensor otherwise.
-        bits: 8 (the default) or 16 (grey only) for `.png`; 8, 16 or 32 (float32, the default, nothing clamped) for `.tif`.
-        tags: a colour profile for pictures, and EXIF for `.png`; see `invsolve.io.tags.tags_of`.
+        bits: 8 (the default) or 16 for `.png`; 8, 16 or 32 (float32, the default, nothing clamped) for `.tif`; 8 for `.jpg`, quality 95.
+        tags: a colour profile and EXIF for pictures; see `invsolve.io.tags.tags_of`.
 
     Raises:
         InputError: another suffix, shape or dtype, bits that the format has not, NaN or Inf, or a place that cannot be written.
@@ -37,7 +40,7 @@ def write_image(path: str | Path, image: Tensor, *, bits: int | None = None, tag
     suffix = check_target(path, tuple(image.shape), bits)
     image = image.detach().cpu()
     if suffix in BITS:
-        pixels = _pixels(image, bits or (8 if suffix == ".png" else 32))
+        pixels = _pixels(image, bits or (32 if suffix in TIFF else 8))
         with replacing(path) as temporary:
             _write_pixels(temporary, pixels, suffix, tags or Tags())
     elif suffix == ".npy":
@@ -53,15 +56,18 @@ def write_image(path: str | Path, image: Tensor, *, bits: int | None = None, tag
 
 
 def _write_pixels(file: Path, pixels: np.ndarray, suffix: str, tags: Tags) -> None:
-    if suffix == ".png":
-        from PIL import Image
+    from PIL import Image
 
-        named = {"icc_profile": tags.profile, "exif": tags.exif}
-        Image.fromarray(pixels).save(file, format="PNG", **{key: value for key, value in named.items() if value})
+    from invsolve.io import png, tiff
+
+    if suffix in TIFF:
+        tiff.write_page(file, pixels, tags)
+    elif pixels.ndim == 3 and pixels.dtype == np.uint16:
+        png.write_deep(file, pixels, tags)
     else:
-        from invsolve.io.tiff import write_page
-
-        write_page(file, pixels, tags.profile)
+        named = {key: value for key, value in (("icc_profile", tags.profile), ("exif", tags.exif)) if value}
+        options: dict[str, Any] = {"quality": QUALITY, "subsampling": 0} if suffix in JPEG else {}
+        Image.fromarray(pixels).save(file, format="JPEG" if suffix in JPEG else "PNG", **options, **named)
 
 
 def check_target(path: str | Path, shape: Sequence[int], bits: int | None = None) -> str:
@@ -72,18 +78,20 @@ def check_target(path: str | Path, shape: Sequence[int], bits: int | None = None
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"cannot write {path}: the suffix must be .png, .tif, .npy or .safetensors")
+        raise InputError(f"cannot write {path}: the suffix must be .png, .tif, .jpg, .npy or .safetensors")
     if bits is not None and (isinstance(bits, bool) or bits not in BITS.get(suffix, ())):
-        allowed = {".png": "8 or 16", ".tif": "8, 16 or 32", ".tiff": "8, 16 or 32"}.get(suffix)
+        allowed = " or ".join(map(str, BITS.get(suffix, ())))
         how = f"a {suffix} has {allowed} bits" if allowed else f"a {suffix} holds the numbers as they are; leave bits out"
         raise InputError(f"cannot write {path} with bits={bits!r}: {how}")
     if suffix in BITS:
         sides = tuple(shape[1:] if len(shape) == 4 and shape[0] == 1 else shape)
         if len(sides) != 3 or sides[0] not in (1, 3) or min(sides) < 1:
-            kind = "a PNG" if suffix == ".png" else "a TIFF"
+            kind = "a TIFF" if suffix in TIFF else f"a {'JPEG' if suffix in JPEG else 'PNG'}"
             raise InputError(f"{kind} takes real (C, H, W), C = 1 or 3, given {tuple(shape)}; .npy and .safetensors take any")
-        if suffix == ".png" and bits == 16 and sides[0] == 3:
-            raise InputError(f"cannot write {path}: colour of 16 bits goes to a .tif, a .png has 16 bits for grey only")
+        if suffix in JPEG and max(sides) > 65535:
+            raise InputError(
+                f"cannot write {path}: a JPEG has at most 65535 pixels a side, given {sides[2]} x {sides[1]}; .png and .tif take it"
+            )
     return suffix
 
 

@@ -101,8 +101,8 @@ def test_what_nobody_named_is_written_and_overwrites_nothing(here):
 @pytest.mark.parametrize(
     ("out", "more", "words"),
     [
-        ("r.jpg", (), "suffix must be"),
-        ("r.png", ("--bits", 16), "goes to a .tif"),
+        ("r.gif", (), "suffix must be"),
+        ("r.jpg", ("--bits", 16), "a .jpg has 8 bits"),
         ("r.npy", ("--bits", 16), "leave bits out"),
         ("folder", ("--bits", 16), "not with the folder"),
         ("truth.npy/r.png", (), "cannot make the folder"),
@@ -153,7 +153,7 @@ def test_a_folder_holds_pictures_too(here):
 
 
 def test_bits(here):
-    for name, bits in (("a.tif", 16), ("b.tif", 32), ("c.png", 8)):
+    for name, bits in (("a.tif", 16), ("b.tif", 32), ("c.png", 8), ("d.png", 16), ("e.jpg", 8)):
         assert restore("separable-gaussian-blur", "--out", name, "--bits", bits, steps=2).exit_code == 0
         assert read_image(name)[1].bits == bits
 
@@ -170,7 +170,7 @@ def test_a_saved_file_gives_the_same_file_with_its_bits(here, out, bits):
     again = call("run", "f.toml", "--json")
     assert again.exit_code == 0, again.output
     (rewritten,) = json.loads(again.output)["out"]
-    assert os.path.basename(rewritten) == (out or "f_restored.tif")
+    assert os.path.basename(rewritten) == (out or "f_restored.png")
     assert Path(rewritten).read_bytes() == made
     assert read_image(rewritten)[1].bits == bits
     other = call("run", "f.toml", "--bits", 32, "--out", "other.tif", "--json")
@@ -188,7 +188,7 @@ def test_bits_that_the_result_has_not_are_said(here):
     assert facts["notes"][0].startswith("photo.tif has 32 bits, the result in a.png 8; --out a.tif")
     for more in (("--out", "b.tif"), ("--bits", 16), ("--out", "c.png", "--bits", 8)):
         assert not any("bits" in note for note in json.loads(restore("separable-gaussian-blur", *more, steps=2).output)["notes"])
-    assert read_image("photo_restored.tif")[1].bits == 16
+    assert read_image("photo_restored.png")[1].bits == 16
 
 
 def test_notes_are_on_stderr_and_in_json(here):

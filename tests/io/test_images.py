@@ -114,12 +114,23 @@ def png(width, height, depth, colour, rows):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def test_sixteen_bit_colour_says_that_it_lost_bits(tmp_path):
+def test_sixteen_bit_colour_keeps_its_bits(tmp_path):
     path = tmp_path / "deep.png"
-    path.write_bytes(png(1, 1, 16, 2, b"\x00" + struct.pack(">HHH", 65535, 32768, 0)))
+    path.write_bytes(png(1, 1, 16, 2, b"\x00" + struct.pack(">HHH", 65535, 32769, 0)))
     x, info = read_image(path)
-    assert x[:, 0, 0].tolist() == [1.0, torch.tensor(128 / 255).item(), 0.0]
-    assert "16-bit colour read with 8 bits" in info.notes
+    assert torch.equal(x[:, 0, 0], torch.tensor([65535, 32769, 0], dtype=torch.float64).div(65535).float())
+    assert (info.bits, info.format, info.notes) == (16, "PNG", ())
+
+
+def test_sixteen_bits_with_alpha_lie_on_white(tmp_path):
+    for colour, numbers in ((6, (65535, 0, 1000, 16384)), (4, (1000, 16384))):
+        path = tmp_path / f"{colour}.png"
+        path.write_bytes(png(1, 1, 16, colour, b"\x00" + struct.pack(f">{len(numbers)}H", *numbers)))
+        x, info = read_image(path)
+        part = numbers[-1] / 65535
+        right = torch.tensor([one / 65535 * part + 1 - part for one in numbers[:-1]])
+        torch.testing.assert_close(x[:, 0, 0], right, atol=2**-22, rtol=0)  # three roundings of numbers below 1
+        assert info.notes == ("alpha composited on white",)
 
 
 def test_channels(tmp_path):
