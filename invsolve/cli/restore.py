@@ -184,7 +184,13 @@ def solving(said: dict[str, Any], task: Task | None) -> tuple[dict[str, Any], st
 
 def suiting(solver: str) -> str:
     """A prior for a solver that was named, for photographs."""
-    return DENOISER if asks(solver) else "gaussian"
+    from invsolve.plugins import registry
+    from invsolve.priors import Denoiser
+
+    if not asks(solver):
+        return "gaussian"
+    requires = getattr(registry().load("solver", solver), "requires", None)
+    return DENOISER if requires is None or any(issubclass(Denoiser, kind) for kind in requires.prior) else "tv"
 
 
 def asks(solver: str) -> bool:

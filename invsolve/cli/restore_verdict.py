@@ -12,6 +12,9 @@ from invsolve.problem import Problem
 
 GREY = 1 / 255  # what a screen shows no less of
 FAINT = 1.5 * GREY  # of noise; what is found in clean photographs is .9 to 1.1 grey levels: their own texture
+ELSE = (
+    ". No file is written. --blur, --kernel, --mask, --scale, --jpeg say what else happened to it; --noise LEVEL denoises it all the same"
+)
 
 
 def verdict(residuals: Tensor | None, what: str) -> str | None:
@@ -40,8 +43,7 @@ def nothing(problem: Problem) -> str | None:
         return None
     level = 255 * float(problem.sigma.max())
     return (
-        f"nothing to restore: the noise that was found is {level:.1f} of 255 grey levels, and the picture is sharp as far as was said. No "
-        "file is written. --blur, --kernel, --mask, --scale, --jpeg say what else happened to it; --noise LEVEL denoises it all the same"
+        f"nothing to restore: the noise that was found is {level:.1f} of 255 grey levels, and the picture is sharp as far as was said{ELSE}"
     )
 
 

@@ -24,6 +24,7 @@ PACKAGES = {
     "invsolve_diffusers": ROOT / "plugins" / "invsolve_diffusers",
     "invsolve_classes": ROOT / "plugins" / "invsolve_classes",
     "invsolve_damage": ROOT / "plugins" / "invsolve_damage",
+    "invsolve_app": ROOT / "plugins" / "invsolve_app",
     "invsolve_benchmarks": ROOT / "benchmarks" / "invsolve_benchmarks",
 }
 FIRST_PARTY = [name for name in PACKAGES if name != "invsolve"]
@@ -38,6 +39,7 @@ PUBLIC = {
     "invsolve",
     "invsolve.bench",
     "invsolve.cli.output",
+    "invsolve.cli.photograph",
     "invsolve.data",
     "invsolve.errors",
     "invsolve.estimate",
