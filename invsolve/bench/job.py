@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -323,7 +323,8 @@ class Job:
         if key not in self.warm:
             self.warm.add(key)
             with suppress(Exception):  # what fails here fails in the run, and is a row there
-                next(iter(solver.iterate(problem, prior, Rng(case.inputs["seed"], problem.items))), None)
+                # on a problem of its own: what a problem finds once, |H| and where solvers begin, is every solver's time
+                next(iter(solver.iterate(replace(problem), prior, Rng(case.inputs["seed"], problem.items))), None)
 
     def close(self, outcome: Outcome, measures: dict[str, Any]) -> None:
         """Write a cell, with the metrics that `measures` does not have yet."""

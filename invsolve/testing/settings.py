@@ -133,11 +133,27 @@ def once(candidates: list[Any]) -> list[Any]:
     return list({type(one): one for one in reversed(candidates)}.values())[::-1]
 
 
+@cache
+def core_noises() -> tuple[NoiseModel, ...]:
+    """The core's, one of a kind."""
+    return GaussianNoise(0.1), NoNoise(), PoissonNoise(0.01)
+
+
+@cache
+def core_priors() -> tuple[Prior, ...]:
+    """Those in closed form, one of a kind."""
+    return (
+        TotalVariation(weight=1.0, tol=1e-3, max_iter=20),
+        GaussianPrior(0.5, 0.25),
+        DiffusionPrior(GaussianPrior(0.5, 0.25), DiscreteVP()),
+    )
+
+
 def noises(solver: Solver | None = None) -> list[NoiseModel]:
     """An example of every noise model: the core's, those a solver names in what it requires, those registered."""
     named = solver.requires.noise if solver is not None and isinstance(solver.requires.noise, tuple) else ()
     others = [one for cls in (*named, *registered("noise")) for one in examples(cls, NoiseModel)]
-    return once([GaussianNoise(0.1), NoNoise(), PoissonNoise(0.01), *others])
+    return once([*core_noises(), *others])
 
 
 def fitting_noises(solver: Solver) -> list[NoiseModel]:
@@ -155,11 +171,7 @@ def fitting_priors(solver: Solver) -> list[Prior]:
 
     A class that says `costly` (its prox takes hundreds of iterations) is left out where the solver does not name it.
     """
-    simple: list[Prior] = [
-        TotalVariation(weight=1.0, tol=1e-3, max_iter=20),
-        GaussianPrior(0.5, 0.25),
-        DiffusionPrior(GaussianPrior(0.5, 0.25), DiscreteVP()),
-    ]
+    simple = core_priors()
     classes = [*solver.requires.prior, LatentPrior, *registered("prior", {"invsolve", type(solver).__module__.partition(".")[0]})]
     named = [cls for cls in classes if cls in solver.requires.prior or not getattr(cls, "costly", False)]
     others = [one for cls in named for one in examples(cls, Prior) if type(one) not in map(type, simple)]
@@ -270,11 +282,37 @@ def fitted(
         if isinstance(operator, Coupled) and counts(noise):
             return f"{label}: what cannot be negative is not measured with negative weights"
         try:
-            problem = Problem.simulate(operator, truth(wanted, count, dtype), noise, generator=5, context=context)
+            if operators is None:
+                problem = measured(index, wanted, count, dtype, noise)
+                problem = replace(problem, context=context) if context else problem
+            else:
+                problem = Problem.simulate(operator, truth(wanted, count, dtype), noise, generator=5, context=context)
         except InputError as error:  # such as counts of a negative H(x)
             return f"{label}: {error}"
     gaps = solver.mismatches(problem, prior)
     return f"{label}: {'; '.join(gaps)}" if gaps else Setting(problem, prior, label)
+
+
+MADE: dict[Any, tuple[Problem, list[int]]] = {}
+
+
+def measured(index: int, shape: Shape, count: int, dtype: torch.dtype, noise: NoiseModel) -> Problem:
+    """What an operator that is built in measures of the truth: once for all checks and solvers, and anew after somebody wrote into it.
+
+    Raises:
+        InputError: such as counts of a negative H(x).
+    """
+    key = (index, shape, count, dtype, noise)
+    held = MADE.get(key)
+    if held is None or written(held[0]) != held[1]:
+        problem = Problem.simulate(BUILT_IN[index](shape), truth(shape, count, dtype), noise, generator=5)
+        held = MADE[key] = (problem, written(problem))
+    return held[0]
+
+
+def written(problem: Problem) -> list[int]:
+    """How often each of its tensors was written into."""
+    return [one._version for one in (*parts(problem.y), *problem.operator.buffers(), *problem.noise.buffers())]
 
 
 def counts(noise: NoiseModel) -> bool:
