@@ -102,16 +102,16 @@ def divide(kind: str, spectrum: Tensor, weight: Tensor, r: Tensor) -> Tensor:
         kind: a name in `SPECTRA`.
         spectrum: of that kind.
         weight: 1 / tau, a scalar or (B, 1, 1, 1), positive.
-        r: (B, C, H, W).
+        r: (B, C, H, W), or (B, C, D, H, W) where the spectrum is a volume's.
     """
     if not len(r):  # torch 2.14's transforms raise an error for an empty batch
         return r
-    height, width = r.shape[-2:]
+    sides, axes = r.shape[2:], tuple(range(2 - r.ndim, 0))
     if kind != "circular":
-        for dim in (-2, -1):
+        for dim in axes:
             r = mirrored(r, dim, shared=kind == "reflect")
-    out = torch.fft.irfft2(torch.fft.rfft2(r) / (spectrum + weight), s=r.shape[-2:])
-    return out[..., :height, :width]
+    out = torch.fft.irfftn(torch.fft.rfftn(r, dim=axes) / (spectrum + weight), s=[r.shape[axis] for axis in axes], dim=axes)
+    return out[(..., *(slice(side) for side in sides))]
 
 
 def mirrored(r: Tensor, dim: int, *, shared: bool) -> Tensor:

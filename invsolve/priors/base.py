@@ -69,12 +69,21 @@ class Regulariser(Prior):
 
 
 class ImageRegulariser(Regulariser):
-    """Base of those that look at neighbours: for images (C, H, W) alone, where an item of another shape would be mixed with the next."""
+    """Base of those that look at neighbours: for images (C, H, W) alone, where an item of another shape would be mixed with the next.
+
+    Attributes:
+        volumes: whether it takes (C, D, H, W), too.
+    """
+
+    volumes: ClassVar[bool] = False
 
     def gaps(self, problem: Problem) -> list[str]:
-        """Another shape than (C, H, W)."""
-        shape = problem.operator.in_shape
-        return [] if len(shape) == 3 else [f"prior {type(self).__name__} is for images (C, H, W), the operator's have shape {tuple(shape)}"]
+        """Another shape than (C, H, W), or (C, D, H, W) where volumes are taken."""
+        shape, name = problem.operator.in_shape, type(self).__name__
+        if len(shape) == 3 or (self.volumes and len(shape) == 4):
+            return []
+        taken = "images (C, H, W)" + (" and volumes (C, D, H, W)" if self.volumes else "")
+        return [f"prior {name} is for {taken}, the operator's have shape {tuple(shape)}"]
 
 
 # What a denoiser says of itself, and a wrapper says of the one inside.

@@ -1,6 +1,6 @@
 """Total variation: R(x) = sum |Dx| with forward differences, Neumann boundary, every channel for itself.
 
-isotropic:  sum sqrt(dx^2 + dy^2)          anisotropic:  sum |dx| + |dy|
+isotropic:  sum sqrt(dx^2 + dy^2)          anisotropic:  sum |dx| + |dy|          of volumes (C, D, H, W) with dz, too
 
 The prox has no closed form. It is computed on the dual, where it is a projection: with P = tau p, |p| <= 1 per pixel,
 
@@ -10,6 +10,8 @@ The prox has no closed form. It is computed on the dual, where it is a projectio
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -24,36 +26,62 @@ MOST = 1_000_000  # iterations: more than anybody waits for
 
 
 def differences(x: Tensor) -> Tensor:
-    """(dy, dx) as (B, 2, C, H, W): forward differences, 0 in the last row and column."""
-    out = torch.zeros(x.shape[0], 2, *x.shape[1:], dtype=x.dtype, device=x.device)
-    torch.sub(x[..., 1:, :], x[..., :-1, :], out=out[:, 0, :, :-1, :])
-    torch.sub(x[..., :, 1:], x[..., :, :-1], out=out[:, 1, :, :, :-1])
+    """(dy, dx) as (B, 2, C, H, W), of volumes (dz, dy, dx) as (B, 3, C, D, H, W): forward differences, 0 in the last of each axis."""
+    axes = axes_of(x)
+    out = torch.zeros(x.shape[0], len(axes), *x.shape[1:], dtype=x.dtype, device=x.device)
+    for index, axis in enumerate(axes):
+        torch.sub(beyond(x, axis), before(x, axis), out=before(out[:, index], axis))
     return out
+
+
+def axes_of(x: Tensor) -> range:
+    """The axes of a batch's pixels or voxels, counted from the last one."""
+    return range(2 - x.ndim, 0)
+
+
+def beyond(x: Tensor, axis: int) -> Tensor:
+    """All but the first along an axis."""
+    return x.narrow(axis, 1, x.shape[axis] - 1)
+
+
+def before(x: Tensor, axis: int) -> Tensor:
+    """All but the last along an axis."""
+    return x.narrow(axis, 0, x.shape[axis] - 1)
 
 
 def plus_divergence(x: Tensor, p: Tensor, out: Tensor) -> Tensor:
-    """x - D^T p, written to `out`; the last row of p[:, 0] and the last column of p[:, 1] must be 0."""
-    torch.add(x, p[:, 0], out=out)
-    out += p[:, 1]
-    out[..., 1:, :] -= p[:, 0, :, :-1, :]
-    out[..., :, 1:] -= p[:, 1, :, :, :-1]
+    """x - D^T p, written to `out`; the last row of p[:, 0] and the last column of p[:, 1] must be 0, of volumes likewise."""
+    for index in range(p.shape[1]):
+        torch.add(x if index == 0 else out, p[:, index], out=out)
+    for index, axis in enumerate(axes_of(x)):
+        beyond(out, axis).sub_(before(p[:, index], axis))
     return out
 
 
-def sloped(x: Tensor) -> tuple[Tensor, Tensor]:
-    """dy and dx of `differences`, made so that autograd goes through."""
-    dy = torch.nn.functional.pad(x[..., 1:, :] - x[..., :-1, :], (0, 0, 0, 1))
-    return dy, torch.nn.functional.pad(x[..., :, 1:] - x[..., :, :-1], (0, 1))
+def sloped(x: Tensor) -> list[Tensor]:
+    """dy and dx of `differences`, of volumes dz, too, made so that autograd goes through."""
+    return [torch.nn.functional.pad(beyond(x, axis) - before(x, axis), (0, 0) * (-axis - 1) + (0, 1)) for axis in axes_of(x)]
+
+
+def summed_squares(slopes: Sequence[Tensor]) -> Tensor:
+    """dy^2 + dx^2, of volumes with dz^2."""
+    return reduce(torch.add, [slope.square() for slope in slopes])
+
+
+def steepest(x: Tensor) -> float:
+    """A bound of |D|^2: 4 along every axis."""
+    return 4.0 * len(axes_of(x))
 
 
 class GradientNorm(ImageRegulariser):
     """Base: R(x) = sum of norms of the differences Dx, with its prox by the fast gradient projection on the dual.
 
     Attributes:
-        joined: the axes of Dx, (B, 2, C, H, W), that a norm takes together, counted without B: (0,) the two directions of a pixel and
-            channel, (0, 1) those of all channels, () none.
+        joined: the axes of Dx, (B, 2, C, H, W) or of volumes (B, 3, C, D, H, W), that a norm takes together, counted without B: (0,) the
+            directions of a pixel and channel, (0, 1) those of all channels, () none.
     """
 
+    volumes = True
     joined: tuple[int, ...] = (0,)
 
     def __init__(self, weight: float, tol: float, max_iter: int) -> None:
@@ -66,17 +94,17 @@ class GradientNorm(ImageRegulariser):
 
     def value(self, x: Tensor) -> Tensor:
         """R(x), (B,), exact; where a gradient vanishes the subgradient 0 is taken, so autograd never gives NaN."""
-        dy, dx = sloped(x)
+        slopes = sloped(x)
         if not self.joined:
-            return (dy.abs() + dx.abs()).flatten(1).sum(1)
-        square = self._joined_channels(dy.square() + dx.square())
+            return reduce(torch.add, [slope.abs() for slope in slopes]).flatten(1).sum(1)
+        square = self._joined_channels(summed_squares(slopes))
         safe = torch.where(square > 0, square, 1.0)
         return torch.where(square > 0, safe.sqrt(), 0.0).flatten(1).sum(1)
 
     def smooth_value(self, x: Tensor, width: float) -> Tensor:
         """sum sqrt(norm^2 + width^2) - width, (B,): below R by at most width for every norm."""
-        dy, dx = sloped(x)
-        squares = (dy.square(), dx.square()) if not self.joined else (self._joined_channels(dy.square() + dx.square()),)
+        slopes = sloped(x)
+        squares = [slope.square() for slope in slopes] if not self.joined else [self._joined_channels(summed_squares(slopes))]
         return sum(((square + width**2).sqrt() - width).flatten(1).sum(1) for square in squares)  # pyright: ignore[reportReturnType]
 
     def _joined_channels(self, square: Tensor) -> Tensor:
@@ -100,7 +128,7 @@ class GradientNorm(ImageRegulariser):
             InputError: tau is negative or not finite, or the dual has another shape.
         """
         radius = self._radius(x, tau)
-        shape = (x.shape[0], 2, *x.shape[1:])
+        shape = (x.shape[0], len(axes_of(x)), *x.shape[1:])
         if dual is not None and dual.shape != shape:
             raise InputError(f"the dual must have shape {shape}; given {tuple(dual.shape)}")
         scaled = torch.zeros(shape, dtype=x.dtype, device=x.device) if dual is None else self.project(dual * radius[:, None], radius)
@@ -116,8 +144,8 @@ class GradientNorm(ImageRegulariser):
         return self._gap(x, plus_divergence(x, scaled, torch.empty_like(x)), scaled, radius)
 
     def _radius(self, x: Tensor, tau: float | Tensor) -> Tensor:
-        """tau as (B, 1, 1, 1)."""
-        radius = column(tau, x).expand(x.shape[0], 1, 1, 1)
+        """tau as (B, 1, ..., 1), with as many axes as x."""
+        radius = column(tau, x).expand(x.shape[0], *[1] * (x.ndim - 1))
         if not bool((torch.isfinite(radius) & (radius >= 0)).all()):
             raise InputError(f"tau must be finite and not negative; given {tau}")
         return radius
@@ -142,7 +170,10 @@ class GradientNorm(ImageRegulariser):
         """The norms, (B, C or 1, H, W); without joined axes the sum of absolute values, per pixel."""
         if not self.joined:
             return p.abs().sum(1)
-        return self._joined_channels(p[:, 0].square().addcmul_(p[:, 1], p[:, 1])).sqrt_()
+        square = p[:, 0].square()
+        for one in p.unbind(1)[1:]:
+            square.addcmul_(one, one)
+        return self._joined_channels(square).sqrt_()
 
     def _gap(self, x: Tensor, u: Tensor, scaled: Tensor, radius: Tensor) -> Tensor:
         """(tau R(u) - <P, Du>) / (tau R(u) + |u - x|^2 / 2) per item; summed per pixel, so that it does not cancel."""
@@ -176,9 +207,10 @@ class GradientNorm(ImageRegulariser):
         return out, dual
 
     def _climb(self, u: Tensor, p: Tensor, radius: Tensor) -> None:
-        """p <- project(p + D u / 8) in place; 8 bounds |D|^2."""
-        p[:, 0, :, :-1, :].add_(u[..., 1:, :], alpha=0.125).add_(u[..., :-1, :], alpha=-0.125)
-        p[:, 1, :, :, :-1].add_(u[..., :, 1:], alpha=0.125).add_(u[..., :, :-1], alpha=-0.125)
+        """p <- project(p + D u / 8) in place; 8 bounds |D|^2, and 12 that of a volume."""
+        step = 1 / steepest(u)
+        for index, axis in enumerate(axes_of(u)):
+            before(p[:, index], axis).add_(beyond(u, axis), alpha=step).add_(before(u, axis), alpha=-step)
         self.project(p, radius)
 
 

@@ -64,7 +64,7 @@ def smooth_guess(problem: Problem) -> Tensor:
 
 @torch.no_grad()
 def smoothest(problem: Problem) -> Tensor:
-    """The minimiser above, (B, *in_shape); images that are not (C, H, W) have no neighbours: no |grad x|^2.
+    """The minimiser above, (B, *in_shape); what is neither (C, H, W) nor (C, D, H, W) has no neighbours: no |grad x|^2.
 
     By Chebyshev's iteration, preconditioned by c + sigma^2 (|grad|^2 / g^2 + 1 / s^2 + 1 / m^2 of the mean), c the mean diagonal of
     H^T H. Its coefficients do not depend on y: so x is affine in y, and rounding is not blown up as it is in the directions of
@@ -78,11 +78,11 @@ def smoothest(problem: Problem) -> Tensor:
     """
     operator, grey = problem.operator, torch.full_like(problem.image, 0.5)
     size = column(problem.gain, grey) ** 2
-    pictures = grey.ndim == 4
+    pictures, axes = grey.ndim in (4, 5), tuple(range(2 - grey.ndim, 0))
     bent = laplace_spectrum(grey) if pictures else 0.0
-    level_pull = (SLOPE / MEAN) ** 2 / math.prod(grey.shape[-2:]) if pictures else 0.0
+    level_pull = (SLOPE / MEAN) ** 2 / math.prod(grey.shape[2:]) if pictures else 0.0
     if isinstance(bent, Tensor):
-        bent[0, 0] += level_pull  # the constant image
+        bent[(0,) * bent.ndim] += level_pull  # the constant image
 
     def seen(x: Tensor) -> Tensor:
         return operator.adjoint(operator(x)) / size
@@ -94,7 +94,7 @@ def smoothest(problem: Problem) -> Tensor:
         near, pull = (noise / SLOPE) ** 2, (noise / WIDTH) ** 2
 
         def apply(x: Tensor, near: Tensor = near, pull: Tensor = pull) -> Tensor:
-            return seen(x) + pull * x + (near * (rough(x) + level_pull * x.mean((-2, -1), keepdim=True)) if pictures else 0.0)
+            return seen(x) + pull * x + (near * (rough(x) + level_pull * x.mean(axes, keepdim=True)) if pictures else 0.0)
 
         def divided(r: Tensor, near: Tensor = near, pull: Tensor = pull) -> Tensor:
             return divide("symmetric", mean + near * bent, pull, r) if pictures else r / (mean + pull)
@@ -141,7 +141,7 @@ def seen_share(problem: Problem) -> Tensor:
 def rough(x: Tensor) -> Tensor:
     """The gradient of |grad x|^2 / 2: minus the Laplacian, with nothing flowing over the edges."""
     out = torch.zeros_like(x)
-    for dim in (-2, -1):
+    for dim in range(2 - x.ndim, 0):
         step = x.diff(dim=dim)
         out.narrow(dim, 1, step.shape[dim]).add_(step)
         out.narrow(dim, 0, step.shape[dim]).sub_(step)
@@ -149,11 +149,14 @@ def rough(x: Tensor) -> Tensor:
 
 
 def laplace_spectrum(x: Tensor) -> Tensor:
-    """The eigenvalues of `rough` on the mirrored image's torus, (2 H, W + 1)."""
-    height, width = x.shape[-2:]
-    rows = torch.arange(2 * height, dtype=x.dtype, device=x.device)[:, None] * (math.pi / height)
-    columns = torch.arange(width + 1, dtype=x.dtype, device=x.device) * (math.pi / width)
-    return 4 - 2 * rows.cos() - 2 * columns.cos()
+    """The eigenvalues of `rough` on the mirrored image's torus, (2 H, W + 1), of a volume (2 D, 2 H, W + 1)."""
+    sides = x.shape[2:]
+    found = torch.full((), 2.0 * len(sides), dtype=x.dtype, device=x.device)
+    for index, side in enumerate(sides):
+        count = side + 1 if index == len(sides) - 1 else 2 * side
+        waves = torch.arange(count, dtype=x.dtype, device=x.device) * (math.pi / side)
+        found = found - 2 * waves.cos().reshape(-1, *[1] * (len(sides) - 1 - index))
+    return found
 
 
 @torch.no_grad()

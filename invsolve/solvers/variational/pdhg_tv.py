@@ -13,9 +13,9 @@ from torch import Tensor
 from invsolve.errors import InputError
 from invsolve.operator import Capability
 from invsolve.operator.measurement import Measurement, column, flat, mapped
-from invsolve.operator.preconditioners import mirrored
+from invsolve.operator.preconditioners import divide
 from invsolve.priors.base import Prior
-from invsolve.priors.tv import GradientNorm, differences, plus_divergence
+from invsolve.priors.tv import GradientNorm, differences, plus_divergence, steepest
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.solution import Step
@@ -27,7 +27,6 @@ from invsolve.solvers.variational.common import first_image, objective, objectiv
 
 CHECK_EVERY = 10  # the gap costs a transform and a product
 RELAXED = 1.9  # over-relaxation, below 2
-EIGHT = 8.0  # |D|^2
 SLACK = 1.1  # |H|^2 may be larger than the power method found
 
 
@@ -122,7 +121,7 @@ class PDHGTV(Solver):
         new = new.clamp_min(0) if self.positive else new
         ahead = 2 * new - x
         seen = mapped(lambda q, k, b: (q + column(up.flatten(), q) * (k - b)) / (1 + column(up.flatten(), q)), q, dual.seen(ahead), dual.b)
-        climbed = dual.prior.project(p + SLACK / EIGHT * up[:, None] * differences(ahead), column(dual.pull, x))
+        climbed = dual.prior.project(p + SLACK / steepest(x) * up[:, None] * differences(ahead), column(dual.pull, x))
         q = mapped(lambda old, new: torch.lerp(old, new, RELAXED), q, seen)
         return new, (torch.lerp(x, new, RELAXED), q, torch.lerp(p, climbed, RELAXED))
 
@@ -142,7 +141,7 @@ class Dual:
         image = problem.image
         channels = torch.eye(image.shape[1], dtype=image.dtype, device=image.device)
         # K of every constant channel, and the inverse of their products; a channel that is not seen is left alone
-        self.flats = [self.seen(one[None, :, None, None].expand_as(image)) for one in channels]
+        self.flats = [self.seen(one.reshape(1, -1, *[1] * (image.ndim - 2)).expand_as(image)) for one in channels]
         grams = torch.stack([torch.stack([inner(one, two) for two in self.flats], 1) for one in self.flats], 1)
         self.inverse = torch.linalg.pinv(grams, hermitian=True)
 
@@ -185,11 +184,12 @@ class Dual:
 
     def _allowed(self, rest: Tensor) -> Tensor:
         """What K^T q + D^T p may be: nothing, or with x >= 0 what is not negative and has the same sums."""
-        sums = rest.sum((2, 3), keepdim=True).clamp_min(0)
+        axes = tuple(range(2, rest.ndim))
+        sums = rest.sum(axes, keepdim=True).clamp_min(0)
         if not self.positive:
             return torch.zeros_like(rest)
         above = rest.clamp_min(0)
-        return above * sums / above.sum((2, 3), keepdim=True).clamp_min(torch.finfo(rest.dtype).tiny)
+        return above * sums / above.sum(axes, keepdim=True).clamp_min(torch.finfo(rest.dtype).tiny)
 
 
 def inner(one: Measurement, two: Measurement) -> Tensor:
@@ -199,10 +199,6 @@ def inner(one: Measurement, two: Measurement) -> Tensor:
 
 def potential(rest: Tensor) -> Tensor:
     """u with D^T D u = rest, for a rest whose channels sum to 0, by a cosine transform (the mirror image's Fourier transform)."""
-    if not len(rest):
-        return rest
-    height, width = rest.shape[-2:]
-    wide = mirrored(mirrored(rest, -2, shared=False), -1, shared=False)
     spectrum = laplace_spectrum(rest)
-    spectrum[0, 0] = torch.inf
-    return torch.fft.irfft2(torch.fft.rfft2(wide) / spectrum, s=wide.shape[-2:])[..., :height, :width]
+    spectrum[(0,) * spectrum.ndim] = torch.inf
+    return divide("symmetric", spectrum, torch.zeros_like(spectrum[(0,) * spectrum.ndim]), rest)
