@@ -32,6 +32,7 @@ NEGLIGIBLE = 1e-3
 ENOUGH = 200
 PATCH_SIDES = (7, 5, 4, 3, 2)
 MOST_PATCHES = 65_536
+COLOURS, LATTICES = 2, (2, 3, 4)  # the period of a sensor's colour filter; those of masks that are looked for
 # The standard deviation of a standard normal variable cut off at 3: sqrt(1 - 6 phi(3) / (2 Phi(3) - 1)).
 CORE = math.sqrt(1 - 6 * math.exp(-4.5) / math.sqrt(2 * math.pi) / math.erf(3 / math.sqrt(2)))
 SPREAD = 1.2
@@ -140,31 +141,56 @@ def patches(operator: Operator, y: Tensor) -> NoiseEstimate:
     """
     if operator.output_range is None or y.ndim != 4 or y.is_complex():
         raise InputError(f"it needs measurements that are images; {operator.label} does not say that its are (output_range)")
-    support = measured(operator, y)
-    found = [patch_level(image, known) for image, known in zip(y, support, strict=True)]
+    support = operator.supports[0]
+    shown = (torch.ones((), device=y.device) if support is None else support.to(y.device)).expand(y.shape) > 0
+    found = [patch_level(*by_place(image, known, operator.period)) for image, known in zip(y, shown, strict=True)]
     return NoiseEstimate(torch.stack([sigma for sigma, _ in found]), "patches", min(count for _, count in found))
 
 
-def patch_level(image: Tensor, known: Tensor) -> tuple[Tensor, int]:
-    """(sigma, number of patches) of one image (C, H, W); all channels of a place form one patch, of known pixels only."""
+def by_place(image: Tensor, known: Tensor, period: int) -> tuple[Tensor, Tensor, bool]:
+    """(image, known, whether a pixel has one value); the places of a lattice as channels, for a colour filter or a mask that repeats.
+
+    A patch of a mosaic has colours that change from pixel to pixel, and one of a Bayer mask is nowhere whole; the places of the lattice are
+    pictures of the same scene, (C period^2, H / period, W / period), of which the unknown ones are left out.
+    """
+    for step in (period,) if period == COLOURS else LATTICES:
+        rows, columns = (side // step * step for side in image.shape[1:])
+        if not rows or not columns or (period != COLOURS and bool(known.all())):
+            continue
+        places, seen = (torch.nn.functional.pixel_unshuffle(one[:, :rows, :columns], step) for one in (image, known))
+        whole = seen.flatten(1).all(1)
+        if bool((whole | ~seen.flatten(1).any(1)).all()) and bool(whole.any()):
+            return places[whole], seen[whole], True
+    return image, known, len(image) == 1
+
+
+def patch_level(image: Tensor, known: Tensor, alone: bool) -> tuple[Tensor, int]:
+    """(sigma, number of patches) of one image (C, H, W); all channels of a place form one patch, of known pixels only.
+
+    `alone`: the patches have one value a place, and so no subspace without texture.
+    """
     for side in PATCH_SIDES:
         if min(image.shape[1:]) < side:
             continue
-        windows, complete = patch_rows(image, side), patch_rows(known, side).flatten(1).all(1)
-        windows = windows[complete]
+        windows = patch_rows(image, known, side)
         # With fewer samples the scatter of the eigenvalues themselves is not small against their mean.
         if len(windows) >= 10 * windows[0:1].numel() and len(windows) >= ENOUGH // 2:
             break
     else:
         raise InputError(f"an image of {tuple(image.shape)} with these pixels known has too few whole patches; take more of it")
-    return smooth_level(windows) if len(image) == 1 else (flat_level(windows), len(windows))  # pyright: ignore[reportPossiblyUnboundVariable]
+    return smooth_level(windows) if alone else (flat_level(windows), len(windows))  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
-def patch_rows(image: Tensor, side: int) -> Tensor:
-    """(N, C, side, side), thinned to about 65,000."""
+def patch_rows(image: Tensor, known: Tensor, side: int) -> Tensor:
+    """(N, C, side, side) of known pixels only, thinned to about 65,000 before any is copied; float64."""
     height, width = (length - side + 1 for length in image.shape[1:])
-    step = math.ceil(height * width / MOST_PATCHES)
-    return image.unfold(1, side, 1).unfold(2, side, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)[::step]
+    place = torch.arange(0, height * width, math.ceil(height * width / MOST_PATCHES), device=image.device)
+    row, column = place // width, place % width
+
+    def rows(of: Tensor) -> Tensor:
+        return of.unfold(1, side, 1).unfold(2, side, 1)[:, row, column].transpose(0, 1)
+
+    return rows(image)[rows(known).flatten(1).all(1)].double()
 
 
 def flat_level(windows: Tensor) -> Tensor:
@@ -187,13 +213,13 @@ def smooth_level(windows: Tensor) -> tuple[Tensor, int]:
     line = torch.eye(side, dtype=windows.dtype, device=windows.device)
     steps = line.diff(dim=0).mT @ line.diff(dim=0)
     energy = torch.kron(line, steps) + torch.kron(steps, line)
-    # |gradient|^2 of noise alone has mean sigma^2 tr(E) and variance 2 sigma^4 tr(E^2).
-    highest = energy.trace() + 3 * (2 * energy.square().sum()).sqrt()
+    # |gradient|^2 of noise alone has mean sigma^2 tr(E) and variance 2 sigma^4 tr(E^2), those of the channels added.
+    highest = windows.shape[1] * energy.trace() + 3 * (2 * windows.shape[1] * energy.square().sum()).sqrt()
     gradient = windows.diff(dim=-1).square().flatten(1).sum(1) + windows.diff(dim=-2).square().flatten(1).sum(1)
     chosen, sigma = windows, flat_level(windows)
     for _ in range(6):
         following = windows[gradient < sigma.square() * highest]
-        if len(following) < 10 * side * side:
+        if len(following) < 10 * windows[0].numel():
             break
         chosen, sigma = following, flat_level(following)
     return sigma, len(chosen)

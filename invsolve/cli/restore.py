@@ -13,7 +13,7 @@ from invsolve.cli.solve import OUT, solve
 from invsolve.errors import InputError, NoLevelError
 
 LEVEL = 0.05  # of noise that is simulated, where none is said
-HAPPENED = ("denoise", "blur", "defocus", "motion", "kernel", "mask", "scale", "jpeg")
+HAPPENED = ("denoise", "blur", "defocus", "motion", "kernel", "mask", "scale", "jpeg", "blind")
 
 
 HELP = """Restore the photograph IMAGE, or another measurement; say what happened to it.
@@ -25,6 +25,7 @@ HELP = """Restore the photograph IMAGE, or another measurement; say what happene
   invsolve restore photo.jpg --scale 4
   invsolve restore photo.jpg --jpeg
   invsolve restore photo.jpg --denoise
+  invsolve restore photo.jpg --blind
 
 The noise is found from the picture, the scene is taken to go on beyond the frame, and the result is photo_restored.png: a verdict
 says whether it can be believed. Any other operator, such as those of microscopes and scanners:
@@ -60,6 +61,7 @@ class Level(click.ParamType):
 @click.option(
     "--jpeg", is_flag=False, flag_value="file", metavar="[QUALITY]", help="Take away what JPEG did, at the file's own quality unless said."
 )
+@click.option("--blind", is_flag=True, help="Nobody knows: blur, enlargement, JPEG, scratches and noise are found from the picture.")
 @click.option("--operator", help="In place of those: a name of invsolve list operator; outer/inner; or a TOML table.")
 @click.option("--solver", help="Name of the solver; one that suits what happened unless said, with --operator auto.")
 @click.option("--prior", help="Name of the prior, or the path of a weight file; one that suits unless said.")
@@ -85,6 +87,7 @@ def restore(
     mask: str | None,
     scale: float | None,
     jpeg: str | None,
+    blind: bool,
     operator: str | None,
     solver: str | None,
     prior: str | None,
@@ -103,7 +106,7 @@ def restore(
     happened = {"denoise": denoise, "blur": blur, "defocus": defocus, "motion": motion, "kernel": kernel, "mask": mask, "scale": scale}
     parts = {"operator": operator, "solver": solver, "prior": prior, "noise": noise, "simulate": simulate}
     run = {"samples": samples, "seed": seed, "device": device, "out": out, "bits": bits}
-    restored(image, {**happened, "jpeg": jpeg, **parts, **run}, settings, save_config, as_json)
+    restored(image, {**happened, "jpeg": jpeg, "blind": blind, **parts, **run}, settings, save_config, as_json)
 
 
 def restored(image: str, said: dict[str, Any], settings: tuple[str, ...], save_config: str | None, as_json: bool) -> None:
@@ -112,7 +115,8 @@ def restored(image: str, said: dict[str, Any], settings: tuple[str, ...], save_c
     from invsolve.recipe.config import make_config
 
     refuse_source(said["out"], image, "the result")
-    task, note = named(image, said), None
+    task = named(image, said)
+    note = None if task is None else task.told
     if task is None and said["operator"] is None:
         others = ", --".join(HAPPENED[1:])
         task, note = noisy(), f"nothing is said of what happened to the picture, so noise is what is looked for; there are --{others}"
@@ -140,6 +144,8 @@ def named(image: str, said: dict[str, Any]) -> Task | None:
         if task is not None:
             raise InputError("--operator is in place of --" + ", --".join(HAPPENED) + "; give one of them")
         return None
+    if said["blind"] and said["simulate"]:
+        raise InputError("--blind takes a picture as it is; to simulate, say what happens: --blur 1.6 --simulate")
     if task is not None and task.found and said["simulate"]:
         raise InputError("--jpeg takes a picture as it is; to simulate: --operator jpeg --set operator.quality=30 --simulate")
     return task
@@ -153,7 +159,7 @@ def tables(image: str, said: dict[str, Any], task: Task | None) -> dict[str, Any
     run = {name: said[name] for name in ("seed", "device", "samples", "out", "bits")}
     frame = task is not None and task.frame and not said["simulate"]
     return {
-        "data": {"image": image, "simulate": said["simulate"]},
+        "data": {"image": image if task is None or task.image is None else task.image, "simulate": said["simulate"]},
         "operator": operator_table(said["operator"]) if task is None else task.operator,
         "noise": {"name": "gaussian", "sigma": level} if (level := noise_level(said, task)) else {"name": "none"},
         "prior": prior_part(prior),

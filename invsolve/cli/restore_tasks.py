@@ -28,6 +28,9 @@ class Task:
         noise: a level, or auto.
         frame: whether the restored image is larger than the photograph, whose frame is kept.
         found: whether a level that is a number was found from the picture, as auto's is.
+        white: whether what is left over should be white noise of that level, so that a verdict can go by it.
+        image: what is measured in place of the photograph; None for itself.
+        told: what was found, in words, where nobody said it.
     """
 
     operator: dict[str, Any]
@@ -37,6 +40,9 @@ class Task:
     noise: float | str = "auto"
     frame: bool = False
     found: bool = False
+    white: bool = True
+    image: str | None = None
+    told: str | None = None
 
 
 def bounded(blur: dict[str, Any], what: str) -> Task:
@@ -104,7 +110,7 @@ def compressed(image: str, quality: str) -> Task:
         InputError: `quality` is no number, or left out for a file that is no JPEG.
     """
     level = compression_level(image, quality)
-    return replace(noisy(), what="JPEG compression", prior="dncnn", noise=level, found=True)
+    return replace(noisy(), what="JPEG compression", prior="dncnn", noise=level, found=True, white=False)
 
 
 def compression_level(image: str, quality: str) -> float:
@@ -172,6 +178,10 @@ def chosen(image: str, said: dict[str, Any]) -> Task | None:
         return noisy()
     if name == "jpeg":
         return compressed(image, value)
+    if name == "blind":
+        from invsolve.cli.restore_blind import diagnosed
+
+        return diagnosed(image)
     return WAYS[name](value)
 
 

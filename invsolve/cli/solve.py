@@ -129,7 +129,7 @@ def judged(setup: Setup, solution: Solution, task: Task | None) -> str | None:
     from invsolve.bench.metrics import residual
     from invsolve.cli.restore_verdict import verdict
 
-    return None if task is None or task.found or setup.truth is not None else verdict(residual(setup.problem, solution.mean), task.what)
+    return None if task is None or not task.white or setup.truth is not None else verdict(residual(setup.problem, solution.mean), task.what)
 
 
 def framed(solution: Solution, config: Config, setup: Setup) -> Solution:

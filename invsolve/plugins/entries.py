@@ -280,6 +280,16 @@ class Registry:
             own = replace(solution, x=solution.x.clone()) if hasattr(solution, "x") else solution
             self._tell(plugin, "invsolve_solve_finished", problem=problem, solution=own)
 
+    def damage(self, photo: Any) -> Any:
+        """Where a photograph (C, H, W) is sound, (1, H, W), by the first plug-in that tells; None where none does."""
+        for plugin in self._plugins_with("invsolve_find_damage"):
+            keep = attempted(lambda one=plugin: self._only(one, "invsolve_find_damage")(photo=photo))
+            if isinstance(keep, BaseException):
+                log.warning("plug-in %s failed in invsolve_find_damage: %r", self.manager.get_name(plugin), keep)
+            elif keep is not None:
+                return keep
+        return None
+
     def add_commands(self, commands: Any) -> None:
         """Call invsolve_add_commands, each plug-in on its own."""
         for plugin in self._plugins_with("invsolve_add_commands"):

@@ -23,6 +23,11 @@ def invsolve_load_prior(path: str, options: dict[str, Any]) -> Any:
     """A prior from a weight file or a folder; None if it is not one of yours. The first plug-in that gives one is taken."""
 
 
+@hookspec(firstresult=True)
+def invsolve_find_damage(photo: Any) -> Any:
+    """Where a photograph (C, H, W) in [0, 1] is sound: bool (1, H, W), False on dust and scratches; None if that is not your subject."""
+
+
 @hookspec
 def invsolve_solve_finished(problem: Any, solution: Any) -> None:
     """Called after every solve, with the Problem and the Solution: for loggers and trackers."""

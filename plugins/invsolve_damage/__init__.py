@@ -30,6 +30,18 @@ def invsolve_add_commands(commands: Any) -> None:
     commands.add_command(mask)
 
 
+@hookimpl
+def invsolve_find_damage(photo: Any) -> Any:
+    """By the segmenter, at the threshold for restoration; all is sound where hardly a pixel is damaged beyond doubt.
+
+    At a score of 4 it calls .0 to .1 % of a clean dev photograph damaged (of lettering .7 %), and of one with 2 % of damage 1.4 % and more.
+    """
+    from invsolve_damage.finding import find_damage
+
+    found = find_damage(photo, method="segment", generous=True)
+    return found.keep if float((found.score > 4).double().mean()) > 0.004 else found.keep.new_ones(found.keep.shape)
+
+
 def __dir__() -> list[str]:
     """The public names and the hooks, which the registry looks for here."""
     return sorted({*globals(), *_names()})

@@ -1,0 +1,2 @@
+from .diagnosis import Diagnosis as Diagnosis
+from .identify import identify as identify

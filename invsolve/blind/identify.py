@@ -1,0 +1,137 @@
+"""A photograph's diagnosis: one call that looks for blur, another size, JPEG, damage and noise."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from invsolve.blind.compression import Compression, find_compression
+from invsolve.blind.diagnosis import GREY, NAMES, Diagnosis
+from invsolve.blind.enlarged import find_enlargement, reduced
+from invsolve.blind.features import SIDE, traits
+from invsolve.blind.reading import Reading, read
+from invsolve.errors import InputError, InvsolveError
+from invsolve.estimate import estimate_noise
+from invsolve.plugins import registry
+
+TILE, TILES = 256, 8  # of a large picture the liveliest parts are read
+EVEN = 4.0  # times the noise: the slopes of a picture that shows something
+LOUD = 0.1  # noise that damage does not stand out from
+SURE = 0.6  # of the chance that a picture is blurred: below it, it is left alone
+
+
+def identify(y: Tensor, *, damage: bool = True) -> Diagnosis:
+    """What happened to a photograph: blur, downsampling, JPEG, damage of film, and noise, from itself alone.
+
+    Args:
+        y: (C, H, W) or (1, C, H, W) in [0, 1], C = 1 or 3, 64 pixels a side at least for a blur to be told.
+        damage: whether to look for dust and scratches, where a plug-in that finds them is installed.
+
+    Raises:
+        InputError: no photograph.
+
+    References:
+        Blind motion deblurring from a single image's derivatives (Yitzhaky, Mor, Lantzman, Kopeika, 1998), JOSA A 15(6): a motion's
+        length from the correlation of slopes. Estimating the blur of a step from its slopes at several widths: Local Scale Control
+        for Edge Detection and Blur Estimation (Elder, Zucker, 1998), IEEE PAMI 20(7). Deviation: both, and the spectrum's fit to
+        three laws, are read by a network that was trained on photographs blurred on purpose.
+    """
+    image = checked(y)
+    sigma = noise_of(image)
+    keep = damaged(image) if damage and min(image.shape[1:]) >= SIDE and sigma < LOUD else None
+    if keep is not None:
+        return Diagnosis(image, sigma, keep=keep)
+    enlargement = find_enlargement(image)
+    if enlargement is not None:
+        small = reduced(image, enlargement).clamp(0, 1)
+        return Diagnosis(small, noise_of(small), enlargement=enlargement)
+    compression = find_compression(image)
+    lost = took(image, compression)
+    reading, angle = blurring(image, sigma)
+    if reading is None:
+        return Diagnosis(image, sigma, compression=compression, lost=lost)
+    family = named(reading)
+    parameters, spread = {}, 0.0
+    if family != "none":
+        parameters, spread = {NAMES[family][1]: reading.widths[family]}, reading.spreads[family]
+    if family == "motion":
+        parameters["angle"] = angle
+    return Diagnosis(image, sigma, family, parameters, spread, reading.chances, compression, None, None, lost)
+
+
+def checked(y: Tensor) -> Tensor:
+    """(C, H, W).
+
+    Raises:
+        InputError: no photograph, several, or numbers that are none.
+    """
+    image = y[0] if isinstance(y, Tensor) and y.ndim == 4 and len(y) == 1 else y
+    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] not in (1, 3) or not image.is_floating_point():
+        given = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise InputError(f"a photograph is (C, H, W) or (1, C, H, W), floats in [0, 1] with 1 or 3 channels; given {given}")
+    if not image.numel() or not bool(torch.isfinite(image).all()):
+        raise InputError("the photograph holds no numbers, or some that are not finite")
+    return image.detach()
+
+
+def colours(image: Tensor) -> Tensor:
+    """One channel of a picture whose channels are the same, else all."""
+    return image[:1] if bool(((image[1:] - image[:1]).abs() < GREY / 2).all()) else image
+
+
+def noise_of(image: Tensor) -> float:
+    """The level that `estimate_noise` finds; nan where the picture is too small."""
+    image = colours(image)
+    try:
+        identity = registry().build("operator", "identity", in_shape=tuple(image.shape))
+        return float(estimate_noise(identity, image[None]).sigma[0])
+    except InvsolveError:
+        return math.nan
+
+
+def blurring(image: Tensor, sigma: float) -> tuple[Reading | None, float]:
+    """What the networks read, and the angle of a motion; None where the picture is too small or shows nothing above its noise."""
+    if min(image.shape[1:]) < SIDE or math.isnan(sigma):
+        return None, 0.0
+    grey = image.double().mean(0)
+    level = max(sigma, GREY / math.sqrt(12)) / math.sqrt(len(colours(image)))
+    tiles = liveliest(grey)
+    if max(float(tile.std()) for tile in tiles) < EVEN * level:
+        return None, 0.0
+    found = traits(tiles, level)
+    return read(found.values), found.angle
+
+
+def liveliest(grey: Tensor) -> list[Tensor]:
+    """The picture, or the parts of a large one where neighbours differ most."""
+    if grey.numel() <= TILES * TILE * TILE or min(grey.shape) < TILE:
+        return [grey]
+    parts = grey.unfold(0, TILE, TILE).unfold(1, TILE, TILE).reshape(-1, TILE, TILE)
+    differ = torch.stack([part.diff(dim=0).square().mean() + part.diff(dim=1).square().mean() for part in parts])
+    return list(parts[differ.argsort(descending=True)[:TILES]])
+
+
+def named(reading: Reading) -> str:
+    """The likeliest blur; none unless it is likely that there is one."""
+    if 1 - reading.chances["none"] < SURE:
+        return "none"
+    return max(NAMES, key=lambda name: reading.chances[name])
+
+
+def took(image: Tensor, compression: Compression | None) -> float:
+    """The root mean square of what the JPEG took: what it takes from the picture once more, on blocks moved by half a block."""
+    if compression is None:
+        return 0.0
+    down, right = ((first + 4) % 8 for first in compression.corner)
+    part = image[:, down : down + 1024, right : right + 1024]
+    jpeg = registry().build("operator", "jpeg", in_shape=tuple(part.shape), quality=compression.quality, subsample=len(part) == 3)
+    with torch.no_grad():
+        return float((jpeg(part[None]) - part).double().square().mean().sqrt())
+
+
+def damaged(image: Tensor) -> Tensor | None:
+    """The pixels that are sound, where a plug-in finds some that are not."""
+    keep = registry().damage(image.clamp(0, 1))
+    return None if keep is None or bool(keep.all()) else keep
