@@ -32,6 +32,7 @@ NEGLIGIBLE = 1e-3
 ENOUGH = 200
 PATCH_SIDES = (7, 5, 4, 3, 2)
 MOST_PATCHES = 65_536
+MOST_SLICES = 16
 COLOURS, LATTICES = 2, (2, 3, 4)  # the period of a sensor's colour filter; those of masks that are looked for
 # The standard deviation of a standard normal variable cut off at 3: sqrt(1 - 6 phi(3) / (2 Phi(3) - 1)).
 CORE = math.sqrt(1 - 6 * math.exp(-4.5) / math.sqrt(2 * math.pi) / math.erf(3 / math.sqrt(2)))
@@ -139,12 +140,29 @@ def patches(operator: Operator, y: Tensor) -> NoiseEstimate:
     Raises:
         InputError: y is no image, or too few pixels lie close enough together.
     """
-    if operator.output_range is None or y.ndim != 4 or y.is_complex():
+    if operator.output_range is None or y.ndim not in (4, 5) or y.is_complex():
         raise InputError(f"it needs measurements that are images; {operator.label} does not say that its are (output_range)")
     support = operator.supports[0]
     shown = (torch.ones((), device=y.device) if support is None else support.to(y.device)).expand(y.shape) > 0
-    found = [patch_level(*by_place(image, known, operator.period)) for image, known in zip(y, shown, strict=True)]
+    found = [(slice_level if y.ndim == 5 else place_level)(image, known, operator.period) for image, known in zip(y, shown, strict=True)]
     return NoiseEstimate(torch.stack([sigma for sigma, _ in found]), "patches", min(count for _, count in found))
+
+
+def place_level(image: Tensor, known: Tensor, period: int) -> tuple[Tensor, int]:
+    """(sigma, number of patches) of one image (C, H, W)."""
+    return patch_level(*by_place(image, known, period))
+
+
+def slice_level(volume: Tensor, known: Tensor, period: int) -> tuple[Tensor, int]:
+    """(sigma, number of patches) of one volume (C, D, H, W): the median of its slices, of which at most 16 are looked at.
+
+    Those that hold nothing but one number, as beyond the edge of what was scanned, say nothing of the noise.
+    """
+    step = math.ceil(volume.shape[1] / MOST_SLICES)
+    pairs = [(image, seen) for image, seen in zip(volume.unbind(1)[step // 2 :: step], known.unbind(1)[step // 2 :: step], strict=True)]
+    held = [(image, seen) for image, seen in pairs if float(image.amax()) > float(image.amin())] or pairs
+    found = [place_level(image, seen, period) for image, seen in held]
+    return torch.stack([sigma for sigma, _ in found]).median(), sum(count for _, count in found)
 
 
 def by_place(image: Tensor, known: Tensor, period: int) -> tuple[Tensor, Tensor, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 Shape = tuple[int, ...]
+MAX_VOXELS = 2**29  # of a volume, all channels: 2 GiB in float32
 MAX_PIXELS = 89_478_485  # of a picture that is read, and of an image that an operator is made for: its spectrum takes 2 GiB
 
 

@@ -11,6 +11,7 @@ is in `sugar.py`.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from inspect import isfunction
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from invsolve.errors import CapabilityError, InputError
 from invsolve.operator.cache import PLACE
-from invsolve.operator.capability import MAX_PIXELS, Capability, Shape, listed
+from invsolve.operator.capability import MAX_PIXELS, MAX_VOXELS, Capability, Shape, listed
 from invsolve.operator.guard import CHECKS, guarded
 from invsolve.operator.measurement import Measurement, mapped, parts
 from invsolve.operator.sugar import Sugar
@@ -238,14 +239,26 @@ class Operator(Sugar, nn.Module, metaclass=Remembering):
         return {key: value for key, value in self.__dict__.items() if key != PLACE}
 
 
-def image_shape(in_shape: Any, what: str = "in_shape") -> Shape:
+def image_shape(in_shape: Any, what: str = "in_shape", *, volumes: bool = False) -> Shape:
     """(C, H, W) as a tuple of positive ints.
+
+    Args:
+        in_shape: the sides.
+        what: how they are called in errors.
+        volumes: whether (C, D, H, W) will do, too: D slices of H x W pixels.
 
     Raises:
         InputError: another rank, a non-positive size, or more pixels than a picture has that is read.
     """
     shape = tuple(int(side) for side in in_shape)
+    if volumes and len(shape) == 4 and min(shape) >= 1:
+        if math.prod(shape) > MAX_VOXELS:
+            raise InputError(f"{what}: a volume has at most {MAX_VOXELS} numbers; given {' x '.join(map(str, shape))}: cut it into parts")
+        return shape
     if len(shape) != 3 or min(shape) < 1:
+        if volumes:
+            what += " must be (channels, height, width), or (channels, depth, height, width) of a volume, each at least 1; given"
+            raise InputError(f"{what} {tuple(in_shape)}")
         raise InputError(f"{what} must be (channels, height, width), each at least 1; given {tuple(in_shape)}")
     if shape[1] * shape[2] > MAX_PIXELS:
         raise InputError(f"{what}: an image has at most {MAX_PIXELS} pixels; given {shape[1]} x {shape[2]}: cut it into parts that overlap")

@@ -26,7 +26,7 @@ class GaussianPrior(Denoiser):
     """x0 ~ N(mean, C) with the exact posterior mean as denoiser, for any image size.
 
     Args:
-        mean: a number, a tensor of the image shape, or (B, *image shape) for one mean per item.
+        mean: a number, a tensor (C, H, W), or (B, C, H, W) for one mean per item; of volumes (1, C, D, H, W), or (B, C, D, H, W).
         std: standard deviation of independent pixels; used without `cov`.
         cov: a full covariance (n, n) of the flattened image, symmetric positive semi-definite.
 
@@ -47,11 +47,12 @@ class GaussianPrior(Denoiser):
             raise InputError(f"std must be positive and finite; given {std}")
         self.std = float(std)
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
-        if self.mean.ndim == 4:
+        several, volume = self.mean.ndim in (4, 5), self.mean.ndim == 5
+        if several and not (volume and len(self.mean) == 1):  # a volume's mean has the shape of means of images, but for the first axis
             self.batch = len(self.mean)
         elif self.mean.numel():  # the mean of a batch of means would make an item's start depend on its batch
             self.centre = float(self.mean.mean())
-        self.in_shape = tuple(self.mean.shape[-3:]) if self.mean.ndim else None
+        self.in_shape = tuple(self.mean.shape[-4 if volume else -3 :]) if self.mean.ndim else None
         # White noise about a grey has no place and no direction; a mean picture or a covariance has.
         self.placeless = self.mean.ndim == 0 and cov is None
         self.full = cov is not None

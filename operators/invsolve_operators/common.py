@@ -29,16 +29,17 @@ def expect(operator: Operator, x: Tensor) -> None:
 
 
 def divided(shape: Shape, factor: int) -> Shape:
-    """(C, H / factor, W / factor).
+    """(C, H / factor, W / factor), of volumes (C, D / factor, H / factor, W / factor).
 
     Raises:
-        InputError: the factor is not a positive int that divides both sides.
+        InputError: the factor is not a positive int that divides all sides.
     """
-    channels, height, width = shape
-    if isinstance(factor, bool) or int(factor) != factor or factor < 1 or height % factor or width % factor:
-        near = f"; crop to {height - height % int(factor)} x {width - width % int(factor)}" if factor >= 1 else ""
-        raise InputError(f"factor must be a positive int that divides height and width; given {factor} for {height} x {width}{near}")
-    return (channels, height // int(factor), width // int(factor))
+    channels, *sides = shape
+    if isinstance(factor, bool) or int(factor) != factor or factor < 1 or any(side % factor for side in sides):
+        near = f"; crop to {' x '.join(str(side - side % int(factor)) for side in sides)}" if factor >= 1 else ""
+        names, given = "height and width" if len(sides) == 2 else "depth, height and width", " x ".join(map(str, sides))
+        raise InputError(f"factor must be a positive int that divides {names}; given {factor} for {given}{near}")
+    return (channels, *(side // int(factor) for side in sides))
 
 
 def ranked(s: Tensor, rows: int, columns: int, *, batched: bool = False) -> Tensor:
@@ -79,17 +80,21 @@ def over(c: Tensor, h: Tensor) -> Tensor:
 
 
 def to_phases(x: Tensor, factor: int) -> Tensor:
-    """(B, C, H, W) to its factor^2 polyphase images, (B, C, r^2, H / r, W / r); the first one holds the upper-left pixels."""
-    batch, channels, height, width = x.shape
-    blocks = x.reshape(batch, channels, height // factor, factor, width // factor, factor)
-    return blocks.permute(0, 1, 3, 5, 2, 4).reshape(batch, channels, factor**2, height // factor, width // factor)
+    """(B, C, H, W) to its factor^2 polyphase images, (B, C, r^2, H / r, W / r), of volumes likewise; the first holds the first pixels."""
+    batch, channels, *sides = x.shape
+    small, count = [side // factor for side in sides], len(sides)
+    blocks = x.reshape(batch, channels, *(part for side in small for part in (side, factor)))
+    inside, outside = range(3, 3 + 2 * count, 2), range(2, 2 + 2 * count, 2)
+    return blocks.permute(0, 1, *inside, *outside).reshape(batch, channels, factor**count, *small)
 
 
 def from_phases(phases: Tensor, factor: int) -> Tensor:
     """The inverse of `to_phases`."""
-    batch, channels, _, height, width = phases.shape
-    blocks = phases.reshape(batch, channels, factor, factor, height, width)
-    return blocks.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, height * factor, width * factor)
+    batch, channels, _, *small = phases.shape
+    count = len(small)
+    blocks = phases.reshape(batch, channels, *[factor] * count, *small)
+    turns = [axis for index in range(count) for axis in (2 + count + index, 2 + index)]
+    return blocks.permute(0, 1, *turns).reshape(batch, channels, *(side * factor for side in small))
 
 
 def reflector(v: Tensor) -> tuple[Tensor, Tensor]:

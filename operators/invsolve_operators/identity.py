@@ -16,7 +16,7 @@ class Identity(Operator):
     """y = x.
 
     Args:
-        in_shape: (C, H, W).
+        in_shape: (C, H, W), or (C, D, H, W) of volumes.
     """
 
     output_range = (0.0, 1.0)
@@ -24,7 +24,7 @@ class Identity(Operator):
 
     def __init__(self, in_shape: Sequence[int]) -> None:
         super().__init__()
-        self.in_shape = self.out_shape = image_shape(in_shape)
+        self.in_shape = self.out_shape = image_shape(in_shape, volumes=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """x."""

@@ -6,7 +6,9 @@ rule acts on the product. Cost: four matrix products of side length per channel,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,76 +20,110 @@ from invsolve_operators.blurs.kernels import gaussian_1d
 from invsolve_operators.common import damping, expect, rank_is_sure, rank_text, ranked, size
 from invsolve_operators.transforms.fourier import question_kernel
 
+SIDES = ("vertical", "horizontal")
 BOUNDARIES = ("zero", "reflect", "symmetric", "circular")
 
 
 class Separable(Operator):
-    """Y = A_v X A_h^T, the base of separable blur and bicubic downsampling.
+    """Y = A_v X A_h^T, the base of separable blur and bicubic downsampling; of volumes the depth is multiplied by A_d, too.
 
     Args:
-        in_shape: (C, H, W).
+        in_shape: (C, H, W), or (C, D, H, W) of volumes.
         vertical: A_v, (h, H), or one per image (B, h, H).
         horizontal: A_h, (w, W), or (B, w, W).
+        depth: A_d, (d, D), or (B, d, D), of volumes; the identity unless said.
 
     Raises:
-        InputError: matrices that are not real and finite, or whose columns are not H and W.
+        InputError: matrices that are not real and finite, or whose columns are not H, W and D.
     """
 
     channelwise = True
     out_shape: Shape
     vertical: Tensor
     horizontal: Tensor
-    left_v: Tensor
-    left_h: Tensor
-    right_v: Tensor
-    right_h: Tensor
+    depth: Tensor
     s: Tensor
 
-    def __init__(self, in_shape: Sequence[int], vertical: Tensor, horizontal: Tensor) -> None:
+    def __init__(self, in_shape: Sequence[int], vertical: Tensor, horizontal: Tensor, depth: Tensor | None = None) -> None:
         super().__init__()
-        self.in_shape = image_shape(in_shape)
-        for name, matrix, side in (("vertical", vertical, self.in_shape[1]), ("horizontal", horizontal, self.in_shape[2])):
-            usable = isinstance(matrix, Tensor) and matrix.ndim in (2, 3) and matrix.shape[-1] == side and matrix.numel()
-            if not usable or matrix.is_complex() or not bool(torch.isfinite(matrix).all()):
-                raise InputError(f"{name} must be a real, finite matrix of {side} columns; given {getattr(matrix, 'shape', matrix)!r}")
-        sizes = {len(matrix) for matrix in (vertical, horizontal) if matrix.ndim == 3}
-        if len(sizes) > 1:
-            raise InputError(f"vertical is for {len(vertical)} images, horizontal for {len(horizontal)}")
-        self.batch = next(iter(sizes), None)
-        self.out_shape = (self.in_shape[0], vertical.shape[-2], horizontal.shape[-2])
-        s, factors = [], None
-        same = vertical.shape == horizontal.shape and torch.equal(vertical, horizontal)  # then one SVD serves both sides
-        for name, given in (("v", vertical), ("h", horizontal)):
-            # One matrix per image stands before the channels: (B, 1, rows, columns).
-            matrix = given.to(torch.float64).unsqueeze(-3) if given.ndim == 3 else given.to(torch.float64)
-            left, values, right = factors = factors if factors is not None and same else decomposed(matrix)
+        self.in_shape = image_shape(in_shape, volumes=True)
+        given = {"vertical": vertical, "horizontal": horizontal}
+        if len(self.in_shape) == 4:
+            given["depth"] = torch.eye(self.in_shape[1], dtype=torch.float64) if depth is None else depth
+        elif depth is not None:
+            raise InputError(f"depth is for volumes (C, D, H, W); given in_shape {self.in_shape}")
+        for name, side in zip(given, (*self.in_shape[-2:], self.in_shape[1]), strict=False):
+            check_matrix(name, given[name], side)
+        sizes = {name: len(matrix) for name, matrix in given.items() if matrix.ndim == 3}
+        if len(set(sizes.values())) > 1:
+            raise InputError(", ".join(f"{name} is for {count} images" for name, count in sizes.items()))
+        self.batch = next(iter(sizes.values()), None)
+        self.counts, values, last = [], {}, None
+        for name, matrix in given.items():
+            # One matrix per image stands before the channels (and slices): (B, 1, rows, columns).
+            held = matrix.to(torch.float64)
+            held = held.reshape(len(held), *[1] * (len(given) - 1), *held.shape[-2:]) if held.ndim == 3 else held
+            if last is None or not (held.shape == last[0].shape and torch.equal(held, last[0])):  # else one SVD serves both sides
+                last = (held, *decomposed(held))
+            _, left, singular, right = last
             # Columns of U beyond the number of columns of A have no partner in the image space.
-            count = min(matrix.shape[-2:])
-            self.register_buffer(f"left_{name}", left[..., :count].contiguous())
+            self.counts.append(min(held.shape[-2:]))
+            self.register_buffer(name, held.contiguous())
+            self.register_buffer(f"left_{name}", left[..., : self.counts[-1]].contiguous())
             self.register_buffer(f"right_{name}", right)
-            s.append(torch.nn.functional.pad(values, (0, matrix.shape[-1] - count)))
-            self.register_buffer({"v": "vertical", "h": "horizontal"}[name], matrix.contiguous())
-        product = s[0][..., :, None] * s[1][..., None, :]
+            values[name] = torch.nn.functional.pad(singular, (0, held.shape[-1] - self.counts[-1]))
+        self.out_shape = (self.in_shape[0], *(m.shape[-2] for m in self.matrices()))
+        product = math.prod(self._spread([values[name] for name in self._order()]))
+        assert isinstance(product, Tensor)
         self.register_buffer("s", ranked(product, size(self.out_shape), size(self.in_shape), batched=self.batch is not None))
         low, high = self.interval()
         if low == 0 and high <= 1 + 1e-6:
             self.output_range = (0.0, 1.0)
-        elif all(bool(((m.sum(-1) - 1).abs() < 1e-6).all()) for m in (self.vertical, self.horizontal)):
+        elif all(bool(((m.sum(-1) - 1).abs() < 1e-6).all()) for m in self.matrices()):
             self.output_range = (low, high)  # averages with negative weights, such as bicubic ones
+
+    def _order(self) -> tuple[str, ...]:
+        """The sides as the axes of an image have them."""
+        return SIDES if len(self.in_shape) == 3 else ("depth", *SIDES)
+
+    def matrices(self) -> list[Tensor]:
+        """A_v and A_h, of volumes A_d before them; one per image as (B, 1, rows, columns), of volumes (B, 1, 1, rows, columns)."""
+        return [getattr(self, name) for name in self._order()]
 
     def select(self, items: range) -> Operator:
         """The items' matrices."""
-        chosen = [m[list(items), 0] if m.ndim == 4 else m for m in (self.vertical, self.horizontal)]
-        return Separable(self.in_shape, *chosen).to(self.device)
+        chosen = [m[list(items)] if m.ndim > 2 else m for m in self.matrices()]
+        return Separable(self.in_shape, *sides_first(chosen)).to(self.device)
+
+    def _along(self, kind: str, x: Tensor, *, transposed: bool = False, seen: bool = False) -> Tensor:
+        """A_v X A_h^T with the matrices of a kind: "" A itself, "left_" U, "right_" V, of which `seen` takes what H sees."""
+        sides = [self.like(f"{kind}{name}", x) for name in (*SIDES, "depth")[: len(self.in_shape) - 1]]
+        sides = [m[..., :count] for m, count in zip(sides, self.counts, strict=True)] if seen else sides
+        sides = [m.mT for m in sides] if transposed else sides
+        out = sides[0] @ x @ sides[1].mT
+        if len(sides) == 3:
+            depth = sides[2].squeeze(1) if sides[2].ndim > 2 else sides[2]
+            out = (depth @ out.flatten(-2)).unflatten(-1, out.shape[-2:])
+        return out
+
+    def _spread(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Values of the sides, in the order of the axes, so that their product is one number for every place of an image."""
+        lead, count = () if self.batch is None else (self.batch, 1), len(values)
+        return [one.reshape(*lead, *[1] * index, -1, *[1] * (count - 1 - index)) for index, one in enumerate(values)]
+
+    def _seen(self, c: Tensor) -> Tensor:
+        """The part of a spectrum that a measurement has a place for."""
+        counts = [self.counts[(*SIDES, "depth").index(name)] for name in self._order()]
+        return c[(..., *(slice(count) for count in counts))]
 
     def forward(self, x: Tensor) -> Tensor:
         """A_v X A_h^T."""
         expect(self, x)
-        return self.like("vertical", x) @ x @ self.like("horizontal", x).mT
+        return self._along("", x)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """A_v^T Y A_h."""
-        return self.like("vertical", y).mT @ y @ self.like("horizontal", y)
+        return self._along("", y, transposed=True)
 
     def pinv(self, y: Tensor) -> Tensor:
         """V (1 / s) U^T y."""
@@ -101,50 +137,37 @@ class Separable(Operator):
         """Two separable operators are one, by the products of their matrices; None where its rank would be a matter of rounding."""
         if not isinstance(inner, Separable):
             return None
-        products = (self.vertical @ inner.vertical, self.horizontal @ inner.horizontal)
-        product = Separable(inner.in_shape, *(m[:, 0] if m.ndim == 4 else m for m in products)).to(self.device)
+        products = [outer @ other for outer, other in zip(self.matrices(), inner.matrices(), strict=True)]
+        product = Separable(inner.in_shape, *sides_first(products)).to(self.device)
         return product if rank_is_sure(product, self.s, inner.s) else None
 
     def _solve(self, residual: Tensor, weight: Tensor) -> Tensor:
         """V [s / (s^2 + weight)] U^T of a measurement, 0 where s = 0."""
-        rows, columns = self.left_v.shape[-1], self.left_h.shape[-1]
-        s = self.like("s", residual)[..., :rows, :columns]
+        s = self._seen(self.like("s", residual))
         gain = torch.where(s > 0, s / (s.square() + weight), 0)
-        c = gain * (self.like("left_v", residual).mT @ residual @ self.like("left_h", residual))
-        return self.like("right_v", residual)[..., :rows] @ c @ self.like("right_h", residual)[..., :columns].mT
+        return self._along("right_", gain * self._along("left_", residual, transposed=True), seen=True)
 
     def svd(self) -> SVD:
-        """s = s_v s_h^T on the spectrum (C, H, W)."""
-        rows, columns = self.left_v.shape[-1], self.left_h.shape[-1]
+        """s = s_v s_h^T on the spectrum (C, H, W), of volumes times s_d on (C, D, H, W)."""
 
         def left(c: Tensor) -> Tensor:
-            seen = (c * (self.like("s", c) > 0))[..., :rows, :columns]
-            return self.like("left_v", c) @ seen @ self.like("left_h", c).mT
+            return self._along("left_", self._seen(c * (self.like("s", c) > 0)))
 
         def left_transposed(y: Tensor) -> Tensor:
-            c = self.like("left_v", y).mT @ y @ self.like("left_h", y)
-            height, width = self.s.shape[-2:]
-            return torch.nn.functional.pad(c, (0, width - columns, 0, height - rows)) * (self.like("s", y) > 0)
+            c, s = self._along("left_", y, transposed=True), self.like("s", y)
+            lost = [number for axis in range(-1, 1 - len(self.in_shape), -1) for number in (0, s.shape[axis] - c.shape[axis])]
+            return torch.nn.functional.pad(c, lost) * (s > 0)
 
-        def right(c: Tensor) -> Tensor:
-            return self.like("right_v", c) @ c @ self.like("right_h", c).mT
-
-        def right_transposed(x: Tensor) -> Tensor:
-            return self.like("right_v", x).mT @ x @ self.like("right_h", x)
-
-        return SVD(
-            self.s.expand(*self.s.shape[:-3], *self.in_shape) if self.batch is not None else self.s.expand(self.in_shape),
-            left,
-            left_transposed,
-            right,
-            right_transposed,
-        )
+        s = self.s.expand(*self.s.shape[: -len(self.in_shape)], *self.in_shape) if self.batch is not None else self.s.expand(self.in_shape)
+        right = partial(self._along, "right_")
+        return SVD(s, left, left_transposed, right, partial(right, transposed=True))
 
     def interval(self) -> tuple[float, float]:
         """The least interval that holds H x for every x in [0, 1]."""
-        (pv, nv), (ph, nh) = ((m.clamp_min(0).sum(-1), (-m).clamp_min(0).sum(-1)) for m in (self.vertical, self.horizontal))
-        pv, nv, ph, nh = pv[..., :, None], nv[..., :, None], ph[..., None, :], nh[..., None, :]
-        high, low = pv * ph + nv * nh, pv * nh + nv * ph
+        rising, falling = (self._spread([(sign * m).clamp_min(0).sum(-1) for m in self.matrices()]) for sign in (1, -1))
+        high, low = rising[0], falling[0]
+        for up, down in zip(rising[1:], falling[1:], strict=True):
+            high, low = high * up + low * down, high * down + low * up
         return (-float(low.max()) + 0.0, float(high.max()))
 
     def extra_repr(self) -> str:
@@ -160,13 +183,14 @@ class Separable(Operator):
 
 
 class SeparableBlur(Separable):
-    """Convolution with the outer product of two 1-D kernels: y = k_v k_h^T * x, with a boundary of one's choice.
+    """Convolution with the outer product of 1-D kernels: y = k_v k_h^T * x, with a boundary of one's choice.
 
     Args:
-        in_shape: (C, H, W).
+        in_shape: (C, H, W), or (C, D, H, W) of volumes.
         vertical: kernel along the height, odd or even length, centre at index k // 2; not normalised. (B, k) for one per image.
         horizontal: kernel along the width, (k,) or (B, k); default the vertical one.
         boundary: how the image goes on: "zero", "reflect" (edge pixel not repeated), "symmetric" (repeated) or "circular".
+        depth: kernel along the depth of volumes; default the vertical one.
 
     Raises:
         InputError: a kernel that is not a finite vector, or another boundary.
@@ -180,13 +204,19 @@ class SeparableBlur(Separable):
         vertical: Tensor | Sequence[float],
         horizontal: Tensor | Sequence[float] | None = None,
         boundary: str = "zero",
+        depth: Tensor | Sequence[float] | None = None,
     ) -> None:
-        shape = image_shape(in_shape)
+        shape = image_shape(in_shape, volumes=True)
         kernel_v = checked_vector(vertical)
         kernel_h = kernel_v if horizontal is None else checked_vector(horizontal)
         if type(self) is SeparableBlur:  # what else is made of kernels says so itself
             question_kernel(kernel_v[..., :, None] * kernel_h[..., None, :])
-        super().__init__(shape, blur_matrix(kernel_v, shape[1], boundary), blur_matrix(kernel_h, shape[2], boundary))
+        along = [blur_matrix(kernel, side, boundary) for kernel, side in zip((kernel_v, kernel_h), shape[-2:], strict=True)]
+        if len(shape) == 4:
+            along.append(blur_matrix(kernel_v if depth is None else checked_vector(depth), shape[1], boundary))
+        elif depth is not None:
+            raise InputError(f"depth is for volumes (C, D, H, W); given in_shape {shape}")
+        super().__init__(shape, *along)
         self.reach = max(kernel_v.shape[-1], kernel_h.shape[-1]) // 2
 
     @classmethod
@@ -206,9 +236,9 @@ class SeparableGaussianBlur(SeparableBlur):
     """Gaussian blur with a boundary of one's choice.
 
     Args:
-        in_shape: (C, H, W).
-        sigma: standard deviation in pixels; (B,) for one per image, (B, 2) for (vertical, horizontal) per image; (1, 2) holds for
-            every image of a batch of one.
+        in_shape: (C, H, W), or (C, D, H, W) of volumes.
+        sigma: standard deviation in pixels; (B,) for one per image, (B, 2) for (vertical, horizontal) per image, of volumes (B, 3) for
+            (depth, vertical, horizontal); (1, 2) and (1, 3) hold for every image of a batch of one.
         boundary: as in SeparableBlur.
         truncate: the kernel ends at floor(truncate sigma + 1/2) pixels from its centre.
 
@@ -217,8 +247,8 @@ class SeparableGaussianBlur(SeparableBlur):
     """
 
     def __init__(self, in_shape: Sequence[int], sigma: float | Tensor = 1.5, boundary: str = "reflect", truncate: float = 4.0) -> None:
-        vertical, horizontal = gaussians(sigma, truncate)
-        super().__init__(in_shape, vertical, horizontal, boundary)
+        *depth, vertical, horizontal = gaussians(sigma, truncate, sides=len(image_shape(in_shape, volumes=True)) - 1)
+        super().__init__(in_shape, vertical, horizontal, boundary, *depth)
 
     @classmethod
     def examples(cls) -> list[Operator]:
@@ -231,6 +261,19 @@ class SeparableGaussianBlur(SeparableBlur):
         ]
 
 
+def check_matrix(name: str, matrix: Tensor, side: int) -> None:
+    """Raise InputError unless it is real and finite, (rows, side) or (B, rows, side)."""
+    usable = isinstance(matrix, Tensor) and matrix.ndim in (2, 3) and matrix.shape[-1] == side and matrix.numel()
+    if not usable or matrix.is_complex() or not bool(torch.isfinite(matrix).all()):
+        raise InputError(f"{name} must be a real, finite matrix of {side} columns; given {getattr(matrix, 'shape', matrix)!r}")
+
+
+def sides_first(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """`Separable.matrices` in the order of the constructor, the depth last; one per image as (B, rows, columns)."""
+    plain = [m.reshape(len(m), *m.shape[-2:]) if m.ndim > 2 else m for m in matrices]
+    return [*plain[-2:], *plain[:-2]]
+
+
 def decomposed(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """U, s and V of a matrix (or several); of a symmetric one by its eigenvectors, in a third of the time."""
     if matrix.shape[-1] == matrix.shape[-2] and torch.equal(matrix, matrix.mT):
@@ -241,21 +284,20 @@ def decomposed(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return left, values, right.mT.contiguous()
 
 
-def gaussians(sigma: float | Tensor, truncate: float) -> tuple[Tensor, Tensor]:
-    """The vertical and the horizontal kernel, (k,) or (B, k)."""
+def gaussians(sigma: float | Tensor, truncate: float, sides: int = 2) -> list[Tensor]:
+    """The kernel of each side, (k,) or (B, k): vertical and horizontal, of three sides that of the depth before them."""
+    wanted = f"sigma must be a number, (B,) or (B, {sides})"
     try:
         value = torch.as_tensor(sigma, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
-        raise InputError(f"sigma must be a number, (B,) or (B, 2); given {sigma!r}") from None
-    if value.ndim > 2 or not value.numel() or (value.ndim == 2 and value.shape[1] != 2):
-        raise InputError(f"sigma must be a number, (B,) or (B, 2); given shape {tuple(value.shape)}")
+        raise InputError(f"{wanted}; given {sigma!r}") from None
+    if value.ndim > 2 or not value.numel() or (value.ndim == 2 and value.shape[1] != sides):
+        raise InputError(f"{wanted}; given shape {tuple(value.shape)}")
     if value.ndim == 0:
-        kernel = gaussian_1d(float(value), truncate)
-        return kernel, kernel
-    both = value if value.ndim == 2 else value[:, None].expand(-1, 2)
-    radius = max(len(gaussian_1d(float(one), truncate)) // 2 for one in both.flatten())
-    rows = [torch.stack([gaussian_1d(float(one), truncate, radius) for one in column]) for column in both.T]
-    return rows[0], rows[1]
+        return [gaussian_1d(float(value), truncate)] * sides
+    each = value if value.ndim == 2 else value[:, None].expand(-1, sides)
+    radius = max(len(gaussian_1d(float(one), truncate)) // 2 for one in each.flatten())
+    return [torch.stack([gaussian_1d(float(one), truncate, radius) for one in column]) for column in each.T]
 
 
 def checked_vector(kernel: Tensor | Sequence[float]) -> Tensor:

@@ -11,24 +11,24 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, avg_pool3d
 
 from invsolve.errors import InputError
 from invsolve.operator import Operator, Shape, image_shape
 from invsolve.operator.svd import SVD
-from invsolve_operators.blurs.separable import Separable, fold
+from invsolve_operators.blurs.separable import Separable, fold, sides_first
 from invsolve_operators.common import damping, divided, expect, from_phases, rank_is_sure, reflector, to_phases
 
 
 class BlockMean(Operator):
-    """y = mean of each factor x factor block.
+    """y = mean of each factor x factor block, of volumes of each factor x factor x factor block.
 
     Args:
-        in_shape: (C, H, W).
-        factor: side r of the blocks; must divide H and W.
+        in_shape: (C, H, W), or (C, D, H, W) of volumes.
+        factor: side r of the blocks; must divide H and W, of volumes D, too.
 
     Raises:
-        InputError: the factor does not divide both sides.
+        InputError: the factor does not divide all sides.
     """
 
     channelwise = True
@@ -39,52 +39,55 @@ class BlockMean(Operator):
 
     def __init__(self, in_shape: Sequence[int], factor: int = 4) -> None:
         super().__init__()
-        self.in_shape = image_shape(in_shape)
+        self.in_shape = image_shape(in_shape, volumes=True)
         self.out_shape = divided(self.in_shape, factor)
         self.factor = self.stride = int(factor)
-        w, beta = reflector(torch.full((self.factor**2,), 1 / self.factor, dtype=torch.float64))
+        self.axes = range(1 - len(self.in_shape), 0)
+        self.block = self.factor ** len(self.axes)
+        w, beta = reflector(torch.full((self.block,), self.block**-0.5, dtype=torch.float64))
         self.reach = self.factor - 1
-        self.register_buffer("mirror", (beta.sqrt() * w)[:, None, None])
+        self.register_buffer("mirror", (beta.sqrt() * w).reshape(-1, *[1] * len(self.axes)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean of blocks."""
         expect(self, x)
-        return avg_pool2d(x, self.factor)
+        return (avg_pool2d if len(self.axes) == 2 else avg_pool3d)(x, self.factor)
 
     def pinv(self, y: Tensor) -> Tensor:
         """Each value repeated over its block."""
-        return y.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
+        for axis in self.axes:
+            y = y.repeat_interleave(self.factor, axis)
+        return y
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Each value / r^2 over its block."""
-        return self.pinv(y / self.factor**2)
+        """Each value / r^2 over its block, of volumes / r^3."""
+        return self.pinv(y / self.block)
 
     def prox(self, z: Tensor, y: Tensor, tau: float | Tensor) -> Tensor:
-        """z + H^+ (y - Hz) / (1 + r^2 / tau)."""
-        return z + self.pinv((y - self(z)) / (1 + self.factor**2 * damping(tau, z)))
+        """z + H^+ (y - Hz) / (1 + r^2 / tau), of volumes r^3."""
+        return z + self.pinv((y - self(z)) / (1 + self.block * damping(tau, z)))
 
     def compose(self, inner: Operator) -> Operator | None:
         """After a separable operator: separable, by the matrices of the means; None where its rank would be a matter of rounding."""
         if not isinstance(inner, Separable):
             return None
         means = [torch.eye(side, dtype=torch.float64).repeat_interleave(self.factor, 1) / self.factor for side in self.out_shape[1:]]
-        products = [mean.to(m.device) @ m for mean, m in zip(means, (inner.vertical, inner.horizontal), strict=True)]
-        # Matrices per image are kept before the channels, (B, 1, h, H), and given without.
-        product = Separable(inner.in_shape, *(m[:, 0] if m.ndim == 4 else m for m in products))
+        products = [mean.to(m.device) @ m for mean, m in zip(means, inner.matrices(), strict=True)]
+        product = Separable(inner.in_shape, *sides_first(products))
         return product if rank_is_sure(product, self.svd().s, inner.s) else None
 
     def svd(self) -> SVD:
-        """s = 1 / r in the first of r^2 planes of the spectrum (C, r^2, H / r, W / r), 0 in the others."""
-        r, (channels, height, width) = self.factor, self.out_shape
-        s = torch.zeros(channels, r * r, height, width, dtype=torch.float64, device=self.mirror.device)
-        s[:, 0] = 1 / r
+        """s = 1 / r in the first of r^2 planes of the spectrum (C, r^2, H / r, W / r), 0 in the others; of volumes r^-3/2, r^3 planes."""
+        r, (channels, *sides) = self.factor, self.out_shape
+        s = torch.zeros(channels, self.block, *sides, dtype=torch.float64, device=self.mirror.device)
+        s[:, 0] = self.block**-0.5
 
         def reflect(c: Tensor) -> Tensor:
             w = self.like("mirror", c)
             return c - w * (w * c).sum(2, keepdim=True)
 
         def first(y: Tensor) -> Tensor:
-            return torch.cat([y.unsqueeze(2), y.new_zeros(len(y), channels, r * r - 1, height, width)], dim=2)
+            return torch.cat([y.unsqueeze(2), y.new_zeros(len(y), channels, self.block - 1, *sides)], dim=2)
 
         return SVD(
             s,

@@ -16,18 +16,19 @@ from invsolve.operator import Capability, Operator, Shape, image_shape
 from invsolve.operator.svd import SVD
 from invsolve.operator.windows import Window
 from invsolve.rng import Rng
-from invsolve_operators.common import damping, expect, select_arguments
+from invsolve_operators.common import damping, expect, select_arguments, size
 
 
 class Mask(Operator):
     """Keep some pixels, set the others to 0: y = m * x.
 
     Args:
-        in_shape: (C, H, W).
-        keep: fraction of the pixels kept, in [0, 1]: exactly round(keep H W) positions, chosen at random, the same in every
-            channel; 0.5 where neither `keep` nor `mask` is given. (B,) for one fraction, and other positions, per image.
+        in_shape: (C, H, W), or (C, D, H, W) of volumes.
+        keep: fraction of the pixels kept, in [0, 1]: exactly round(keep H W) positions (of volumes round(keep D H W)), chosen at random,
+            the same in every channel; 0.5 where neither `keep` nor `mask` is given. (B,) for one fraction, and other positions, per image.
         seed: of the random positions.
-        mask: 1 known, 0 missing (or bool): (H, W), (1, H, W), (C, H, W), or per image (B, 1, H, W), (B, C, H, W).
+        mask: 1 known, 0 missing (or bool): (H, W), (1, H, W), (C, H, W), or per image (B, 1, H, W), (B, C, H, W); of volumes the same
+            with D before H.
 
     Raises:
         InputError: both keep and mask, keep outside [0, 1], a mask of another shape or with values other than 0 and 1.
@@ -39,12 +40,13 @@ class Mask(Operator):
 
     def __init__(self, in_shape: Sequence[int], keep: float | Tensor | None = None, seed: int = 0, mask: Tensor | None = None) -> None:
         super().__init__()
-        self.in_shape = self.out_shape = image_shape(in_shape)
+        self.in_shape = self.out_shape = image_shape(in_shape, volumes=True)
         if mask is not None and keep is not None:
             raise InputError("give keep (random pixels) or mask (an array), not both")
         chosen = random_mask(self.in_shape, 0.5 if keep is None else keep, seed) if mask is None else checked_mask(mask, self.in_shape)
-        self.batch = len(chosen) if chosen.ndim == 4 else None
-        self.channelwise = chosen.shape[-3] == 1 or self.in_shape[0] == 1
+        rank = len(self.in_shape)
+        self.batch = len(chosen) if chosen.ndim > rank else None
+        self.channelwise = chosen.shape[-rank] == 1 or self.in_shape[0] == 1
         self.register_buffer("mask", chosen)
 
     def select(self, items: range) -> Operator:
@@ -80,7 +82,7 @@ class Mask(Operator):
 
     def svd(self) -> SVD:
         """U = V = I and s = m."""
-        s = self.mask.expand(*self.mask.shape[:-3], *self.in_shape)
+        s = self.mask.expand(*self.mask.shape[: -len(self.in_shape)], *self.in_shape)
         return SVD(s, self.adjoint, self.adjoint, torch.clone, torch.clone)
 
     def extra_repr(self) -> str:
@@ -136,12 +138,12 @@ class BoxMask(Mask):
 
 
 def random_mask(shape: Shape, keep: float | Tensor, seed: int, item: int = 0) -> Tensor:
-    """(1, H, W) with exactly round(keep H W) ones; (B, 1, H, W) for a keep of shape (B,), item i's own whatever B is."""
+    """(1, *sides) with exactly round(keep prod(sides)) ones; (B, 1, *sides) for a keep of shape (B,), item i's own whatever B is."""
     if isinstance(keep, Tensor) and keep.ndim == 1 and len(keep):
         return torch.stack([random_mask(shape, float(one), seed, index) for index, one in enumerate(keep)])
     if not isinstance(keep, int | float) or not 0 <= keep <= 1:
         raise InputError(f"keep is the fraction of pixels kept and must be a number in [0, 1] (an array goes to mask=); given {keep}")
-    count = shape[1] * shape[2]
+    count = size(shape[1:])
     order = Rng(seed, (item,), purpose="mask").uniform((count,), torch.empty(0, dtype=torch.float64))[0].argsort()
     mask = torch.zeros(count)
     mask[order[: round(keep * count)]] = 1
@@ -149,12 +151,13 @@ def random_mask(shape: Shape, keep: float | Tensor, seed: int, item: int = 0) ->
 
 
 def checked_mask(mask: Tensor, shape: Shape) -> Tensor:
-    """As 0/1 floats (1 or C, H, W) or (B, 1 or C, H, W)."""
-    value = torch.as_tensor(mask).to(torch.float32, copy=True)
-    value = value[None] if value.ndim == 2 else value
-    if value.ndim not in (3, 4) or value.shape[-3] not in (1, shape[0]) or value.shape[-2:] != shape[1:]:
-        allowed = "(H, W), (1, H, W), (C, H, W), (B, 1, H, W) or (B, C, H, W)"
-        raise InputError(f"mask must be {allowed} for (C, H, W) = {shape}; given {tuple(torch.as_tensor(mask).shape)}")
+    """As 0/1 floats (1 or C, *sides) or (B, 1 or C, *sides)."""
+    value, rank = torch.as_tensor(mask).to(torch.float32, copy=True), len(shape)
+    value = value[None] if value.ndim == rank - 1 else value
+    if value.ndim not in (rank, rank + 1) or value.shape[-rank] not in (1, shape[0]) or value.shape[1 - rank :] != shape[1:]:
+        sides = "H, W" if rank == 3 else "D, H, W"
+        allowed = f"({sides}), (1, {sides}), (C, {sides}), (B, 1, {sides}) or (B, C, {sides})"
+        raise InputError(f"mask must be {allowed} for (C, {sides}) = {shape}; given {tuple(torch.as_tensor(mask).shape)}")
     if not value.numel():
         raise InputError(f"mask holds no entries; given {tuple(value.shape)}")
     if not bool(((value == 0) | (value == 1)).all()):
