@@ -21,6 +21,7 @@ GPU = "GPU"  # the resource that a worker declares for each device it may use
 SECONDS = "20s"  # until a scheduler must have answered
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 PRELOAD = "invsolve.bench.worker"
+LEASH = "invsolve.bench.leash"
 
 
 def needed(name: str = "distributed") -> Any:
@@ -95,8 +96,11 @@ def dask_config() -> Iterator[None]:
     patient = {"distributed.scheduler.allowed-failures": 20, "distributed.comm.timeouts.connect": "30s"}
     with needed("dask").config.set({**method, **quiet, **plain, **patient}), _environment():
         if forked:
+            from multiprocessing.forkserver import ensure_running  # other systems have no such server
+
             context = needed("distributed.utils").get_mp_context()
-            context.set_forkserver_preload(["distributed", PRELOAD, *_imported()])
+            context.set_forkserver_preload([LEASH, "distributed", PRELOAD, *_imported()])
+            ensure_running()  # started by this thread, which outlives the run; the kernel ends it with that
         yield
 
 

@@ -3,14 +3,17 @@
 A cell is in the folder before the worker says that it is done, so that no death of worker, scheduler or driver loses one. A worker that
 would compute other cells than the driver asked for (another version, another source, another disk) says so, and computes nothing.
 
-As a dask preload, this module keeps a local worker from being stopped by the Ctrl-C that is meant for the driver.
+As a dask preload, this module keeps a local worker from being stopped by the Ctrl-C that is meant for the driver, and from outliving it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 ALONE = threading.Lock()
 # The run that this process works for, with the objects that it has made.
 HELD: dict[str, tuple[Job, dict[tuple[str, str, int], str]]] = {}
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PATIENCE = 10.0  # seconds that a network disk may take to show what the driver has written
 
 
@@ -57,9 +61,21 @@ class Order:
 
 
 def dask_setup(_worker: Any) -> None:
-    """Leave Ctrl-C to the driver."""
+    """Leave Ctrl-C to the driver, and end with it."""
     if in_main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """On Linux: the kernel ends this process when its parent ends, whatever it is at.
+
+    The server that forks workers ends with the driver (`invsolve.bench.leash`), and they with it. The pipes that multiprocessing watches
+    for that are not looked at by a process that is stopped or deep in a computation, and the server waits for its workers.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def work(order: Order, places: list[Place]) -> str:

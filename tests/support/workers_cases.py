@@ -5,8 +5,11 @@
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -126,6 +129,45 @@ def test_ctrl_c_once_finishes_what_is_in_flight_and_twice_stops_now(times, steps
     assert isinstance(caught.value, InterruptedRunError) is (times == 1)
     assert signal.getsignal(signal.SIGINT) is handler
     assert len(list((tmp_path / "cells").glob("*/*/cell.json"))) in kept
+
+
+DRIVER = """
+import sys
+from workers_cases import LONG, small
+from invsolve.bench import run
+run(small(operator=[{"name": "gaussian-blur", "sigma": 1.0}], solver=[LONG]), out=sys.argv[1], progress=False, workers=2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+def test_workers_that_cannot_look_at_a_pipe_end_with_their_driver(tmp_path):
+    """They are stopped, so that nothing of theirs runs; only the kernel can end them then."""
+    dask()
+    path = [str(Path(__file__).parent), *sys.path]
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], env={**os.environ, "PYTHONPATH": os.pathsep.join(path)})
+    until = time.monotonic() + 90
+    while len(workers := {mark.get("pid") for mark in Flight(tmp_path).marks().values()} - {None}) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(workers) == 2
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    driver.kill()
+    driver.wait()
+    until = time.monotonic() + 5
+    while any(alive(pid) for pid in workers) and time.monotonic() < until:
+        time.sleep(0.05)
+    left = [pid for pid in workers if alive(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended may still wait for a parent to ask."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 # --- what a worker refuses -------------------------------------------------------------------------------------------------------
