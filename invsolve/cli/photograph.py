@@ -7,6 +7,7 @@ print(done.verdict, done.solution.mean.shape)
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from invsolve.cli.large import LARGE
 from invsolve.cli.output import noting
 from invsolve.cli.restore import HAPPENED, named, tables
-from invsolve.cli.restore_tasks import noisy
+from invsolve.cli.restore_tasks import unsaid
 from invsolve.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def restore_photograph(
     said = whole(said or {})
     task = named(str(image), said)
     if task is None and said["operator"] is None:
-        task = noisy()
+        task = unsaid(str(image))
     config = make_config(tables(str(image), said, task), settings, what="restore")
     with noting(echo=False) as notes:
         setup = set_up(config)
@@ -116,7 +117,7 @@ def whole(said: dict[str, Any]) -> dict[str, Any]:
 
 def refuse_large(shape: Sequence[int], most: int, line: str) -> None:
     """Raise InputError for a restored image of more than so many pixels, with the line that makes it in pieces."""
-    pixels = shape[-1] * shape[-2]
+    pixels = math.prod(shape[1:])
     if pixels > most:
         raise InputError(
             f"the restored picture would have {pixels / 1e6:.1f} million pixels, and {most / 1e6:.1f} are made in one piece; "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
+from invsolve.cli.grid import USUAL
 from invsolve.cli.output import refuse_source
-from invsolve.cli.restore_tasks import DENOISER, DRAWS, SAMPLER, Task, chosen, noisy
+from invsolve.cli.restore_tasks import DENOISER, DRAWS, SAMPLER, Task, chosen, prior_for, unsaid
 from invsolve.cli.solve import OUT, solve
 from invsolve.errors import InputError, NoLevelError
 
@@ -75,6 +75,13 @@ class Level(click.ParamType):
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
 @click.option("--out", type=click.Path(), help=OUT)
 @click.option("--bits", type=int, help="Of the picture: 8 or 16 for .png; 8, 16 or 32, floats as they are, for .tif.")
+@click.option(
+    "--grid",
+    is_flag=False,
+    flag_value=USUAL,
+    metavar="[SOLVERS]",
+    help=f"Other solvers beside it in NAME_grid.png: SOLVER or SOLVER/PRIOR, with commas; {USUAL} unless said.",
+)
 @click.option("--save-config", type=click.Path(dir_okay=False), help="Write the problem file that gives the same with invsolve run.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def restore(
@@ -99,6 +106,7 @@ def restore(
     device: str,
     out: str | None,
     bits: int | None,
+    grid: str | None,
     save_config: str | None,
     as_json: bool,
 ) -> None:
@@ -106,31 +114,32 @@ def restore(
     happened = {"denoise": denoise, "blur": blur, "defocus": defocus, "motion": motion, "kernel": kernel, "mask": mask, "scale": scale}
     parts = {"operator": operator, "solver": solver, "prior": prior, "noise": noise, "simulate": simulate}
     run = {"samples": samples, "seed": seed, "device": device, "out": out, "bits": bits}
-    restored(image, {**happened, "jpeg": jpeg, "blind": blind, **parts, **run}, settings, save_config, as_json)
+    restored(image, {**happened, "jpeg": jpeg, "blind": blind, "grid": grid, **parts, **run}, settings, save_config, as_json)
 
 
 def restored(image: str, said: dict[str, Any], settings: tuple[str, ...], save_config: str | None, as_json: bool) -> None:
     """What happened to the picture, made a problem, and that solved."""
     from invsolve.io.files import write_text
+    from invsolve.io.volume_names import is_volume, stem_of
     from invsolve.recipe.config import make_config
 
     refuse_source(said["out"], image, "the result")
     task = named(image, said)
     note = None if task is None else task.told
     if task is None and said["operator"] is None:
-        others = ", --".join(HAPPENED[1:])
-        task, note = noisy(), f"nothing is said of what happened to the picture, so noise is what is looked for; there are --{others}"
+        others = ", --".join(("blur", "operator") if is_volume(image) else HAPPENED[1:])
+        task, note = unsaid(image), f"nothing is said of what happened to the picture, so noise is what is looked for; there are --{others}"
     config = make_config(tables(image, said, task), settings, what="restore")
     if save_config is not None:
         write_text(save_config, config.toml())
     try:
-        solve(config, as_json, Path(image).stem, task, note)
+        solve(config, as_json, stem_of(image), task, note, said["grid"])
     except NoLevelError:
         if said["noise"] is not None:
             raise
         note = f"the noise cannot be found from this measurement, and is taken to be {LEVEL}; --noise says otherwise"
         config = make_config(tables(image, {**said, "noise": LEVEL}, task), settings, what="restore")
-        solve(config, as_json, Path(image).stem, task, note)
+        solve(config, as_json, stem_of(image), task, note, said["grid"])
 
 
 def named(image: str, said: dict[str, Any]) -> Task | None:
@@ -162,7 +171,7 @@ def tables(image: str, said: dict[str, Any], task: Task | None) -> dict[str, Any
         "data": {"image": image if task is None or task.image is None else task.image, "simulate": said["simulate"]},
         "operator": operator_table(said["operator"]) if task is None else task.operator,
         "noise": {"name": "gaussian", "sigma": level} if (level := noise_level(said, task)) else {"name": "none"},
-        "prior": prior_part(prior),
+        "prior": prior_part(prior_for(image, prior)),
         "solver": solver,
         "run": {**run, **({"frame": True} if frame else {})},
     }
@@ -176,7 +185,7 @@ def noise_level(said: dict[str, Any], task: Task | None) -> float | str:
     return LEVEL if said["simulate"] and level == "auto" else level
 
 
-def solving(said: dict[str, Any], task: Task | None) -> tuple[dict[str, Any], str]:
+def solving(said: dict[str, Any], task: Task | None) -> tuple[dict[str, Any], Any]:
     """The solver's table and the prior's name: as said, else what suits."""
     name, prior = said["solver"], said["prior"]
     if name is None:

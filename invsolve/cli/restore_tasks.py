@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from invsolve.errors import InputError
+from invsolve.io.volume_names import is_volume
 
 DENOISER, SAMPLER = "natural", "natural"
+PICTURES = ("natural", "dncnn")  # priors of pictures, which volumes take slice by slice
 DRAWS = "diffpir"  # for those who ask for samples
 
 
@@ -36,7 +38,7 @@ class Task:
     operator: dict[str, Any]
     what: str
     solver: str = "hqs"
-    prior: str = "dncnn"
+    prior: Any = "dncnn"
     noise: float | str = "auto"
     frame: bool = False
     found: bool = False
@@ -174,6 +176,8 @@ def chosen(image: str, said: dict[str, Any]) -> Task | None:
         return None
     (name,) = given
     value = said[name]
+    if is_volume(image):
+        return of_volume(name, value)
     if name == "denoise":
         return noisy()
     if name == "jpeg":
@@ -183,6 +187,32 @@ def chosen(image: str, said: dict[str, Any]) -> Task | None:
 
         return diagnosed(image)
     return WAYS[name](value)
+
+
+def unsaid(image: str) -> Task:
+    """What is looked for where nothing is said: noise."""
+    return of_volume("denoise", True) if is_volume(image) else noisy()
+
+
+def of_volume(name: str, value: Any) -> Task:
+    """What happened to a volume; a blur of so many voxels along every axis, mirrored at the faces.
+
+    Raises:
+        InputError: something else.
+    """
+    if name == "denoise":
+        return noisy()
+    if name == "blur":
+        blur = {"name": "separable-gaussian-blur", "sigma": value, "boundary": "symmetric"}
+        return Task(blur, "a Gaussian blur of this width", prior=DENOISER)
+    raise InputError(f"--{name} is for pictures; volumes take --denoise, --blur SIGMA in voxels, or --operator (mask, separable-blur, ...)")
+
+
+def prior_for(image: str, prior: Any) -> Any:
+    """A prior's name, or its table; one of pictures is taken along the three axes of a volume."""
+    if prior in PICTURES and is_volume(image):
+        return {"name": "slicewise", "denoiser": {"name": prior, "channels": 1}, "axis": "all"}
+    return prior
 
 
 WAYS: dict[str, Any] = {

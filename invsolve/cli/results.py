@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invsolve.errors import InputError, InvsolveError, Note
+from invsolve.io.volume_names import is_volume, stem_of, suffix_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,12 +34,13 @@ def destination(config: Config, setup: Setup, name: str) -> Path:
     shape, bits = setup.problem.operator.in_shape, depth(config)
     count = setup.problem.batch
     if config.run.out is None:
-        suffix = (".tif" if bits == 32 else ".png") if len(shape) == 3 and shape[0] in (1, 3) else ".npy"
-        path = free(config.folder / f"{name}_restored{suffix}")
+        path = free(config.folder / f"{name}_restored{usual_suffix(shape, bits, source(config))}")
     else:
         path = config.path(config.run.out)
     numbers = count * (config.run.samples or 1) * setup.problem.image[0].numel()
-    if path.suffix and not path.is_dir():
+    if volume_file(path, shape) and bits is None:
+        numbers = count * setup.problem.image[0].numel()
+    elif path.suffix and not path.is_dir():
         check_target(path, shape, bits)
         numbers = count * setup.problem.image[0].numel()
     elif bits is not None:
@@ -51,10 +53,16 @@ def destination(config: Config, setup: Setup, name: str) -> Path:
     return path
 
 
-def usual_suffix(shape: Sequence[int], bits: int | None) -> str:
-    """Of a result that nobody named: a picture that holds the bits, else numbers as they are."""
-    picture = ".png" if bits in (None, 8) or (bits == 16 and shape[0] == 1) else ".tif"
-    return picture if len(shape) == 3 and shape[0] in (1, 3) else ".npy"
+def usual_suffix(shape: Sequence[int], bits: int | None, source: Path | None = None) -> str:
+    """Of a result that nobody named: a picture that holds the bits, of a volume what it was, else numbers as they are."""
+    if len(shape) == 3 and shape[0] in (1, 3):
+        return ".tif" if bits == 32 else ".png"
+    return suffix_of(source) if source is not None and len(shape) == 4 and is_volume(source) else ".npy"
+
+
+def volume_file(path: Path, shape: Sequence[int]) -> bool:
+    """Whether the result is a volume, and the file one of a volume by its name."""
+    return len(shape) == 4 and bool(suffix_of(path)) and not path.is_dir()
 
 
 def source(config: Config) -> Path | None:
@@ -67,7 +75,7 @@ def depth(config: Config) -> int | None:
     from invsolve.io.images import deep_bits
 
     image = source(config)
-    if config.run.bits is not None or config.run.out is not None or image is None or not image.is_file():
+    if config.run.bits is not None or config.run.out is not None or image is None or not image.is_file() or is_volume(image):
         return config.run.bits
     return 16 if deep_bits(image) == 16 else None
 
@@ -86,7 +94,7 @@ def free(path: Path) -> Path:
     """The path, or the first with a number that is not taken: what nobody named overwrites nothing."""
     found, number = path, 2
     while found.exists():
-        found, number = path.with_name(f"{path.stem}_{number}{path.suffix}"), number + 1
+        found, number = path.with_name(f"{stem_of(path)}_{number}{path.name[len(stem_of(path)) :]}"), number + 1
     return found
 
 
@@ -111,11 +119,29 @@ def put(path: Path, solution: Solution, bits: int | None, source: Path | None = 
         solution.save(path)
         return [str(path), *pictures(path, solution)]
     images, picture = solution.mean, path.suffix.lower() in BITS
+    if volume_file(path, images.shape[1:]):
+        return put_volume(path, solution, source)
     paths = named(path, len(images))
     tags = tags_of(source) if source is not None and picture else None
     for one, image in zip(paths, images, strict=True):
         write_image(one, image, bits=bits, tags=tags)
     return [str(one) for one in paths] + (spreads(paths, solution) if picture else [])
+
+
+def put_volume(path: Path, solution: Solution, source: Path | None) -> list[str]:
+    """The mean as a volume in the place and the numbers of the one it was made from, and of samples NAME_std, their standard deviation."""
+    from dataclasses import replace
+
+    from invsolve.io.volumes import read_volume, write_volume
+    from invsolve.unit import Unit
+
+    info = read_volume(source)[1] if source is not None and is_volume(source) else None
+    write_volume(path, solution.mean, info)
+    if solution.samples is None or solution.samples < 2:
+        return [str(path)]
+    place = path.with_name(f"{stem_of(path)}_std{suffix_of(path)}")
+    write_volume(place, solution.std, None if info is None else replace(info, unit=Unit(0.0, info.unit.width), dtype="float32"))
+    return [str(path), f"{place} (standard deviation of the samples)"]
 
 
 def spreads(paths: list[Path], solution: Solution) -> list[str]:

@@ -15,6 +15,7 @@ from invsolve.data import load_set, with_channels
 from invsolve.errors import ArgumentError, InputError, InvsolveError, UnknownNameError, did_you_mean
 from invsolve.estimate import estimate_noise
 from invsolve.io.images import MAX_PIXELS, TENSOR_FILES, load_image, read_measurement
+from invsolve.io.volumes import is_volume, read_volume
 from invsolve.noise import GaussianNoise, NoiseModel
 from invsolve.operator import Operator
 from invsolve.plugins import registry
@@ -136,6 +137,8 @@ def _numbers(config: Config, dtype: torch.dtype) -> Tensor:
             raise InputError(f"data.picture: no picture {data.picture!r} in '{data.set.name}'{near}")
         return with_channels(found.image, data.channels, f"picture {found.id!r}").to(dtype)
     path = config.path(data.image or "")
+    if is_volume(path):
+        return read_volume(path)[0].to(dtype)
     if data.simulate or data.channels is not None or path.suffix.lower() not in TENSOR_FILES:
         return load_image(path, channels=data.channels).to(dtype)
     y = read_measurement(path, image_axes=not config.operator or stated_shape(config.operator[0]) is None)
@@ -191,7 +194,9 @@ def _operator_for(config: Config, y: Tensor) -> tuple[Tensor, Operator]:
     """
     assert config.operator
     reasons, refused, stated = [], [], stated_shape(config.operator[0])
-    shapes = list(shapes_for(tuple(y.shape), config.operator[0].arguments.get("factor"))) if stated is None else [stated]
+    shapes = [stated] if stated is not None else list(shapes_for(tuple(y.shape), config.operator[0].arguments.get("factor")))
+    if stated is None and config.data.image is not None and is_volume(config.path(config.data.image)):
+        shapes = [tuple(y.shape)]
     for shape in shapes:
         try:
             operator = _operator(config, shape)

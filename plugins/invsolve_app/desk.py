@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from invsolve.cli.photograph import LARGE
+from invsolve.io.volumes import is_volume
 from invsolve_app.answers import Answer, answers, plain
 from invsolve_app.pictures import fitted, painted, preview, write_mask
 from invsolve_app.wish import Wish
@@ -62,6 +63,8 @@ class Desk:
         """The picture as it is shown, None where there is none, and a word."""
         if image is None:
             return None, sentence(ASKED)
+        if is_volume(image):
+            return None, sentence(f"{Path(image).name} is a volume; the shell restores it: invsolve restore {Path(image).name}", bad=True)
         try:
             shown, (height, width) = preview(image)
         except Exception as error:

@@ -45,6 +45,7 @@ PUBLIC = {
     "invsolve.estimate",
     "invsolve.io.files",
     "invsolve.io.images",
+    "invsolve.io.volumes",
     "invsolve.noise",
     "invsolve.operator",
     "invsolve.plugins",
