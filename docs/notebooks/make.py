@@ -16,12 +16,13 @@ from typing import Any
 
 HERE = Path(__file__).parent
 BLOCK = re.compile(r"^(?:% alt: ([^\n]*)\n)?```python\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+NOTE = re.compile(r"^% tested with: [^\n]*\n", re.MULTILINE)
 COLOURS = 128  # of a stored picture: a third of the bytes
 
 
 def cells(text: str) -> list[tuple[str, str, str]]:
-    """(kind, source, alternative text) of a page: "markdown" and "code" in turns."""
-    pieces = BLOCK.split(text)
+    """(kind, source, alternative text) of a page: "markdown" and "code" in turns; other lines that begin with % are for the tests."""
+    pieces = BLOCK.split(NOTE.sub("", text))
     found = [("markdown", pieces[0].strip(), "")]
     for alt, code, prose in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
         found += [("code", code.strip(), alt or ""), ("markdown", prose.strip(), "")]
@@ -55,6 +56,21 @@ def notebook(name: str) -> Any:
     return made
 
 
+def merged(outputs: list[Any]) -> list[Any]:
+    """What is printed in one piece, without warnings of other packages; pictures smaller."""
+    kept: list[Any] = []
+    for output in outputs:
+        if output.get("name") == "stderr":
+            continue
+        if output.output_type == "stream" and kept and kept[-1].output_type == "stream":
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+        if "image/png" in output.get("data", {}):
+            output["data"]["image/png"] = smaller(output["data"]["image/png"])
+    return kept
+
+
 def execute(name: str) -> None:
     """Run one in a fresh kernel and an empty folder, and write it."""
     import nbformat
@@ -65,9 +81,8 @@ def execute(name: str) -> None:
         NotebookClient(made, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
     for cell in made.cells:
         cell.metadata.pop("execution", None)
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                output["data"]["image/png"] = smaller(output["data"]["image/png"])
+        if cell.cell_type == "code":
+            cell.outputs = merged(cell.outputs)
     nbformat.write(made, HERE / f"{name}.ipynb")
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from fresh_cases import run_fresh
+from fresh_cases import METHOD, PRELOADED, run_fresh
 from PIL import Image
 from places import ROOT
 
@@ -18,7 +18,7 @@ from invsolve.plugins import KINDS, registry
 
 DOCS = ROOT / "docs"
 NUMBER = re.compile(r"[0-9.]+(e-[0-9]+)?")
-PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+PAGES = sorted(page for page in DOCS.rglob("*.md") if {"_build", "generated"}.isdisjoint(page.parts))
 SESSIONS = [page for page in PAGES if "\n% run\n" in page.read_text(encoding="utf-8")]
 CHAPTERS = {"dataset": "data"}  # file of the chapter, where it is not called as its kind
 
@@ -34,7 +34,8 @@ def blocks(page, language, mark=""):
     ]
 
 
-WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
+# The sources of the notebooks run in test_notebooks.py.
+WITH_PYTHON = [page for page in [*PAGES, DOCS / "llms.txt"] if page.parent.name != "notebooks" and blocks(page, "python")]
 
 
 def write_files(page, folder):
@@ -55,7 +56,8 @@ def pages():
 
 
 def test_the_pages_that_must_be_there():
-    assert {"index.md", "compose.md", "guide-your-own.md", "from-elsewhere.md"} <= {page.name for page in PAGES}
+    wanted = {"index", "install", "compose", "guide-your-own", "from-elsewhere", "which-solver", "results", "troubleshooting", "assistants"}
+    assert wanted <= {page.stem for page in PAGES}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,6 +93,15 @@ def test_a_page_that_is_wrong_is_found(tmp_path):
     assert blocks(page, "python") == [(4, "x = 1\n"), (10, "assert x == 2\n")]
     with pytest.raises(AssertionError, match="line 10"):
         test_the_python_of_a_page_runs_in_order(page, tmp_path)
+
+
+@pytest.mark.skipif(METHOD != "forkserver", reason="processes are not forked here")
+def test_a_page_does_not_import_again_what_all_need(tmp_path):
+    """What cannot be preloaded is passed over in silence, and then costs every page some seconds."""
+    done = run_fresh("import sys; print(*sys.modules)", tmp_path)
+    assert set(PRELOADED) <= set(done.stdout.split())
+    assert "fresh_cases" in done.stdout.split()
+    assert "pytest" not in done.stdout.split()
 
 
 def test_there_is_a_session():
@@ -131,12 +142,6 @@ def test_shell_lines_name_commands_that_exist(page):
                 group = group.commands[word]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_and_pictures_are_there(page):
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        assert target.startswith("http") or (page.parent / target).exists(), target
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_entry_is_in_the_catalogue(kind, pages):
     texts = pages.catalogue(kind)
@@ -150,9 +155,38 @@ def test_every_entry_is_in_the_catalogue(kind, pages):
 def test_every_public_name_is_on_its_page(pages):
     import invsolve
 
-    text = pages.api()
+    texts = pages.api()
     for name in invsolve.__all__:
-        assert f"invsolve.{name}\n" in text
+        assert f"<invsolve.{name}>`" in texts["api-invsolve"] or f"<api-invsolve.{name}>`" in texts["api-invsolve"]
+    for name in invsolve.solvers.__all__:
+        assert f"<invsolve.solvers.{name}>`" in texts["api-invsolve.solvers"]
+
+
+def test_a_class_is_an_object_with_its_import_line(pages):
+    text = pages.catalogue("operator")["catalogue-operator"]
+    assert "\n    from invsolve_operators import GaussianBlur\n\n.. py:class:: invsolve_operators.GaussianBlur(in_shape" in text
+    assert "\n    from invsolve.solvers import DDRM\n\n.. py:class:: invsolve.solvers.DDRM(" in pages.catalogue("solver")["solver-ddrm"]
+    assert pages.escaped("see `GaussianBlur`") == "see \\ :py:obj:`GaussianBlur <invsolve_operators.GaussianBlur>`"
+
+
+def test_every_operator_and_solver_that_can_be_drawn_is_in_the_gallery(pages):
+    pictures = {("operator", "mask"): "a cat", ("solver", "ddrm"): "an eight"}
+    text = pages.gallery(pictures)
+    assert ".. figure:: pictures/operator-mask.png\n      :alt: a cat\n      :target: catalogue-operator.html#operator-mask" in text
+    assert ":target: solver-ddrm.html" in text
+    assert ".. image:: pictures/operator-mask.png\n   :alt: a cat" in pages.catalogue("operator", pictures)["catalogue-operator"]
+
+
+def test_tables_are_pages(tmp_path):
+    """Their pictures are found, links to other tables stay, and what is no page is named."""
+    spec = importlib.util.spec_from_file_location("docs_tables", DOCS / "tables.py")
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    texts = tables.pages(DOCS / "generated")
+    assert all(text.startswith("# ") for text in texts.values())
+    assert "](../../../../benchmarks/results/conditional/sr.png)" in texts["results/conditional/sr.md"]
+    assert "[sr](sr.md)" in texts["results/conditional/palette.md"]
+    assert "`dncnn.toml`" in texts["results/priors/README.md"]
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-import invsolve
-import invsolve.solvers
-
-__all__ = ["invsolve", "run_fresh"]
+__all__ = ["PRELOADED", "run_fresh"]
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT: Any = multiprocessing.get_context(METHOD)
-CONTEXT.set_forkserver_preload([__name__])
+# What nearly every page imports sooner or later: once, before processes are forked. By names of installed modules: the server that is
+# forked does not look into this folder, and passes over what it cannot import.
+PRELOADED = ("deepinv.physics", "invsolve.bench.suite", "invsolve.solvers", "invsolve_operators", "matplotlib.figure", "torchmetrics")
+CONTEXT.set_forkserver_preload(list(PRELOADED))
 
 
 @dataclass
