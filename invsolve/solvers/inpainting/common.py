@@ -49,7 +49,7 @@ class Known:
 
     def of_particles(self) -> Known:
         """The same for (B, K, C, H, W): K states an item."""
-        return Known(self.y[:, None], self.shown if self.shown.ndim < 4 else self.shown[:, None], self.sigma[:, None])
+        return Known(self.y[:, None], self.shown if self.shown.ndim < self.y.ndim else self.shown[:, None], self.sigma[:, None])
 
     def at(self, x: Tensor, sigma: float, rng: Rng) -> Tensor:
         """x with the pixels shown drawn anew given y, by numbers of their own: y + sqrt(sigma^2 - sigma_y^2) z; as it is below sigma_y."""

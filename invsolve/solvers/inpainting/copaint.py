@@ -108,7 +108,7 @@ class CoPaint(Inpainter):
             length = torch.where(better, length, SHORTER * length)
             loss = torch.where(better, found[1], loss)
             pairs = ((trial, x), (found[0], x0_hat), (found[2], gradient))
-            x, x0_hat, gradient = (torch.where(better[:, None, None, None], new, old) for new, old in pairs)
+            x, x0_hat, gradient = (torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), new, old) for new, old in pairs)
         return x, x0_hat, length
 
     def misfit(

@@ -68,6 +68,7 @@ class Resampling(Inpainter):
             x0_hat = torch.stack([estimate(prior, one, sigma) for one in x.unbind(1)], 1)
             path = known.along(path, sigma, following, rng)
             chosen = ancestors(log_weights(known, x, x0_hat, path, sigma, following), rng)
+            chosen = chosen.reshape(*chosen.shape, *[1] * (x.ndim - 2))
             x, x0_hat = (torch.take_along_dim(one, chosen, 1) for one in (x, x0_hat))
             x = known.down(x, x0_hat, sigma, following, rng)
             yield Step(index, total, x[:, 0], x0_hat[:, 0], following, state={"particles": x, "path": path})
@@ -79,7 +80,7 @@ class Resampling(Inpainter):
         if start is not None and "particles" in start.state:
             return start.index + 1, start.state["particles"], start.state["path"]
         first, x = initial(problem, prior, rng, sigma, start)
-        x = x[:, None].repeat(1, self.particles, 1, 1, 1)
+        x = x[:, None].repeat(1, self.particles, *[1] * (x.ndim - 1))
         if start is None:
             x = problem.image[:, None] + prior.centre + sigma * rng.normal_like(x)
         return first, x, known.at(x[:, :1], sigma, rng)
@@ -102,7 +103,7 @@ def log_weights(known: Known, x: Tensor, x0_hat: Tensor, path: Tensor, sigma: fl
 
 
 def ancestors(log_weight: Tensor, rng: Rng) -> Tensor:
-    """Indices (B, K, 1, 1, 1) drawn with probabilities in proportion to exp(log_weight), (B, K)."""
+    """Indices (B, K) drawn with probabilities in proportion to exp(log_weight), (B, K)."""
     cumulated = torch.softmax(log_weight, 1).cumsum(1)
     drawn = rng.uniform(log_weight.shape[1:], log_weight)
-    return torch.searchsorted(cumulated, drawn).clamp_max(log_weight.shape[1] - 1)[:, :, None, None, None]
+    return torch.searchsorted(cumulated, drawn).clamp_max(log_weight.shape[1] - 1)
