@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from invsolve.cli.grid import draw, rivals
 from invsolve.cli.large import forget, in_pieces
 from invsolve.cli.loudness import quiet
 from invsolve.cli.output import clean, noting
@@ -65,18 +66,20 @@ def run_overrides(seed: int | None, device: str | None, out: str | None, bits: i
     return [f"run.{name}={value}" for name, value in given.items() if value is not None]
 
 
-def solve(config: Config, as_json: bool, name: str, task: Task | None = None, note: str | None = None) -> None:
+def solve(config: Config, as_json: bool, name: str, task: Task | None = None, note: str | None = None, grid: str | None = None) -> None:
     """Build, look where the result can go, solve, write, report; with a task, say what the result is worth, or that nothing is to do."""
     with noting(echo=not as_json) as notes:
         tell([] if note is None else [note])
         setup, path = prepared(config, name)
         idle = nothing_to_do(config, setup, task)
         if idle is None:
+            others = [] if grid is None else rivals(config, setup, grid)  # what is misspelt is said before the work
             solution = solved(config, setup, path)
             facts, shown_part = report(setup, solution, doubt=task is None), framed(solution, config, setup)
             facts |= {"image": list(shown_part.mean.shape), "verdict": judged(setup, solution, task)}
             written = write(path, shown_part, depth(config), source(config))
             forget(path)
+            written += [] if grid is None else [draw(config, setup, path, solution, others)]
         else:
             written, facts = [], {"verdict": idle}
     if as_json:
