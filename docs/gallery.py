@@ -36,9 +36,9 @@ GAP = 4
 LEAST = 8  # pixels along a side that show anything
 KINDS = ("operator", "prior", "solver")
 ALT = {
-    "operator": "What {name} makes of a photograph of a cat",
-    "prior": "A noisy picture, and what the prior {name} makes of it",
-    "solver": "What {name} starts from, and two of its answers",
+    "operator": "A photograph of a cat, and what is measured of it by {name}, {summary}",
+    "prior": "A noisy picture, and what the prior {name} makes of it, {summary}",
+    "solver": "What is measured of a digit, and two answers of {name}, {summary}",
 }
 
 
@@ -154,5 +154,5 @@ def draw(folder: Path) -> dict[tuple[str, str], str]:
                 made = attempted(lambda entry=entry: picture(entry))
                 if isinstance(made, Image.Image):
                     made.save(folder / f"{kind}-{entry.name}.png", optimize=True)
-                    found[kind, entry.name] = ALT[kind].format(name=entry.name)
+                    found[kind, entry.name] = ALT[kind].format(name=entry.name, summary=entry.summary)
     return found

@@ -65,7 +65,15 @@ KEYS_OF_FILES = (
     "that is one (`invsolve info` shows `Path`), starts from the folder of the file it stands in."
 )
 CODE = re.compile(r"`([^`]+)`")
+TABLE = re.compile(r"benchmarks/results/([\w/\\]+)\.md")
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 Pictures = Mapping[tuple[str, str], str]
+
+
+def table(match: re.Match[str]) -> str:
+    """The name of a table's file as a link to its page."""
+    name = match[1].replace("\\", "")
+    return f":doc:`benchmarks/results/{name}.md </generated/results/{name}>`" if (RESULTS / f"{name}.md").is_file() else match[0]
 
 
 def import_path(target: Any) -> str:
@@ -106,7 +114,7 @@ def escaped(text: str) -> str:
     """One line of prose: `code` in double backquotes, everything else without a meaning for RST."""
     pieces = CODE.split(text)
     for index in range(0, len(pieces), 2):
-        pieces[index] = re.sub(r"([\\*_|`])", r"\\\1", pieces[index])
+        pieces[index] = TABLE.sub(table, re.sub(r"([\\*_|`])", r"\\\1", pieces[index]))
     for index in range(1, len(pieces), 2):
         code = pieces[index].strip()
         pieces[index] = f":py:obj:`{code} <{known()[code]}>`" if code[:1].isupper() and code in known() else f"``{code}``"
