@@ -108,8 +108,9 @@ class Separable(Operator):
 
     def _spread(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Values of the sides, in the order of the axes, so that their product is one number for every place of an image."""
-        lead, count = () if self.batch is None else (self.batch, 1), len(values)
-        return [one.reshape(*lead, *[1] * index, -1, *[1] * (count - 1 - index)) for index, one in enumerate(values)]
+        leads = [(len(one), 1) if one.ndim > 1 else () for one in values]  # one per image, or one for all
+        last = len(values) - 1
+        return [one.reshape(*leads[side], *[1] * side, -1, *[1] * (last - side)) for side, one in enumerate(values)]
 
     def _seen(self, c: Tensor) -> Tensor:
         """The part of a spectrum that a measurement has a place for."""
@@ -155,7 +156,7 @@ class Separable(Operator):
 
         def left_transposed(y: Tensor) -> Tensor:
             c, s = self._along("left_", y, transposed=True), self.like("s", y)
-            lost = [number for axis in range(-1, 1 - len(self.in_shape), -1) for number in (0, s.shape[axis] - c.shape[axis])]
+            lost = [number for axis in range(-1, -len(self.in_shape), -1) for number in (0, s.shape[axis] - c.shape[axis])]
             return torch.nn.functional.pad(c, lost) * (s > 0)
 
         s = self.s.expand(*self.s.shape[: -len(self.in_shape)], *self.in_shape) if self.batch is not None else self.s.expand(self.in_shape)
