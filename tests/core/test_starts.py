@@ -247,3 +247,32 @@ def test_the_floor_regularises_without_noise():
     told = Problem(blur.operator, blur.y, GaussianNoise(LEVELS[-1] * float(blur.gain[0])))
     assert torch.equal(first_image(bare, None), first_image(told, None))
     assert first_image(bare, None).abs().max() < 3
+
+
+def test_it_is_made_once_for_a_problem_and_anew_after_somebody_wrote_into_it():
+    calls = []
+
+    class Seen(GaussianBlur):
+        def forward(self, x):
+            calls.append(1)
+            return super().forward(x)
+
+    problem = Problem.simulate(Seen((1, 8, 8), 1.0), photo(8, 1), GaussianNoise(SIGMA), generator=0)
+    first = first_image(problem, None)
+    made = len(calls)
+    again = first_image(problem, None)
+    assert len(calls) == made
+    assert torch.equal(again, first)
+    first.zero_()  # a caller's own: nobody else's is changed
+    assert torch.equal(first_image(problem, None), again)
+    problem.y.mul_(0.5)
+    moved = first_image(problem, None)
+    assert len(calls) > made
+    fresh = Problem(problem.operator, problem.y, problem.noise)
+    assert torch.equal(moved, first_image(fresh, None))
+    assert not torch.equal(moved, again)
+    before = next(iter(problem.operator.buffers()))
+    before.mul_(1.0)
+    made = len(calls)
+    first_image(problem, None)
+    assert len(calls) > made
