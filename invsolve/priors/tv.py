@@ -253,7 +253,9 @@ class VectorialTV(GradientNorm):
 
         R(x) = sum over pixels of sqrt(sum over channels of dx^2 + dy^2)
 
-    Of a grey image it is the isotropic total variation.
+    Of a grey image it is the isotropic total variation. Of a complex image as a pair, (2, H, W) or (2, D, H, W) with the real part first
+    (`AsComplex`), it is the total variation of complex numbers, sum sqrt(|dx z|^2 + |dy z|^2): it sees magnitude and phase together, and
+    no turn of the phase of the whole image changes it.
 
     Args:
         weight: in front of R, in the units of a negative log-likelihood; c / sigma. For denoising photographs c = 0.8 was best at sigma
