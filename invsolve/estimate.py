@@ -31,6 +31,7 @@ NEGLIGIBLE = 1e-3
 # Numbers that an estimate is made of: 200 give a relative standard error of 1 / sqrt(400) = 5 %.
 ENOUGH = 200
 PATCH_SIDES = (7, 5, 4, 3, 2)
+LARGEST = 4  # of several channels among which patches without texture are chosen: larger ones without any are rare
 MOST_PATCHES = 65_536
 MOST_SLICES = 16
 COLOURS, LATTICES = 2, (2, 3, 4)  # the period of a sensor's colour filter; those of masks that are looked for
@@ -84,7 +85,7 @@ def estimate_noise(operator: Operator, y: Measurement, *, method: str = "auto") 
         raise InputError("y has no items, so there is nothing to estimate")
     if operator.stacked:
         return joined([estimate_noise(part, one, method=method) for part, one in zip(operator.parts, parts(y), strict=True)])  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType]
-    found = WAYS[method](operator, parts(y)[0].detach().to(torch.float64 if not parts(y)[0].is_complex() else torch.complex128))
+    found = WAYS[method](operator, parts(y)[0].detach())
     first = parts(y)[0]
     return NoiseEstimate(found.sigma.to(first.real.dtype), found.method, found.count)
 
@@ -121,6 +122,7 @@ def null_space(operator: Operator, y: Tensor) -> NoiseEstimate:
     count = support.flatten(1).sum(1) - strong.sum(1)
     if int(count.min()) < ENOUGH:
         raise InputError(f"only {int(count.min())} directions of y carry no signal; {ENOUGH} are needed")
+    y = y.double()
     spectrum = svd.Ut(y)
     seen = svd.U(spectrum * strong.reshape(spectrum.shape))
     square = ((y - seen) * support).square().flatten(1).sum(1)
@@ -130,8 +132,8 @@ def null_space(operator: Operator, y: Tensor) -> NoiseEstimate:
 def measured(operator: Operator, y: Tensor) -> Tensor:
     """1 where y holds data, (B, *out_shape)."""
     support = operator.supports[0]
-    ones = torch.ones(y.shape, dtype=torch.float64, device=y.device)
-    return ones if support is None else ones * support.to(ones)
+    one = torch.ones((), dtype=torch.float64, device=y.device)
+    return (one if support is None else support.to(one)).expand(y.shape)
 
 
 def patches(operator: Operator, y: Tensor) -> NoiseEstimate:
@@ -187,7 +189,7 @@ def patch_level(image: Tensor, known: Tensor, alone: bool) -> tuple[Tensor, int]
 
     `alone`: the patches have one value a place, and so no subspace without texture.
     """
-    for side in PATCH_SIDES:
+    for side in PATCH_SIDES[PATCH_SIDES.index(LARGEST) :] if alone and len(image) > 1 else PATCH_SIDES:
         if min(image.shape[1:]) < side:
             continue
         windows = patch_rows(image, known, side)
@@ -253,6 +255,7 @@ def coefficients(operator: Operator, y: Tensor) -> NoiseEstimate:
     if not operator.has(Capability.LINEAR):
         raise InputError(f"{operator.label} is nonlinear: its noise is not that of its output's entries alone")
     support = measured(operator, y) > 0
+    y = y.to(torch.complex128 if y.is_complex() else torch.float64)
     found = [quietest(one, known) for one, known in zip(y, support, strict=True)]
     return NoiseEstimate(torch.stack([sigma for sigma, _ in found]), "coefficients", min(count for _, count in found))
 

@@ -32,16 +32,30 @@ SIGMAS, RADII, LENGTHS = (0.5, 4.5), (1.0, 9.0), (3.0, 26.0)  # pixels: what the
 TRIED = 20
 
 
+class Half(NamedTuple):
+    """The spectrum of a picture's liveliest part on a half-disk.
+
+    Args:
+        read: (directions, rings), its logarithm.
+        floor: the power of the noise.
+        turn: the direction of the motion that fits best.
+    """
+
+    read: Tensor
+    floor: float
+    turn: int
+
+
 class Traits(NamedTuple):
     """What was read of a picture.
 
     Args:
-        values: (n,), float32.
-        angle: of the motion that fits best, in degrees counter-clockwise from the horizontal.
+        values: (465,), float32.
+        half: from which the angle of a motion is read once its length is known.
     """
 
     values: Tensor
-    angle: float
+    half: Half
 
 
 def traits(tiles: list[Tensor], sigma: float) -> Traits:
@@ -61,7 +75,7 @@ def traits(tiles: list[Tensor], sigma: float) -> Traits:
     angle = turn * math.pi / TURNS
     last = torch.tensor([math.log(floor)], dtype=torch.float64)
     numbers = [*profiles, *laws, fits, motion, slopes(tiles, angle), echoes(tiles, angle), last]
-    return Traits(torch.cat(numbers).float(), math.degrees(angle))
+    return Traits(torch.cat(numbers).float(), Half(read[1], floor, turn))
 
 
 def spectra(tile: Tensor) -> Tensor:
@@ -151,14 +165,27 @@ def round_fits(profile: Tensor, floor: float, law: Tensor) -> Tensor:
 
 def motion_fits(read: Tensor, floor: float) -> tuple[Tensor, int, Tensor]:
     """(misfit of each length at the best direction, that direction, its misfit and length): how directions differ, not how rings do."""
+    miss = misfit(read, floor, motions())
+    turn, length = divmod(int(miss.argmin()), TRIED)
+    return miss[turn].clamp_max(5), turn, torch.tensor([float(miss.min()), length / TRIED], dtype=torch.float64)
+
+
+def direction(half: Half, length: float) -> float:
+    """The angle of a motion whose length is known, in degrees counter-clockwise from the horizontal: the best of 25 about the one of 24."""
+    angles = (half.turn + torch.linspace(-1.2, 1.2, 25, dtype=torch.float64)) * math.pi / TURNS
+    part = torch.cos(grid()[0] - angles[:, None])[:, :, None] * grid()[1]
+    miss = misfit(half.read, half.floor, torch.sinc(length * part).square())
+    return math.degrees(float(angles[int(miss.argmin())])) % 180
+
+
+def misfit(read: Tensor, floor: float, law: Tensor) -> Tensor:
+    """How far the differences between directions are from those of laws (..., turns, rings), over those that there are."""
     mean = read.mean(0)
     share = (1 - floor / mean.exp()).clamp_min(1e-3) * grid()[1].clamp_min(0.03)
     size = (read.quantile(0.85, dim=0).exp() - floor).clamp_min(0.02 * floor)
-    expected = torch.log(size * motions().clamp_min(1e-4) + floor)
-    expected, found = expected - expected.mean(2, keepdim=True), read - mean
-    miss = ((expected - found).square() * share).sum((2, 3)) / (found.square() * share).sum().clamp_min(1e-9)
-    turn, length = divmod(int(miss.argmin()), TRIED)
-    return miss[turn].clamp_max(5), turn, torch.tensor([float(miss.min()), length / TRIED], dtype=torch.float64)
+    expected = torch.log(size * law.clamp_min(1e-4) + floor)
+    expected, found = expected - expected.mean(-2, keepdim=True), read - mean
+    return ((expected - found).square() * share).sum((-2, -1)) / (found.square() * share).sum().clamp_min(1e-9)
 
 
 def slopes(tiles: list[Tensor], angle: float) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor
 from invsolve.blind.compression import Compression, find_compression
 from invsolve.blind.diagnosis import GREY, NAMES, Diagnosis
 from invsolve.blind.enlarged import find_enlargement, reduced
-from invsolve.blind.features import SIDE, traits
+from invsolve.blind.features import SIDE, Traits, direction, traits
 from invsolve.blind.reading import Reading, read
 from invsolve.errors import InputError, InvsolveError
-from invsolve.estimate import estimate_noise
+from invsolve.estimate import estimate_noise, patch_level
 from invsolve.plugins import registry
 
 TILE, TILES = 256, 8  # of a large picture the liveliest parts are read
@@ -49,15 +49,18 @@ def identify(y: Tensor, *, damage: bool = True) -> Diagnosis:
         return Diagnosis(small, noise_of(small), enlargement=enlargement)
     compression = find_compression(image)
     lost = took(image, compression)
-    reading, angle = blurring(image, sigma)
-    if reading is None:
+    found = shown(image, sigma)
+    if found is None:
         return Diagnosis(image, sigma, compression=compression, lost=lost)
+    reading = read(found.values)
     family = named(reading)
     parameters, spread = {}, 0.0
+    if family == "none":
+        sigma = min(sigma, smooth_noise(image))
     if family != "none":
         parameters, spread = {NAMES[family][1]: reading.widths[family]}, reading.spreads[family]
     if family == "motion":
-        parameters["angle"] = angle
+        parameters["angle"] = direction(found.half, reading.widths[family])
     return Diagnosis(image, sigma, family, parameters, spread, reading.chances, compression, None, None, lost)
 
 
@@ -91,17 +94,22 @@ def noise_of(image: Tensor) -> float:
         return math.nan
 
 
-def blurring(image: Tensor, sigma: float) -> tuple[Reading | None, float]:
-    """What the networks read, and the angle of a motion; None where the picture is too small or shows nothing above its noise."""
+def smooth_noise(image: Tensor) -> float:
+    """The level of the patches that could be noise alone: a sharp picture's texture is taken for noise where all patches are."""
+    image = colours(image)
+    return float(patch_level(image, torch.ones_like(image, dtype=torch.bool), True)[0])
+
+
+def shown(image: Tensor, sigma: float) -> Traits | None:
+    """The picture's traits; None where it is too small or shows nothing above its noise."""
     if min(image.shape[1:]) < SIDE or math.isnan(sigma):
-        return None, 0.0
+        return None
     grey = image.double().mean(0)
     level = max(sigma, GREY / math.sqrt(12)) / math.sqrt(len(colours(image)))
     tiles = liveliest(grey)
     if max(float(tile.std()) for tile in tiles) < EVEN * level:
-        return None, 0.0
-    found = traits(tiles, level)
-    return read(found.values), found.angle
+        return None
+    return traits(tiles, level)
 
 
 def liveliest(grey: Tensor) -> list[Tensor]:
