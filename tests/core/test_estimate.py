@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from click.testing import CliRunner
-from invsolve_operators import BlockMean, BoxMask, GaussianBlur, Grey, Identity, Mask, SeparableGaussianBlur
+from invsolve_operators import BayerMask, BlockMean, BoxMask, GaussianBlur, Grey, Identity, LineMask, Mask, Mosaic, SeparableGaussianBlur
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from invsolve import GaussianNoise, InputError, Operator, Problem, Stack, estimate_noise
 from invsolve.cli import main
@@ -61,6 +62,51 @@ def test_smooth_pictures(operator, sigma):
     found = estimate_noise(operator, measured(operator, sigma))
     assert found.method == "patches"
     assert (found.sigma / sigma - 1).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.1])
+@pytest.mark.parametrize("kind", [Mosaic, BayerMask, LineMask])
+def test_places_of_a_lattice(kind, sigma):
+    """A sensor's colours, place by place, are smooth pictures; of 4 of the 12 places of a Bayer mask there are data.
+
+    4 x 4 pixels at 4 places (6 of the lines') are 64 (96) numbers; some thousand patches without texture scatter the eigenvalues by
+    sqrt(96 / 2000) = 22 %, the root of their mean, of which the smaller are taken, by a third of that.
+    """
+    x = waves(side=2 * SIDE)
+    operator = kind((3, 2 * SIDE, 2 * SIDE))
+    found = estimate_noise(operator, Problem.simulate(operator, x, GaussianNoise(sigma), generator=0).y)
+    assert found.method == "patches"
+    assert (found.sigma / sigma - 1).abs().max() < 0.08
+
+
+def test_a_bayer_mask_and_its_mosaic_have_one_answer():
+    """The same numbers, laid out in another way."""
+    y = measured(Mosaic((3, SIDE, SIDE)), 0.05)
+    masked = Mosaic((3, SIDE, SIDE)).adjoint(y)
+    one, other = estimate_noise(Mosaic((3, SIDE, SIDE)), y), estimate_noise(BayerMask((3, SIDE, SIDE)), masked)
+    torch.testing.assert_close(one.sigma, other.sigma, rtol=1e-9, atol=0)
+
+
+class Largest(TorchDispatchMode):
+    """The bytes of the largest storage that any operation gave."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(one, torch.Tensor):
+                self.bytes = max(self.bytes, one.untyped_storage().nbytes())
+        return out
+
+
+@pytest.mark.parametrize("operator", [Identity((3, 800, 1000)), Mosaic((3, 800, 1000))], ids=lambda one: one.label)
+def test_a_large_picture_is_sampled_before_patches_are_copied(operator):
+    """Nothing is larger than the picture in float32 twice, or than 65,536 patches of 7 x 7 x 3 in float64: all of them would take .9 GB."""
+    y = operator(torch.rand(1, 3, 800, 1000, generator=torch.Generator().manual_seed(0)))
+    with Largest() as seen:
+        estimate_noise(operator, y)
+    assert seen.bytes <= max(2 * 4 * 3 * 1200 * 1000, 65_536 * 7 * 7 * 3 * 8)
 
 
 def test_coefficients_of_a_transform():
