@@ -85,7 +85,7 @@ OWN_LIBRARIES = {
     "cli": {"click", "rich", "tqdm", "PIL"},
     "callbacks.py": {"tqdm"},
     "plot": {"matplotlib"},
-    "io": {"PIL", "safetensors", "pydantic", "tifffile"},
+    "io": {"PIL", "safetensors", "pydantic", "tifffile", "imagecodecs", "nibabel"},
     "recipe": {"pydantic"},
     "plugins": {"pydantic"},
     "testing": set(),
