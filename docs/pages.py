@@ -48,6 +48,7 @@ PUBLIC = {
     "invsolve.schedule": "noise levels that networks were trained on",
     "invsolve.plot": "figures",
     "invsolve.bench": "benchmarks",
+    "invsolve.blind": "what happened to a photograph",
     "invsolve.tiles.run": "large pictures in pieces",
     "invsolve.tiles.layout": "how they are cut",
     "invsolve.testing": "conformance checks of parts of yours",

@@ -137,13 +137,14 @@ class Diagnosis:
             CompatibilityError: the solver does not take the problem.
         """
         from invsolve.errors import InputError
-        from invsolve.plugins import load_prior
 
         if self.nothing:
             raise InputError(f"there is nothing to restore: {self.words()[0]}")
         usual = ("one-shot", "natural") if self.task == "noise" else ("hqs", "natural" if self.task == "damage" else "dncnn")
         chosen: Any = registry().build("solver", usual[0]) if solver is None else solver
-        solution = chosen.solve(self.problem(), load_prior(usual[1]) if prior is None else prior, generator=generator)
+        if prior is None:
+            prior = registry().build("prior", usual[1], channels=len(self.y))
+        solution = chosen.solve(self.problem(), prior, generator=generator)
         return self.framed(solution)
 
     def framed(self, solution: Solution) -> Solution:
