@@ -70,3 +70,10 @@ def test_llms_txt_leads_to_pages():
     assert len(found) > 20
     for name in found:
         assert name.startswith("generated/") or (DOCS / f"{name}.md").exists(), name
+
+
+def test_every_table_has_its_sentence():
+    """What is measured is said in plain words, in docs/results.md."""
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    tables = [str(table.relative_to(ROOT)) for table in (ROOT / "benchmarks" / "results").rglob("*.md")]
+    assert [table for table in tables if f"]({'../' + table})" not in text] == []
