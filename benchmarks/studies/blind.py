@@ -134,7 +134,7 @@ def clean(data: Path, part: int) -> Iterator[str]:
         count += 1
         if not found.nothing:
             changed.append(f"- {name}: {found}")
-    yield f"{count - len(changed)} of {count} photographs as they are were left alone. The others:"
+    yield f"{count - len(changed)} of {count} photographs as they are were left alone. Of the others those of afhq512 are JPEG files:"
     yield ""
     yield from changed
 

@@ -19,7 +19,7 @@ from invsolve.plugins import registry
 TILE, TILES = 256, 8  # of a large picture the liveliest parts are read
 EVEN = 4.0  # times the noise: the slopes of a picture that shows something
 LOUD = 0.1  # noise that damage does not stand out from
-SURE = 0.6  # of the chance that a picture is blurred: below it, it is left alone
+SURE = 0.9  # of the chance that a picture is blurred: below it, it is left alone; at .6 one more of 36 sharp photographs is called blurred
 
 
 def identify(y: Tensor, *, damage: bool = True) -> Diagnosis:
