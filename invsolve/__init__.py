@@ -4,6 +4,8 @@ Names are imported at first use, so that `import invsolve` and the command line'
 lists them.
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
 from lazy_loader import attach_stub
 
 from invsolve.plugins.former import MOVED, moved
@@ -11,3 +13,8 @@ from invsolve.plugins.former import MOVED, moved
 __getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
 
 moved(MOVED)
+
+try:
+    __version__ = version("invsolve")
+except PackageNotFoundError:  # a source tree on the path, not installed
+    __version__ = "unknown"

@@ -36,3 +36,5 @@ from .solver import Requires as Requires
 from .solver import Solver as Solver
 from .solvers.warm_start import warm_start as warm_start
 from .which import which_solvers as which_solvers
+
+__version__: str

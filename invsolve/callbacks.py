@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 from invsolve.plugins.former import without
@@ -28,7 +29,9 @@ class Progress:
 
     def __call__(self, step: Step) -> None:
         """Advance the bar to this step."""
-        from tqdm.auto import tqdm
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a notebook without ipywidgets gets a bar of text, which is no fault
+            from tqdm.auto import tqdm
 
         if self.bar is None or step.index < self.bar.n:
             self.bar = tqdm(total=step.total, desc=self.label or None, disable=self.hidden, leave=False)

@@ -24,6 +24,14 @@ SLOW = {
 }
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A half of the tests for each of two workers, in order, and what is left of one for the other: what a module holds is made once."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in SLOW:

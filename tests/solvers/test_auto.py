@@ -140,5 +140,6 @@ def test_tv_is_for_images():
     x = torch.rand(2, 7, dtype=torch.float64)
     given = Problem.simulate(Operator.from_matrix(torch.rand(5, 7, dtype=torch.float64), in_shape=(7,)), x, GaussianNoise(0.1))
     for solver in (Auto(), HQS(), PDHGTV()):
-        with pytest.raises(CompatibilityError, match=r"TotalVariation is for images \(C, H, W\), the operator's have shape \(7,\)"):
+        shapes = r"images \(C, H, W\) and volumes \(C, D, H, W\), the operator's have shape \(7,\)"
+        with pytest.raises(CompatibilityError, match=f"TotalVariation is for {shapes}"):
             solver.solve(given, TotalVariation(1.0))
