@@ -28,7 +28,7 @@ from invsolve.priors import TotalVariation
 from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.rng import Rng
 from invsolve.testing.settings import Setting
-from invsolve.testing.units import FACTOR, REST, cheap, gaussian_answer, moved_by_response, movement, perturbed, rms
+from invsolve.testing.units import FACTOR, REST, cheap, gaussian_answer, lengthened, moved_by_response, movement, perturbed, rms
 
 Found = dict[tuple[str, str, str], list[tuple[float, str]]]  # [(figure, operator)] by solver, family and column
 FACTORS, ALLOWED, SIGMA = (1e-4, 1e4), 1e-6, 0.05
@@ -217,11 +217,12 @@ def perturbation(solver: Solver, operator: Operator, prior: Prior) -> float | No
         return moved_by_response(solver, problem, prior)
     setting, worst = Setting(problem, prior, ""), 0.0
     mean, std = gaussian_answer(problem, prior)
+    plain = lengthened(solver).solve(problem, prior, generator=1).x
     for _, changed in perturbed(operator):
         other = Problem(changed, problem.y, problem.noise, check_range=False)
         if not solver.mismatches(other, prior):
             allowed = FACTOR * rms(gaussian_answer(other, prior)[0] - mean) + REST * rms(std)
-            moved, error = movement(solver, setting, other, allowed)
+            moved, error = movement(solver, setting, other, allowed, plain)
             worst = max(worst, moved / (allowed + 3 * error))
     return worst
 
