@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,3 +236,9 @@ class Solution:
     def __repr__(self) -> str:
         run = f"steps={self.steps}, nfe={self.nfe}, {self.seconds:.2f} s, seed={self.seed}"
         return f"Solution(x={tuple(self.x.shape)}, {self.status.value}, {run})"
+
+
+def middle(solution: Solution, height: int, width: int) -> Solution:
+    """The solution with the middle of its image alone, of so many pixels: what lies in a photograph's frame where a blur saw further."""
+    top, left = ((whole - seen) // 2 for whole, seen in zip(solution.x.shape[-2:], (height, width), strict=True))
+    return replace(solution, x=solution.x[..., top : top + height, left : left + width].contiguous())

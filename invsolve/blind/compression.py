@@ -17,10 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from invsolve.io.images import GREY as LUMA
+
 # ITU-T T.81 (1992), table K.1: the steps of luminance at quality 50.
 STEPS = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
 18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"""
-LUMA = (0.299, 0.587, 0.114)
 ROUNDING = 0.4  # grey levels: of luminance, of its decoding to colours and of those
 LEAST, MOST = 200, 4096  # coefficients that are not 0, and blocks: fewer say nothing, more say nothing new
 WORST = -6.0  # of one coefficient, however far from the lattice

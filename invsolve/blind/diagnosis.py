@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from invsolve.blind.compression import Compression
 from invsolve.blind.enlarged import Enlargement
+from invsolve.errors import InputError
 from invsolve.noise import GaussianNoise, NoNoise
 from invsolve.operator import Operator
 from invsolve.plugins import registry
 from invsolve.problem import Problem
+from invsolve.solution import Solution, middle
 
 if TYPE_CHECKING:
     from invsolve.priors.base import Prior
-    from invsolve.solution import Solution
     from invsolve.solver import Solver
 
-GREY = 1 / 255
+GREY = 1 / 255  # what a screen shows no less of
 FAINT = 1.5 * GREY  # of noise: what is found in clean photographs is .9 to 1.1 grey levels, their own texture
 NAMES = {
     "gaussian": ("gaussian-blur", "sigma", "a Gaussian blur, sigma {:.2f} pixels"),
@@ -136,8 +137,6 @@ class Diagnosis:
             InputError: there is nothing to restore.
             CompatibilityError: the solver does not take the problem.
         """
-        from invsolve.errors import InputError
-
         if self.nothing:
             raise InputError(f"there is nothing to restore: {self.words()[0]}")
         usual = ("one-shot", "natural") if self.task == "noise" else ("hqs", "natural" if self.task == "damage" else "dncnn")
@@ -151,9 +150,7 @@ class Diagnosis:
         """The part in the photograph's frame."""
         if self.task != "blur":
             return solution
-        top, left = ((whole - seen) // 2 for whole, seen in zip(solution.x.shape[-2:], self.y.shape[-2:], strict=True))
-        cut = solution.x[..., top : top + self.y.shape[-2], left : left + self.y.shape[-1]]
-        return replace(solution, x=cut.contiguous())
+        return middle(solution, *self.y.shape[-2:])
 
     def words(self) -> list[str]:
         """What was found, sentence by sentence, with what is unsure."""

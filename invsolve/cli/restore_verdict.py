@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from invsolve.blind.diagnosis import FAINT, GREY
 from invsolve.cli.doubts import HIGH, LOW
 from invsolve.noise import GaussianNoise
 from invsolve.operator.measurement import parts
 from invsolve.problem import Problem
 
-GREY = 1 / 255  # what a screen shows no less of
-FAINT = 1.5 * GREY  # of noise; what is found in clean photographs is .9 to 1.1 grey levels: their own texture
 ELSE = (
     ". No file is written. --blur, --kernel, --mask, --scale, --jpeg say what else happened to it; --noise LEVEL denoises it all the same"
 )

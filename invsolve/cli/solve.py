@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,9 +138,9 @@ def framed(solution: Solution, config: Config, setup: Setup) -> Solution:
     """The part of the image that lies in the photograph's frame, where the image is larger by a kernel and `run.frame` says so."""
     if not config.run.frame:
         return solution
-    seen, (_, height, width) = setup.problem.y.shape[-2:], solution.mean.shape[-3:]  # pyright: ignore[reportAttributeAccessIssue]
-    top, left = (height - seen[0]) // 2, (width - seen[1]) // 2
-    return replace(solution, x=solution.x[..., top : top + seen[0], left : left + seen[1]].contiguous())
+    from invsolve.solution import middle
+
+    return middle(solution, *setup.problem.y.shape[-2:])  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def tell(doubts: list[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def read_volume(path: str | Path, *, unit: Unit | None = None) -> tuple[Tensor, 
         low, high = float(values.min()), float(values.max())
         taken = Unit(low, high if high > low else low + 1)
     scaled = taken.back(torch.from_numpy(np.array(values, dtype=np.float32)))
-    return scaled, VolumeInfo(info.path, info.format, info.dtype, taken, info.voxel, info.affine, info.header)
+    return scaled, replace(info, unit=taken)
 
 
 def write_volume(path: str | Path, volume: Tensor, info: VolumeInfo | None = None) -> None:

@@ -22,13 +22,17 @@ def kept(module: nn.Module, source: Tensor, key: Hashable, make: Callable[[], R]
         make: computes it; runs outside inference mode, since a tensor made in that mode could take no part in a later backward pass.
     """
     cache: dict[Hashable, tuple[Tensor, int, Any]] = vars(module).setdefault(PLACE, {})  # pyright: ignore[reportAttributeAccessIssue]
-    # load_state_dict writes into the same tensor: the version tells.
-    version = 0 if source.is_inference() else source._version
+    version = written(source)
     held = cache.get(key)
     if held is None or held[0] is not source or held[1] != version:
         with torch.inference_mode(False):
             cache[key] = held = (source, version, make())
     return held[2]
+
+
+def written(source: Tensor) -> int:
+    """How often somebody wrote into a tensor, as load_state_dict does; 0 of one made in inference mode, which does not count."""
+    return 0 if source.is_inference() else source._version
 
 
 def converted(module: nn.Module, name: str, buffer: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:

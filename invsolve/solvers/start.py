@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from invsolve.operator import Capability
+from invsolve.operator.cache import written
 from invsolve.operator.iterative import inner
 from invsolve.operator.measurement import column, minus, parts
 from invsolve.operator.preconditioners import divide
@@ -56,7 +57,7 @@ def smooth_guess(problem: Problem) -> Tensor:
     """
     operator, place = problem.operator, vars(problem)
     sources = (*parts(problem.y), *operator.buffers(), *operator.parameters())
-    versions = [(id(one), 0 if one.is_inference() else one._version) for one in sources]
+    versions = [(id(one), written(one)) for one in sources]
     if HELD not in place or place[HELD][0] != versions:
         place[HELD] = (versions, smoothest(problem))
     return place[HELD][1].clone()

@@ -19,6 +19,7 @@ from torch import Tensor
 from invsolve.errors import InputError, InvsolveError, PluginError
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
 from invsolve.operator import Operator, Shape
+from invsolve.operator.cache import written
 from invsolve.operator.measurement import mapped, parts
 from invsolve.plugins import registry
 from invsolve.plugins.former import without
@@ -304,15 +305,15 @@ def measured(index: int, shape: Shape, count: int, dtype: torch.dtype, noise: No
     """
     key = (index, shape, count, dtype, noise)
     held = MADE.get(key)
-    if held is None or written(held[0]) != held[1]:
+    if held is None or versions(held[0]) != held[1]:
         problem = Problem.simulate(BUILT_IN[index](shape), truth(shape, count, dtype), noise, generator=5)
-        held = MADE[key] = (problem, written(problem))
+        held = MADE[key] = (problem, versions(problem))
     return held[0]
 
 
-def written(problem: Problem) -> list[int]:
+def versions(problem: Problem) -> list[int]:
     """How often each of its tensors was written into."""
-    return [one._version for one in (*parts(problem.y), *problem.operator.buffers(), *problem.noise.buffers())]
+    return [written(one) for one in (*parts(problem.y), *problem.operator.buffers(), *problem.noise.buffers())]
 
 
 def counts(noise: NoiseModel) -> bool:
