@@ -131,7 +131,7 @@ def shell_line(image: str | Path, said: dict[str, Any], settings: Sequence[str] 
     for name, value in whole(said).items():
         if value is True or (name == "jpeg" and value == "file"):
             words.append(f"--{name}")
-        elif value not in (None, False) and value != UNSAID[name]:
+        elif value is not None and value is not False and value != UNSAID[name]:  # 0 is a number
             words += [f"--{name}", Path(value).name if name in ("kernel", "mask") else f"{value:g}" if type(value) is float else str(value)]
     for one in settings:
         words += ["--set", one]

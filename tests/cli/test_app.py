@@ -177,3 +177,7 @@ def test_without_the_library_the_command_says_how_to_get_it(monkeypatch):
     done = CliRunner().invoke(main, ["app"])
     assert done.exit_code == 3
     assert done.output.strip() == "Error: the page needs gradio, which is not installed: pip install 'invsolve[app]'"
+
+
+def test_a_line_for_the_shell_keeps_a_zero():
+    assert shell_line("photo.jpg", {"denoise": True, "noise": 0.0}) == "invsolve restore photo.jpg --denoise --noise 0"
