@@ -8,12 +8,14 @@ import linecache
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from types import CodeType, FrameType
 from typing import Any
 
 import torch
 
 from invsolve.rng import Rng
+from invsolve.solution import Solution
 from invsolve.solver import Solver
 from invsolve.testing.cases import need
 from invsolve.testing.settings import settings, truth
@@ -49,10 +51,12 @@ def in_examples(solver: Solver) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def ran(cls: type[Solver], codes: tuple[CodeType, ...], solver: Solver | None) -> frozenset[tuple[str, int]]:
-    """The lines that run in the examples of a class, and in a solver that is none; once for all its examples."""
+    """The lines that run in the examples of a class, and in a solver that is none; once for all its examples, until all lines have."""
+    wanted = {line for code in codes for line in lines(code)}
     with traced(list(codes)) as seen:
-        for one, short in runs(cls, solver):
-            exercise(one, short)
+        for _ in zip_longest(*(exercise(one, short) for one, short in runs(cls, solver))):  # each in its first setting, then the second
+            if wanted <= seen:
+                break
     return frozenset(seen)
 
 
@@ -68,15 +72,17 @@ def runs(cls: type[Solver], solver: Solver | None) -> Iterator[tuple[Solver, boo
         yield default, False
 
 
-def exercise(solver: Solver, short: bool) -> None:
-    """Runs as users make them: plain, from x_init, and going on from kept steps."""
+def exercise(solver: Solver, short: bool) -> Iterator[Solution]:
+    """Runs as users make them: plain, going on from kept steps, and from x_init."""
     for setting in settings(solver, every=short, batch=2):
         problem, prior = setting.problem, setting.prior
-        steps = solver.solve(problem, prior, generator=1, keep=1).trace
-        solver.solve(problem, prior, generator=Rng(1, problem.items), start=steps[-1])
+        plain = solver.solve(problem, prior, generator=1, keep=1)
+        yield plain
+        steps = plain.trace
+        yield solver.solve(problem, prior, generator=Rng(1, problem.items), start=steps[-1])
         if short:
-            solver.solve(problem, prior, generator=Rng(1, problem.items), start=steps[len(steps) // 2])
-            solver.solve(problem, prior, generator=1, x_init=truth(setting.inner.operator.in_shape, problem.batch, torch.float64))
+            yield solver.solve(problem, prior, generator=Rng(1, problem.items), start=steps[len(steps) // 2])
+            yield solver.solve(problem, prior, generator=1, x_init=truth(setting.inner.operator.in_shape, problem.batch, torch.float64))
 
 
 def methods(cls: type) -> list[CodeType]:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from sweeps import thinned
 
 from invsolve.noise import GaussianNoise
 from invsolve.operator import Operator
@@ -23,13 +24,32 @@ FIRST = [entry.load().examples()[0] for entry in registry().of("solver")]  # one
 POSTERIOR = [solver for solver in SOLVERS if solver.requires.measurement]
 
 
+TURNS = 3
+
+
 def named(solver):
     return type(solver).__name__
 
 
-@pytest.mark.parametrize(("solver", "check"), solver_cases(*SOLVERS))
+def cases():
+    """The first example of every class with every check; of the others a third of the checks in a plain run, each its own by turns."""
+    every, further = solver_cases(*SOLVERS), [solver for solver in SOLVERS if solver not in FIRST]
+    turn = [further.index(one.values[0]) + place if one.values[0] in further else 0 for place, one in enumerate(every)]
+    return thinned(every, lambda place: turn[place] % TURNS == 0)
+
+
+@pytest.mark.parametrize(("solver", "check"), cases())
 def test_conformance(solver, check):
     check(solver)
+
+
+def test_a_plain_run_has_every_check_of_every_class_and_of_every_example_a_third():
+    plain = [one.values for one in cases() if not any(mark.name == "whole" for mark in one.marks)]
+    for solver in SOLVERS:
+        checks = {check for one, check in plain if one == solver}
+        every = {one.values[1] for one in solver_cases(solver)}
+        assert checks == every if solver in FIRST else len(checks) >= len(every) // TURNS, solver
+    assert len(plain) < len(cases())
 
 
 @pytest.mark.parametrize("solver", POSTERIOR, ids=named)
