@@ -1,4 +1,4 @@
-"""Every operator in the registry, on its own examples, against every check that applies: a new entry is tested unasked."""
+"""Every operator in the registry against every check that applies, by turns on one of its examples: a new entry is tested unasked."""
 
 import subprocess
 import sys
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import invsolve_operators
 import pytest
+import torch
+from turns import by_turns
 
 import invsolve.solvers
 from invsolve import Capability, Operator, registry
@@ -18,7 +20,13 @@ EXAMPLES = [operator for entry in registry().of("operator") for operator in entr
 OURS = tuple(entry.name for entry in registry().of("operator") if entry.target.startswith("invsolve_operators."))
 
 
-@pytest.mark.parametrize(("operator", "check"), operator_cases(*EXAMPLES))
+def cell(operator, check):
+    """A class and a check; tensors among the arguments fit one size, so that `check_larger` skips what has some."""
+    one_size = check.__name__ == "check_larger" and any(isinstance(value, torch.Tensor) for value in operator.arguments.values())
+    return type(operator), (check.__name__, one_size)
+
+
+@pytest.mark.parametrize(("operator", "check"), by_turns(operator_cases(*EXAMPLES), cell))
 def test_conformance(operator, check):
     check(operator)
 

@@ -55,7 +55,8 @@ def test_solvers_begin_there_and_end_lower_than_from_grey():
     begun = AdamTV(steps=300).solve(problem, prior).x
     grey = AdamTV(steps=300).solve(problem, prior, x_init=torch.full_like(begun, 0.5)).x
     assert misfit(problem, begun).mean() < 0.8 * misfit(problem, grey).mean()
-    assert torch.equal(begun, AdamTV(steps=300).solve(problem, prior, x_init=problem.operator.guess(problem.y)).x)
+    few = AdamTV(steps=10)
+    assert torch.equal(few.solve(problem, prior).x, few.solve(problem, prior, x_init=problem.operator.guess(problem.y)).x)
 
 
 def test_a_dark_picture_and_nothing_at_all():

@@ -1,4 +1,4 @@
-"""The dot test on 200 draws of shapes and parameters for every linear operator in the registry; on 25 of a preset, whose base has its 200.
+"""The dot test on 25 draws of shapes and parameters for every linear operator in the registry (`pytest --whole`: 200, but for presets).
 
 |<H x, y> - <x, H^T y>| relative to |H x| |y|, item by item: below 1e-6 in single and 1e-12 in double precision; the inner products
 themselves are taken in double, their real parts where y is complex. Where H x is 0 the adjoint's product must be too.
@@ -26,6 +26,7 @@ from invsolve.operator.measurement import flat, mapped
 
 many = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 few = settings(many, max_examples=25)
+fewer = settings(many, max_examples=12)
 LIMITS = {torch.float32: 1e-6, torch.float64: 1e-12}
 
 sides = st.integers(1, 12)
@@ -160,7 +161,7 @@ def tomography(draw):
 
 @st.composite
 def of_deepinv(draw):
-    """Its constructor probes for tens of milliseconds: one of its own examples each time, so that 200 stay affordable."""
+    """Its constructor probes for tens of milliseconds: one of its own examples each time, so that they stay affordable."""
     return draw(st.sampled_from(registry().load("operator", "deepinv").examples()))
 
 
@@ -269,11 +270,13 @@ PRESETS = [name for name, made in CLASSES.items() if isinstance(made, type) and 
 
 
 @pytest.mark.parametrize("name", linear_names())
-def test_dot_product(name):
+def test_dot_product(name, pytestconfig):
+    """A preset has half of the draws: its base has its own."""
     strategy = strategy_of(name)
     refused = []
+    whole = pytestconfig.getoption("--whole")
 
-    @(few if name in PRESETS else many)
+    @((few if whole else fewer) if name in PRESETS else (many if whole else few))
     @given(given=strategy, seed=seeds)
     def dot_test(given, seed):
         try:
