@@ -24,6 +24,7 @@ from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.latent import LatentPrior
 from invsolve.problem import Problem
 from invsolve.rng import Rng
+from invsolve.solution import Solution
 from invsolve.solver import Solver
 from invsolve.testing.cases import need
 from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, empirical, gaussian_case, normal, wasserstein
@@ -111,16 +112,21 @@ def prior_of(kind: str, law: Gaussian) -> Prior:
     return exact if kind == "denoiser" else NegativeLog(exact)
 
 
-def draws(solver: Solver, problem: Problem, prior: Prior) -> bool:
-    """Whether a run moves the random streams; it is stopped at the step that does."""
+def first_draw(solver: Solver, problem: Problem, prior: Prior) -> tuple[bool, Solution]:
+    """Whether a run moves the random streams, and its solution: stopped at the step that does, the whole answer where none does."""
     rng = Rng(0, problem.items)
     before = rng.state()
 
     def unmoved(_step: object = None) -> bool:
         return all(torch.equal(old, new) for old, new in zip(before, rng.state(), strict=True))
 
-    solver.solve(problem, prior, generator=rng, callback=unmoved)
-    return not unmoved()
+    solution = solver.solve(problem, prior, generator=rng, callback=unmoved)
+    return not unmoved(), solution
+
+
+def draws(solver: Solver, problem: Problem, prior: Prior) -> bool:
+    """Whether a run moves the random streams."""
+    return first_draw(solver, problem, prior)[0]
 
 
 def rows(solver: Solver, chains: int = CHAINS) -> Iterator[Row]:
@@ -143,10 +149,12 @@ def rows(solver: Solver, chains: int = CHAINS) -> Iterator[Row]:
             if solver.mismatches(short, prior) or (not solver.requires.measurement and name in ("I", "N")):
                 continue
             found += 1
-            random = draws(solver, short, prior)
-            many = short.rows([0] * chains + [1] * chains) if random else short
-            x = solver.solve(many, prior, generator=Pooled(0, many.items)).x.flatten(1).double()
-            yield row(name, kind, law, matrix if solver.requires.measurement else None, y, x.reshape(2, -1, SIZE), random)
+            random, answer = first_draw(solver, short, prior)
+            if random:
+                many = short.rows([0] * chains + [1] * chains)
+                answer = solver.solve(many, prior, generator=Pooled(0, many.items))
+            x = answer.x.flatten(1).double().reshape(2, -1, SIZE)
+            yield row(name, kind, law, matrix if solver.requires.measurement else None, y, x, random)
 
 
 def row(name: str, kind: str, law: Gaussian, matrix: Tensor | None, y: Tensor, x: Tensor, random: bool) -> Row:
@@ -240,7 +248,8 @@ def check_fits(solver: Solver) -> None:
     long = at_length(solver)
     for setting in settings(solver):
         problem = setting.problem
-        x = long.solve(problem, setting.prior, generator=1, samples=SAMPLES if draws(solver, problem, setting.prior) else None).mean
+        random, answer = first_draw(long, problem, setting.prior)
+        x = long.solve(problem, setting.prior, generator=1, samples=SAMPLES).mean if random else answer.x
         own = misfit(problem, x)
         for shift in range(1, problem.batch):
             other = misfit(problem, x.roll(shift, 0))

@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import pickle
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,14 @@ def check_item_alone(solver: Solver) -> None:
 
 
 def check_parts(solver: Solver) -> None:
-    """chunk=2 gives the bits of the runs of problem[0:2] and problem[2:3]; with samples too, as many images as it says at a time."""
+    """chunk=2 gives the bits of the runs of problem[0:2] and problem[2:3]; with samples too, as many images as it says at a time.
+
+    With the usual priors, and a third of the further ones by turns from solver to solver: to be cut is a matter of a prior by itself.
+    """
+    usual = {type(one.prior): one for one in settings(solver)}
+    further = {type(one.prior): one for one in settings(solver, every=True) if type(one.prior) not in usual}
     sampled: set[bool] = set()
-    for setting in {type(one.prior): one for one in settings(solver, every=True)}.values():
+    for setting in [*usual.values(), *list(further.values())[zlib.crc32(repr(solver).encode()) % 3 :: 3]]:
         problem, prior = setting.problem, setting.prior
         pieces = [slice(first, first + 2) for first in range(0, problem.batch, 2)]
         parts = [solver.solve(problem[piece], prior[piece], generator=1) for piece in pieces]
