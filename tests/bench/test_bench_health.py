@@ -279,8 +279,14 @@ def test_what_memory_runs_out_with_inside_a_solver_is_cut_there(stranger, tmp_pa
         assert {(row["status"], row["batch"]) for row in rows} == {("finished", 7) if room else ("failed", None)}
 
 
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory):
+    """The rows of seven pictures, each by itself."""
+    return run(small(data={"shape": [1, 8, 8], "images": 7}), out=tmp_path_factory.mktemp("seven") / "run", progress=False)
+
+
 @pytest.mark.parametrize(("room", "sizes"), [(2, [2, 2, 2, 2, 2, 2, 1]), (5, [4, 4, 4, 4, 3, 3, 3]), (1, [1] * 7)])
-def test_what_memory_runs_out_with_outside_of_one_is_halved_and_stays_so(room, sizes, tmp_path, monkeypatch):
+def test_what_memory_runs_out_with_outside_of_one_is_halved_and_stays_so(room, sizes, seven, tmp_path, monkeypatch):
     compute, tried = Job.compute, []
 
     def small_machine(self, chunk, bar):
@@ -289,11 +295,10 @@ def test_what_memory_runs_out_with_outside_of_one_is_halved_and_stays_so(room, s
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return compute(self, chunk, bar)
 
-    whole = run(small(data={"shape": [1, 8, 8], "images": 7}), out=tmp_path / "whole", progress=False)
     monkeypatch.setattr(Job, "compute", small_machine)
     rows = run(small(data={"shape": [1, 8, 8], "images": 7}), out=tmp_path / "cut", progress=False, batch=7)
     assert [row["batch"] for row in rows if row["solver"] == "diffpir"] == sizes
-    for mine, alone in zip(rows, whole, strict=True):  # a batch rounds otherwise than its pictures alone, by parts in 1e7
+    for mine, alone in zip(rows, seven, strict=True):  # a batch rounds otherwise than its pictures alone, by parts in 1e7
         assert mine["metrics"]["psnr"] == (None if alone["metrics"]["psnr"] is None else pytest.approx(alone["metrics"]["psnr"], rel=1e-5))
 
 

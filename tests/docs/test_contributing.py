@@ -67,6 +67,21 @@ def test_the_places_are_there(row):
         assert (ROOT / base / path).is_dir(), path
 
 
+# Where it is, and what three commands say, a form feed between them.
+ADDED = """
+import invsolve
+from invsolve.cli import main
+from invsolve.solvers import PlugAndPlay
+print(invsolve.__file__, PlugAndPlay.__module__)
+for words in ("list solver", "info solver added", "check solver added -k refuses"):
+    print("\\f")
+    try:
+        main(words.split())
+    except SystemExit as ended:
+        assert not ended.code, words
+"""
+
+
 def test_a_solver_is_a_file_and_a_line(tmp_path):
     """The solver of the guide, put into a copy of the core: found, checked and importable, and nothing else was touched."""
     shutil.copytree(ROOT / "invsolve", tmp_path / "invsolve", ignore=shutil.ignore_patterns("__pycache__"))
@@ -77,15 +92,12 @@ def test_a_solver_is_a_file_and_a_line(tmp_path):
         stub.write("from .splitting.added import PlugAndPlay as PlugAndPlay  # added: gradient steps with a denoiser\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
-    def said(*words):
-        done = subprocess.run(
-            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    where = said("-c", "import invsolve; from invsolve.solvers import PlugAndPlay; print(invsolve.__file__, PlugAndPlay.__module__)")
+    done = subprocess.run(
+        [sys.executable, "-c", ADDED], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    where, listed, shown, checked = done.stdout.split("\f\n")
     assert where.split() == [str(tmp_path / "invsolve" / "__init__.py"), "invsolve.solvers.splitting.added"]
-    assert re.search(r"^added +gradient steps with a denoiser", said("-m", "invsolve", "list", "solver"), re.MULTILINE)
-    assert "sigma" in said("-m", "invsolve", "info", "solver", "added")
-    assert said("-m", "invsolve", "check", "solver", "added", "-k", "refuses").endswith(" passed, 0 failed\n")
+    assert re.search(r"^added +gradient steps with a denoiser", listed, re.MULTILINE)
+    assert "sigma" in shown
+    assert checked.endswith(" passed, 0 failed\n")

@@ -1,4 +1,4 @@
-"""Every snippet of the README runs: Python in one process each, shell lines through the real command.
+"""Every snippet of the README runs: Python in one process each, shell lines as the command runs them, one through the real command.
 
 The two install lines are what `.ci/run` executes in a fresh environment; here it is checked that it really does.
 """
@@ -30,12 +30,24 @@ def test_python_snippets_run(snippet, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+COMMAND = "import sys; sys.argv = {words!r}; from invsolve.cli import main; sys.exit(main())"  # what the installed script does
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_shell_lines_run(line, tmp_path):
+    done = run_fresh(COMMAND.format(words=line.split()), tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
+
+
+def test_the_installed_command_runs_the_first_line(tmp_path):
     program = shutil.which("invsolve", path=str(Path(sys.executable).parent)) or shutil.which("invsolve")
     assert program, "the command `invsolve` is not installed"
-    done = subprocess.run([program, *line.split()[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    words = COMMANDS[0].split()[1:]
+    done = subprocess.run([program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    own = run_fresh(COMMAND.format(words=["invsolve", *words]), tmp_path)
+    assert done.stdout == own.stdout
 
 
 def test_ci_runs_the_install_lines():
