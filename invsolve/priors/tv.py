@@ -187,31 +187,60 @@ class GradientNorm(ImageRegulariser):
         """FGP from the dual `scaled`; an item that meets the tolerance is taken out of the working batch."""
         out, dual = torch.empty_like(x), scaled
         rows = torch.arange(len(x), device=x.device)
-        old, ahead = scaled.clone(), scaled.clone()
-        u, new = torch.empty_like(x), torch.empty_like(scaled)
+        room = Room(x, scaled)
         for index in range(self.max_iter + 1):
+            old, ahead, new = room.duals
             if index % CHECK_EVERY == 0 or index == self.max_iter:
-                plus_divergence(x, old, u)
-                going = self._gap(x, u, old, radius) > tol if index < self.max_iter else torch.zeros_like(rows, dtype=torch.bool)
+                u = plus_divergence(x, old.p, room.u)
+                going = self._gap(x, u, old.p, radius) > tol if index < self.max_iter else torch.zeros_like(rows, dtype=torch.bool)
                 if not bool(going.all()):
                     done = ~going
-                    out[rows[done]], dual[rows[done]] = u[done], old[done]
-                    rows, x, radius, old, ahead = rows[going], x[going], radius[going], old[going], ahead[going]
-                    u, new = torch.empty_like(x), torch.empty_like(old)
+                    out[rows[done]], dual[rows[done]] = u[done], old.p[done]
+                    rows, x, radius = rows[going], x[going], radius[going]
+                    room = Room(x, old.p[going], ahead.p[going])
+                    old, ahead, new = room.duals
                 if not len(rows):
                     break
-            plus_divergence(x, ahead, u)
-            self._climb(u, ahead, radius)
-            torch.lerp(old, ahead, 1 + index / (index + 6), out=new)  # extrapolated: beyond `ahead`
-            old, ahead, new = ahead, new, old
+            room.descend(ahead)
+            self._climb(room, ahead, radius)
+            torch.lerp(old.p, ahead.p, 1 + index / (index + 6), out=new.p)  # extrapolated: beyond `ahead`
+            room.duals = (ahead, new, old)
         return out, dual
 
-    def _climb(self, u: Tensor, p: Tensor, radius: Tensor) -> None:
-        """p <- project(p + D u / 8) in place; 8 bounds |D|^2, and 12 that of a volume."""
-        step = 1 / steepest(u)
-        for index, axis in enumerate(axes_of(u)):
-            before(p[:, index], axis).add_(beyond(u, axis), alpha=step).add_(before(u, axis), alpha=-step)
-        self.project(p, radius)
+    def _climb(self, room: Room, dual: Slopes, radius: Tensor) -> None:
+        """p <- project(p + D u / 8) in place."""
+        room.climb(dual)
+        self.project(dual.p, radius)
+
+
+class Room:
+    """The working memory of the prox, and its views, made once: on small images a view costs as much as the arithmetic."""
+
+    def __init__(self, x: Tensor, old: Tensor, ahead: Tensor | None = None) -> None:
+        self.x, self.u, self.step = x, torch.empty_like(x), 1 / steepest(x)
+        self.duals = (Slopes(old.clone()), Slopes((old if ahead is None else ahead).clone()), Slopes(torch.empty_like(old)))
+        self.beyond = [beyond(self.u, axis) for axis in axes_of(x)]
+        self.before = [before(self.u, axis) for axis in axes_of(x)]
+
+    def descend(self, dual: Slopes) -> None:
+        """u <- x - D^T p, as `plus_divergence`."""
+        for index, part in enumerate(dual.parts):
+            torch.add(self.u if index else self.x, part, out=self.u)
+        for ahead, inside in zip(self.beyond, dual.inside, strict=True):
+            ahead.sub_(inside)
+
+    def climb(self, dual: Slopes) -> None:
+        """p <- p + D u / 8 in place; 8 bounds |D|^2, and 12 that of a volume."""
+        for inside, ahead, behind in zip(dual.inside, self.beyond, self.before, strict=True):
+            inside.add_(ahead, alpha=self.step).add_(behind, alpha=-self.step)
+
+
+class Slopes:
+    """A dual p, (B, 2, C, H, W), its components, and of each what is not at its far edge."""
+
+    def __init__(self, p: Tensor) -> None:
+        self.p, self.parts = p, p.unbind(1)
+        self.inside = [before(part, axis) for part, axis in zip(self.parts, axes_of(self.parts[0]), strict=True)]
 
 
 class TotalVariation(GradientNorm):
