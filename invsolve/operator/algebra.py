@@ -139,6 +139,11 @@ class Composed(Combined):
         return outer.window(window.over(inner.stride)) @ inner.window(window)
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """The outer operator's, in pixels of the inner one's image."""
+        return tuple(self.parts[1].stride * stride for stride in self.parts[0].strides)
+
+    @property
     def complex_outputs(self) -> tuple[bool, ...]:
         """The outer operator's, all where it is continued to complex images."""
         own = self.parts[0].complex_outputs
@@ -355,6 +360,17 @@ class Stack(Combined):
         self.complex_input, self.complex_output = one_input(*operators), any(operator.complex_output for operator in operators)
         ranges = {operator.output_range for operator in operators}
         self.output_range = next(iter(ranges)) if len(ranges) == 1 else None
+        self.uniform, self.reach = all(part.uniform for part in operators), max(part.reach for part in operators)
+        self.stride, self.period = (math.lcm(*(getattr(part, name) for part in operators)) for name in ("stride", "period"))
+
+    def window(self, window: Window) -> Operator:
+        """The parts of the window."""
+        return Stack(*(part.window(window) for part in self.parts))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The parts' own."""
+        return tuple(part.stride for part in self.parts)
 
     @property
     def complex_outputs(self) -> tuple[bool, ...]:

@@ -170,6 +170,11 @@ class Operator(Sugar, nn.Module, metaclass=Remembering):
         return made if self.device is None else made.to(self.device)
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """Of each measurement; `stride` is a common multiple."""
+        return (self.stride,) * len(self.out_shapes)
+
+    @property
     def capabilities(self) -> frozenset[Capability]:
         """Traits, overridden methods and what follows exactly from them."""
         found = set(self.traits)

@@ -21,19 +21,21 @@ class Field(Rng):
     Args:
         seed, items, sample, purpose: as of `Rng`.
         window: of the image.
-        stride: pixels per entry of y: draws of y's shape are those of a field of their own.
+        strides: pixels per entry of y, or of each of several: draws of y's shape are those of a field of their own.
     """
 
-    def __init__(self, seed: int, items: Sequence[int], window: Window, stride: int = 1, sample: int = 0, purpose: str = "solve") -> None:
+    def __init__(
+        self, seed: int, items: Sequence[int], window: Window, strides: Sequence[int] = (1,), sample: int = 0, purpose: str = "solve"
+    ) -> None:
         super().__init__(seed, items, sample, purpose)
-        self.window, self.stride = window, stride
+        self.window, self.strides = window, strides
         self.rows = [(sample, item) for item in self.items]
         self.counts = [torch.zeros(1, dtype=torch.int64) for _ in self.rows]
 
     def chosen(self, pairs: Sequence[tuple[int, int]]) -> Field:
         """As `Rng.chosen`; the counts of sample 0 move with this one's."""
         plain = super().chosen(pairs)
-        found = Field(self.seed, (), self.window, self.stride, self.sample, self.purpose)
+        found = Field(self.seed, (), self.window, self.strides, self.sample, self.purpose)
         found.items, found.streams = plain.items, plain.streams
         found.rows = [(self.sample if sample == 0 else sample, self.items[place]) for sample, place in pairs]
         found.counts = [self.counts[place] if sample == 0 else torch.zeros(1, dtype=torch.int64) for sample, place in pairs]
@@ -51,7 +53,7 @@ class Field(Rng):
 
     def _drawn(self, shape: Sequence[int], draw: Callable[[tuple[int, ...], torch.Generator], Tensor]) -> list[Tensor] | None:
         """The window's numbers per row; None where the shape is no image's and no measurement's."""
-        for stride in dict.fromkeys((1, self.stride)):
+        for stride in dict.fromkeys((1, *self.strides)):
             if len(shape) >= 2 and tuple(shape[-2:]) == (self.window.height // stride, self.window.width // stride):
                 top, left = self.window.top // stride, self.window.left // stride
                 place = Window(top, left, shape[-2], shape[-1])

@@ -52,7 +52,7 @@ def forecast(solver: Solver, problem: Problem | Large, prior: Prior, tiles: Tile
     for window in probes:
         problem = large.piece(window)
         began = time.perf_counter()
-        solution = solver.solve(problem, prior, generator=Field(0, problem.items, window, problem.operator.stride), throw=False)
+        solution = solver.solve(problem, prior, generator=Field(0, problem.items, window, problem.operator.strides), throw=False)
         taken.append((window.height * window.width, time.perf_counter() - began))
     (few, short), (many, long) = taken[1:]
     slope = max(0.0, long - short) / (many - few) if many > few else 0.0

@@ -18,6 +18,7 @@ from invsolve.io.digest import made_hash
 from invsolve.io.files import make_folder, write_text
 from invsolve.noise import NoiseModel
 from invsolve.operator import Operator, Shape
+from invsolve.operator.measurement import Measurement, parts
 from invsolve.operator.windows import Window
 from invsolve.priors.base import Prior, same
 from invsolve.problem import Problem
@@ -40,14 +41,14 @@ class Large:
     """A problem that is made a window at a time, so that H of the whole image need not exist.
 
     Args:
-        y: (B, C', H', W'), the whole measurement.
+        y: (B, C', H', W'), the whole measurement, or a tuple of such.
         shape: (C, H, W) of the image.
         operator: H of a window; called for each, but once for windows of one shape where it gives a `uniform` operator.
         noise: of y.
         context: as of `Problem`: the same for every window.
     """
 
-    y: Tensor
+    y: Measurement
     shape: Shape
     operator: Callable[[Window], Operator]
     noise: NoiseModel
@@ -59,10 +60,10 @@ class Large:
         """The same of a Problem.
 
         Raises:
-            InputError: y is a tuple, or no image.
+            InputError: y is no image, or one of several is none.
         """
         y, shape = problem.y, problem.operator.in_shape
-        if not isinstance(y, Tensor) or y.ndim != 4 or len(shape) != 3:
+        if any(part.ndim != 4 for part in parts(y)) or len(shape) != 3:
             raise InputError(f"pieces are cut from images (C, H, W) and y of the same kind; {problem.operator.label} is of another")
         return cls(y, shape, problem.operator.window, problem.noise, problem.context)
 
@@ -82,11 +83,14 @@ class Large:
             InputError: y has no entries for what H of the window gives.
         """
         operator = self.at(window)
-        place = window.over(operator.stride)
-        rows, columns = operator.out_shapes[0][-2:]
-        y = Window(place.top, place.left, rows, columns).of(self.y)
-        if tuple(y.shape[1:]) != tuple(operator.out_shapes[0]):
-            raise InputError(f"y {tuple(self.y.shape)} has no entries for {operator.label} of {window}: it gives {operator.out_shapes[0]}")
+        found = [
+            Window(place.top, place.left, *shape[-2:]).of(whole)
+            for whole, shape, place in zip(parts(self.y), operator.out_shapes, map(window.over, operator.strides), strict=True)
+        ]
+        for whole, part, shape in zip(parts(self.y), found, operator.out_shapes, strict=True):
+            if tuple(part.shape[1:]) != tuple(shape):
+                raise InputError(f"y {tuple(whole.shape)} has no entries for {operator.label} of {window}: it gives {shape}")
+        y = tuple(found) if isinstance(self.y, tuple) else found[0]
         return Problem(operator, y, self.noise, context=self.context)
 
     @cached_property
@@ -185,7 +189,8 @@ class Pieces:
     def go(self) -> Solution:
         """The pieces laid together."""
         lead = () if self.samples is None else (self.samples,)
-        x = torch.zeros(*lead, len(self.large.y), *self.large.shape, dtype=self.large.y.real.dtype, device=self.large.y.device)
+        y = parts(self.large.y)[0]
+        x = torch.zeros(*lead, len(y), *self.large.shape, dtype=y.real.dtype, device=y.device)
         last: Solution | None = None
         for index, solution in enumerate(self._solved()):
             window = self.layout.windows[index]
@@ -201,7 +206,7 @@ class Pieces:
             found = None if self.kept is None else self.kept.read(index, self.solver)
             if found is None:
                 problem = self.large.piece(window)
-                rng = Field(self.seed, problem.items, window, problem.operator.stride)
+                rng = Field(self.seed, problem.items, window, problem.operator.strides)
                 told = None if callback is None else (lambda step, index=index, callback=callback: callback(step, index, total))
                 found = self.solver.solve(problem, self.prior, generator=rng, samples=self.samples, callback=told, **self.options)
                 if self.kept is not None and found.status not in (Status.STOPPED, Status.DIVERGED):
@@ -254,7 +259,7 @@ def key_of(solver: Solver, large: Large, layout: Layout, prior: Prior, samples: 
         "solver": [repr(solver), solver],
         "operator": [large.shape, large.at(layout.windows[0]), large.at(layout.windows[-1])],
         "noise": large.noise,
-        "y": [large.y, dict(large.context)],
+        "y": [list(parts(large.y)), dict(large.context)],
         "prior": prior,
         "tiles": repr(layout.windows),
         "options": [samples, options],
