@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from solver_turns import in_turn
 
 from invsolve import CompatibilityError, GaussianNoise, InputError, NoNoise, Problem
 from invsolve.plugins import registry
@@ -16,7 +17,7 @@ from invsolve.priors.made_for import MadeFor
 from invsolve.priors.pairs import SHAPE, STD, GaussianPairsPrior, neighbours, smooth_covariance
 from invsolve.schedule import DiscreteVP
 from invsolve.solvers import DDIM, DDPM, DPS, DiffPIR, Heun, PartDiff
-from invsolve.testing import failures, prior_checks
+from invsolve.testing import prior_checks
 from invsolve.which import which_solvers
 
 DRAWS = 1500
@@ -282,9 +283,11 @@ class TestCondition:
             given(x[:2], 0.2)
 
 
-@pytest.mark.parametrize("prior", GaussianPairsPrior.examples(), ids=["image", "moving"])
-def test_the_kit_certifies_conditional_priors(prior):
-    assert failures(prior, prior_checks(prior)) == {}
+@pytest.mark.parametrize("place", [0, 1], ids=["image", "moving"])
+def test_the_kit_certifies_conditional_priors(place, pytestconfig):
+    prior = GaussianPairsPrior.examples()[place]
+    for _, check in prior_checks(prior):
+        in_turn(check, prior, place, pytestconfig)
 
 
 def test_the_spread_of_the_pairs():
