@@ -7,6 +7,7 @@ import torch
 from invsolve_operators import BlockMean, BoxMask, GaussianBlur, Identity
 from scipy.optimize import minimize
 from scipy.stats import poisson
+from sweeps import thinned
 
 from invsolve import CompatibilityError, GaussianNoise, InputError, PoissonNoise, Problem
 from invsolve.priors import GaussianPrior, TotalVariation
@@ -93,7 +94,7 @@ def best_on_logarithms(problem, prior):
     """L-BFGS on log x, from the same first image."""
     logs = first_image(problem, None).clamp_min(1e-3).log().requires_grad_(True)
     method = torch.optim.LBFGS(
-        [logs], max_iter=3000, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-12
+        [logs], max_iter=1500, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-12
     )
 
     def closure():
@@ -106,14 +107,21 @@ def best_on_logarithms(problem, prior):
     return logs.detach().exp()
 
 
+@functools.cache
+def spotted(gain):
+    """(x, problem, prior, the minimiser on logarithms): dark ground, bright spots."""
+    x = spots()
+    problem = Problem.simulate(GaussianBlur((1, 32, 32), 1.0), x, PoissonNoise(gain), generator=1)
+    prior = TotalVariation(2.0)
+    return x, problem, prior, best_on_logarithms(problem, prior)
+
+
 @pytest.mark.parametrize("gain", [0.003, 0.01])
 @pytest.mark.parametrize("solver", [AdamTV(positive=True), RLTV()], ids=["adam-tv", "rl-tv"])
 def test_no_worse_than_a_point_that_is_easy_to_find(solver, gain):
     """Dark ground, bright spots; the objective by less than what log x leaves, 1e-5 of it, and the picture by less than .1 dB."""
-    x = spots()
-    problem = Problem.simulate(GaussianBlur((1, 32, 32), 1.0), x, PoissonNoise(gain), generator=1)
-    prior = TotalVariation(2.0)
-    found, reference = solver.solve(problem, prior).x, best_on_logarithms(problem, prior)
+    x, problem, prior, reference = spotted(gain)
+    found = solver.solve(problem, prior).x
     value, best = (float(objective(problem, prior, one)) for one in (found, reference))
     assert value <= best + 1e-5 * abs(best)
     assert psnr(found, x) >= psnr(reference, x) - 0.1
@@ -145,8 +153,10 @@ def by_scipy(problem, prior, logs):
     return x.exp() if logs else x
 
 
-@pytest.mark.parametrize("background", [0.0, 0.01])
-@pytest.mark.parametrize("gain", [0.003, 0.01])
+SKIES = [(gain, background) for gain in (0.003, 0.01) for background in (0.0, 0.01)]
+
+
+@pytest.mark.parametrize(("gain", "background"), thinned(SKIES, lambda place: place in (0, 3)))
 def test_stars_on_black(gain, background):
     """No objective above that of L-BFGS-B in either form, from the same start; and no mean at or below 0 where there are counts.
 
@@ -186,11 +196,14 @@ def test_positive_is_better_than_not_on_a_dark_ground(background):
 
 
 def constrained(problem, prior):
-    """The minimiser over x >= 0 as the limit of a smooth map: x = v^2, by Adam with a decaying step, from far inside."""
+    """The minimiser over x >= 0 as the limit of a smooth map: x = v^2, by Adam with a decaying step, from far inside.
+
+    Four times as many steps lower the objective by 1e-6 of it at most.
+    """
     root = first_image(problem, None).clamp_min(0.05).sqrt().requires_grad_(True)
     method = torch.optim.Adam([root], lr=0.02)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(method, 4000)
-    for _ in range(4000):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(method, 1000)
+    for _ in range(1000):
         method.zero_grad()
         objective(problem, prior, root.square()).sum().backward()
         method.step()
@@ -203,24 +216,24 @@ DARK = {"blur": GaussianBlur((1, 20, 20), 1.0), "box": BoxMask((1, 20, 20), 6), 
 
 @functools.cache
 def dark_case(name):
-    """(problem, prior, the least objective over x >= 0): half of the ground is noise below 0."""
+    """(problem, prior, the least objective over x >= 0, that of the free minimiser cut at 0): half of the ground is noise below 0."""
     problem = Problem.simulate(DARK[name], spots(20, 0.0), GaussianNoise(0.1), generator=2)
     prior = TotalVariation(0.5)
-    return problem, prior, float(objective(problem, prior, constrained(problem, prior)))
+    cut = ADMM(tol=1e-5, steps=2000).solve(problem, prior).x.clamp_min(0) if name == "blur" else problem.image
+    return problem, prior, *(float(objective(problem, prior, one)) for one in (constrained(problem, prior), cut))
 
 
 @pytest.mark.parametrize("name", DARK)
 @pytest.mark.parametrize("solver", [HQS(positive=True), ADMM(positive=True), AdamTV(positive=True)], ids=["hqs", "admm", "adam-tv"])
 def test_positive_is_the_constrained_minimum(name, solver):
     """Another solver of the same constrained problem finds the same objective, and it is not the free one cut at 0."""
-    problem, prior, best = dark_case(name)
+    problem, prior, best, cut = dark_case(name)
     found = solver.solve(problem, prior).x
     assert found.min() >= 0
     assert float(objective(problem, prior, found)) <= best * (1 + 3e-3)
     if name != "blur":  # pixels that are measured one by one are cut as they stand, or nearly
         return
-    cut = ADMM(tol=1e-5, steps=2000).solve(problem, prior).x.clamp_min(0)
-    assert float(objective(problem, prior, found)) < float(objective(problem, prior, cut))
+    assert float(objective(problem, prior, found)) < cut
 
 
 @pytest.mark.parametrize("solver", [HQS(positive=True), ADMM(positive=True)], ids=["hqs", "admm"])

@@ -71,27 +71,29 @@ def test_the_mean_is_the_gaussian_formula(converged):
 
 
 def test_the_draw_has_the_gaussian_covariance_exactly(converged):
-    """It is affine in its two draws, so unit vectors in their place give the columns of a root of the covariance."""
+    """It is affine in its two draws, so unit vectors in their place give the columns of a root of the covariance, an item each."""
     matrix, problem = case()
-    guess = torch.zeros(1, *SHAPE, dtype=torch.float64)
 
     class Unit(Rng):
-        def __init__(self, place):
-            self.place = place
+        """Draws whose j-th item is the j-th unit vector of all draws together; the last item gets none."""
+
+        def __init__(self):
+            self.place = 0
 
         def normal_like(self, x):
-            out = torch.zeros_like(x)
-            if 0 <= self.place < out.numel():
-                out.view(-1)[self.place] = 1.0
-            self.place -= out.numel()
-            return out
+            size = x[0].numel()
+            every = torch.eye(len(x), self.place + size, dtype=x.dtype)[:, self.place :]
+            self.place += size
+            return every.reshape(x.shape)
 
-    law = smooth(problem[0])
-    about = law.draw(guess, SIGMA, Unit(-1)).flatten()
-    columns = torch.stack([law.draw(guess, SIGMA, Unit(place)).flatten() - about for place in range(20 + len(matrix))])
+    count = 20 + len(matrix)
+    guess = torch.zeros(count + 1, *SHAPE, dtype=torch.float64)
+    law = smooth(problem[0].repeat(count + 1))
+    drawn = law.draw(guess, SIGMA, Unit()).flatten(1)
+    columns, about = drawn[:-1] - drawn[-1], drawn[-1]
     v = dense()
     assert torch.allclose(columns.T @ columns, v - gain(matrix, v) @ matrix @ v, atol=1e-10)
-    assert torch.allclose(about, law.mean(guess, SIGMA).flatten(), atol=1e-12)
+    assert torch.allclose(about, law.mean(guess, SIGMA)[0].flatten(), atol=1e-12)
 
 
 class Shrunk(Denoiser):

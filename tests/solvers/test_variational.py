@@ -18,7 +18,7 @@ from invsolve.testing.oracle import DenseOperator
 
 SIGMA = 0.1
 SHAPE = (1, 4, 4)
-SOLVERS = {"adam-tv": AdamTV(steps=60), "hqs": HQS(steps=12), "admm": ADMM(steps=12, tol=1e-6)}
+SOLVERS = {"adam-tv": AdamTV(steps=60), "hqs": HQS(steps=12), "admm": ADMM(steps=12, tol=1e-4)}
 
 
 class Quadratic(Regulariser):
@@ -99,12 +99,13 @@ def scene(size=16):
 def test_equal_weight_is_the_same_problem(operator, isotropic):
     """The stated gaps: Adam and HQS within 1 % of ADMM's objective, and ADMM the lowest.
 
-    ADMM stops at rms residuals of 1e-5, where its own suboptimality is far below the 0.01 % by which the others may undercut it.
+    ADMM stops at rms residuals of 1e-4, where its own suboptimality (4e-7 of the objective for the means, against 1e-5) is far below the
+    0.01 % by which the others may undercut it.
     """
     problem = Problem.simulate(operator, scene(), GaussianNoise(0.05), generator=0)
     prior = TotalVariation(8.0, isotropic)
     found = {}
-    for name, solver in {"admm": ADMM(steps=600, tol=1e-5), "adam-tv": AdamTV(), "hqs": HQS()}.items():
+    for name, solver in {"admm": ADMM(steps=600, tol=1e-4), "adam-tv": AdamTV(), "hqs": HQS()}.items():
         solution = solver.solve(problem, prior, generator=0, keep=1)
         found[name] = objective(problem, prior, solution.x)
         assert torch.equal(solution.trace[-1].stats["objective"], found[name])
@@ -230,7 +231,7 @@ def test_an_item_alone_equals_the_item_in_a_batch(name, case):
 def test_admm_freezes_items():
     """Items that stop at different times: each equals its own run."""
     problem, prior = cases()["tv"]
-    solver = ADMM(steps=400, tol=1e-4)
+    solver = ADMM(steps=400, tol=1e-3)
     together = solver.solve(problem, prior, generator=0)
     alone = [solver.solve(problem[item], prior, generator=0) for item in range(3)]
     assert len({run.steps for run in alone}) > 1
