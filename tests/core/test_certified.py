@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from invsolve_operators import GaussianBlur, Identity
+from sweeps import thinned
 
 from invsolve import GaussianNoise, Problem
 from invsolve.operator.iterative import matrix
@@ -34,30 +35,28 @@ def projected(p, isotropic, weight):
 def lower_bound(A, y, sigma, weight, isotropic):
     """max over |p| <= weight of min_x |Ax - y|^2 / (2 sigma^2) + <p, Dx>: by weak duality below every value of nll + weight TV.
 
-    The inner minimum is finite, since A has full rank here: image(p).
+    The inner minimum is finite, since A has full rank here: image(p) = (A^T A / sigma^2)^-1 (A^T y / sigma^2 - D^T p).
     """
     D, n = gradient_matrix(SIDE), A.shape[1]
     inverse, right = np.linalg.inv(A.T @ A / sigma**2), A.T @ y / sigma**2
-    step, p, ahead = 1 / np.linalg.eigvalsh(D @ inverse @ D.T)[-1], np.zeros(2 * n), np.zeros(2 * n)
-
-    def image(p):
-        return inverse @ (right - D.T @ p)
-
+    first, slope = D @ inverse @ right, D @ inverse @ D.T  # D image(p) = first - slope p
+    step, p, ahead = 1 / np.linalg.eigvalsh(slope)[-1], np.zeros(2 * n), np.zeros(2 * n)
     for k in range(4000):
-        new = projected(ahead + step * (D @ image(ahead)), isotropic, weight)
+        new = projected(ahead + step * (first - slope @ ahead), isotropic, weight)
         ahead, p = new + k / (k + 5) * (new - p), new
-    x = image(p)
+    x = inverse @ (right - D.T @ p)
     return ((A @ x - y) ** 2).sum() / (2 * sigma**2) + p @ D @ x
 
 
 OPERATORS = {"denoise": Identity((1, SIDE, SIDE)), "blur": GaussianBlur((1, SIDE, SIDE), 0.8)}
 # what the cards claim: 0.03 %, 0.01 % and Adam's decaying step, over a dual's own gap of 1e-6
-SOLVERS = {"hqs": (HQS(), 1e-3), "admm": (ADMM(), 3e-4), "adam-tv": (AdamTV(steps=2000), 1e-3)}
+SOLVERS = {"hqs": (HQS(), 1e-3), "admm": (ADMM(), 3e-4), "adam-tv": (AdamTV(steps=1000), 1e-3)}
 
 
-@pytest.mark.parametrize("isotropic", [True, False])
-@pytest.mark.parametrize("sigma", [0.02, 0.1, 0.3])
-@pytest.mark.parametrize("kind", OPERATORS)
+CASES = [(kind, sigma, isotropic) for sigma in (0.02, 0.1, 0.3) for kind in OPERATORS for isotropic in (True, False)]
+
+
+@pytest.mark.parametrize(("kind", "sigma", "isotropic"), thinned(CASES, lambda place: place in (0, 3, 5, 6, 8, 11)))
 def test_within_a_certified_gap_of_the_optimum(kind, sigma, isotropic):
     operator = OPERATORS[kind]
     x = torch.linspace(0.2, 0.8, SIDE, dtype=torch.float64).expand(1, 1, SIDE, SIDE).clone()
