@@ -114,6 +114,14 @@ def divide(kind: str, spectrum: Tensor, weight: Tensor, r: Tensor) -> Tensor:
     return out[(..., *(slice(side) for side in sides))]
 
 
+def convolved(x: Tensor, spectrum: Tensor) -> Tensor:
+    """The product with a spectrum on the mirrored image's torus, of kind "symmetric": what `divide` divides by."""
+    height, width = x.shape[-2:]
+    for dim in (-2, -1):
+        x = mirrored(x, dim, shared=False)
+    return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum, s=x.shape[-2:])[..., :height, :width]
+
+
 def mirrored(r: Tensor, dim: int, *, shared: bool) -> Tensor:
     """r and its mirror image along a side; with shared edges D^-1 r is taken, which doubles them."""
     side = r.shape[dim]

@@ -13,18 +13,20 @@ from invsolve_operators import (
     BoxMask,
     GaussianBlur,
     Grey,
+    Identity,
     KernelBlur,
     Mosaic,
     PaddedBlur,
     PhaseRetrieval,
     Quantise,
+    SeparableGaussianBlur,
 )
 
 from invsolve import GaussianNoise, NoNoise, Operator, Problem, Stack, load_prior
 from invsolve.operator.iterative import matrix
 from invsolve.priors import TotalVariation
 from invsolve.solvers import ADMM, HQS, AdamTV
-from invsolve.solvers.start import LEVELS, MEAN, SLOPE, WIDTH, first_image, rough
+from invsolve.solvers.start import LEVELS, MEAN, SLOPE, WIDTH, convolution, first_image, rough
 from invsolve.solvers.variational.common import objective
 from invsolve.testing.oracle import DenseOperator
 
@@ -73,6 +75,35 @@ def test_it_is_the_minimiser(operator, sigma_x):
     problem = Problem.simulate(operator, x, NoNoise(), check_range=False)
     noisy = Problem(operator, problem.y, GaussianNoise(sigma_x * float(problem.gain[0])), check_range=False)
     assert (first_image(noisy, None).flatten(1) - wanted(noisy, sigma_x)).abs().max() < 1e-2
+
+
+MIRRORED = [
+    SeparableGaussianBlur((1, 8, 9), 1.0, "symmetric"),
+    -3.0 * SeparableGaussianBlur((3, 7, 6), 2.0, "symmetric"),
+    Identity((3, 7, 6)),
+]
+
+
+@pytest.mark.parametrize("operator", MIRRORED, ids=["blur", "scaled", "identity"])
+@pytest.mark.parametrize("sigma_x", [0.05, 0.3])
+def test_a_blur_of_the_mirrored_image_is_inverted_at_once(operator, sigma_x):
+    """The preconditioner is the inverse: 4 steps made for a spread of 1.5 leave 1 / T_4(5) = 2.1e-4 of what grey misses, at most 2."""
+    x = 0.5 + 0.3 * torch.randn(2, *operator.in_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = GaussianNoise(sigma_x * float(Problem.simulate(operator, x, NoNoise(), check_range=False).gain[0]))
+    problem = Problem(operator, operator(x), noise, check_range=False)
+    assert convolution(problem) is not None
+    assert (first_image(problem, None).flatten(1) - wanted(problem, sigma_x)).abs().max() < 5e-4
+
+
+def test_other_edges_and_kernels_that_are_no_mirror_images_are_not_taken_for_it():
+    lopsided = torch.rand(5, 7, generator=torch.Generator().manual_seed(1))
+    for operator in (
+        SeparableGaussianBlur((1, 40, 30), 1.6, "zero"),
+        GaussianBlur((1, 40, 30), 1.6),
+        PaddedBlur((1, 40, 30), lopsided / lopsided.sum(), "symmetric"),
+        BlockMean((1, 40, 30), 2),
+    ):
+        assert convolution(Problem(operator, operator(torch.rand(1, 1, 40, 30)), GaussianNoise(SIGMA))) is None, operator
 
 
 def test_rough_is_minus_the_laplacian():

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from invsolve.operator.measurement import Measurement, column, mapped, minus, parts
-from invsolve.operator.preconditioners import mirrored
+from invsolve.operator.preconditioners import convolved
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
@@ -47,10 +47,7 @@ def filtered(x: Tensor, values: Tensor) -> Tensor:
     """T^T diag(values) T x, for values on the grid of `spectrum`."""
     if x.ndim != 4 or values.shape[-2:].numel() == 1 or not len(x):
         return values * x
-    height, width = x.shape[-2:]
-    for dim in (-2, -1):
-        x = mirrored(x, dim, shared=False)
-    return torch.fft.irfft2(torch.fft.rfft2(x) * values, s=x.shape[-2:])[..., :height, :width]
+    return convolved(x, values)
 
 
 @dataclass(frozen=True)
