@@ -1,11 +1,13 @@
 """hqs, admm, adam-tv and rl-tv: free of the unit of y, and within the stated gaps of the optimum at every noise level."""
 
+import functools
 import math
 
 import pytest
 import torch
 from invsolve_benchmarks.datasets import quick_photos
 from invsolve_operators import JPEG, BlockMean, BoxMask, GaussianBlur, PaddedBlur, PhaseRetrieval
+from sweeps import thinned
 
 from invsolve import GaussianNoise, IterativeProx, PoissonNoise, Problem, Status, load_prior
 from invsolve.operator.iterative import matrix
@@ -30,20 +32,28 @@ def scaled(problem, factor):
 
 # ---- units ----
 
-REGULARISED = {"adam-tv": AdamTV(steps=60), "hqs": HQS(steps=30), "admm": ADMM(), "hqs, positive": HQS(steps=30, positive=True)}
+REGULARISED = {"adam-tv": AdamTV(steps=60), "hqs": HQS(steps=12), "admm": ADMM(), "hqs, positive": HQS(steps=12, positive=True)}
 PLUGGED = {"hqs": HQS(), "hqs, noise": HQS(noise=1.0), "admm": ADMM(steps=30)}
 
 
 def operators(shape):
     ones = torch.outer(torch.hann_window(5, dtype=torch.float64), torch.hann_window(5, dtype=torch.float64))
     padded = IterativeProx(PaddedBlur(shape, ones / ones.sum(), "valid"), tol=1e-12)
-    return [BoxMask(shape, box=5), GaussianBlur(shape, 1.2), BlockMean(shape, factor=4), padded]
+    return {"box": BoxMask(shape, box=5), "blur": GaussianBlur(shape, 1.2), "means": BlockMean(shape, factor=4), "padded": padded}
 
 
-@pytest.mark.parametrize("operator", operators((1, 16, 16)), ids=lambda operator: operator.label)
-@pytest.mark.parametrize("name", REGULARISED)
+OPERATORS = operators((1, 16, 16))
+
+
+def sweep(solvers):
+    """Every solver with every operator; in a plain run with every other one, in turn."""
+    cells = [(name, operator) for name in solvers for operator in OPERATORS]
+    return thinned(cells, lambda place: sum(divmod(place, len(OPERATORS))) % 2 == 0)
+
+
+@pytest.mark.parametrize(("name", "operator"), sweep(REGULARISED))
 def test_a_regulariser_in_any_unit(operator, name):
-    problem = Problem.simulate(operator, photo(16), GaussianNoise(0.05), generator=0)
+    problem = Problem.simulate(OPERATORS[operator], photo(16), GaussianNoise(0.05), generator=0)
     plain = REGULARISED[name].solve(problem, TotalVariation(4.0))
     for factor in FACTORS:
         other = REGULARISED[name].solve(scaled(problem, factor), TotalVariation(4.0))
@@ -52,10 +62,9 @@ def test_a_regulariser_in_any_unit(operator, name):
 
 
 @pytest.mark.parametrize("prior", ["gaussian", "dncnn-gray"])
-@pytest.mark.parametrize("operator", operators((1, 16, 16)), ids=lambda operator: operator.label)
-@pytest.mark.parametrize("name", PLUGGED)
+@pytest.mark.parametrize(("name", "operator"), sweep(PLUGGED))
 def test_a_denoiser_in_any_unit(operator, name, prior):
-    problem = Problem.simulate(operator, photo(16), GaussianNoise(0.05), generator=0)
+    problem = Problem.simulate(OPERATORS[operator], photo(16), GaussianNoise(0.05), generator=0)
     denoiser = GaussianPrior(0.5, 0.25) if prior == "gaussian" else load_prior(prior, precision="float64")
     plain = PLUGGED[name].solve(problem, denoiser, generator=1)
     for factor in FACTORS:
@@ -126,34 +135,30 @@ CASES = [(kind, sigma, True) for kind in ("blur", "means", "box") for sigma in (
 CASES += [(kind, 0.05, False) for kind in ("blur", "means", "box")]
 
 
-@pytest.fixture(scope="module")
-def optimum():
-    """The least objective of a third method, run for long, which proves by its duality gap that the minimum is within .1 % of it."""
-    held = {}
-
-    def found(kind, sigma, isotropic):
-        key = (kind, sigma, isotropic)
-        if key not in held:
-            x = photo(32)
-            shape = x.shape[1:]
-            operator = {"blur": GaussianBlur(shape, 1.6), "means": BlockMean(shape, factor=4), "box": BoxMask(shape, box=12)}[kind]
-            problem = Problem.simulate(operator, x, GaussianNoise(sigma), generator=3)
-            prior = TotalVariation(0.4 / sigma, isotropic)
-            proved = PDHGTV(steps=6000, tol=3e-5).solve(problem, prior)
-            assert float(proved.stats["gap"]) < 1e-3  # below 5e-5 but for the 4 x 4 means
-            held[key] = problem, prior, float(objective(problem, prior, proved.x))
-        return held[key]
-
-    return found
+def met(place):
+    """In a plain run each kind at one level, each level with one kind, and one kind without isotropy."""
+    return CASES[place] in [("blur", 0.005, True), ("box", 0.05, True), ("means", 0.5, True), ("blur", 0.05, False)]
 
 
-@pytest.mark.parametrize(("kind", "sigma", "isotropic"), CASES)
-def test_defaults_are_near_the_optimum_at_every_noise(optimum, kind, sigma, isotropic):
+def proved(problem, prior, kind):
+    """A number that no objective is below: what a third method, run for long, proves by its duality gap, here at most 2e-4."""
+    solution = PDHGTV(steps=6000, tol=2e-4, ratio=0.2 if kind == "means" else None).solve(problem, prior)
+    assert solution.status == Status.CONVERGED
+    return float(objective(problem, prior, solution.x)) * (1 - float(solution.stats["gap"]))
+
+
+@pytest.mark.parametrize(("kind", "sigma", "isotropic"), thinned(CASES, met))
+def test_defaults_are_near_the_optimum_at_every_noise(kind, sigma, isotropic):
     """The docstrings' claims with a margin: hqs .03 %, admm .003 % measured, .3 % asked for; 3 to 7 % they were at .005."""
-    problem, prior, best = optimum(kind, sigma, isotropic)
+    x = photo(32)
+    shape = x.shape[1:]
+    operator = {"blur": GaussianBlur(shape, 1.6), "means": BlockMean(shape, factor=4), "box": BoxMask(shape, box=12)}[kind]
+    problem = Problem.simulate(operator, x, GaussianNoise(sigma), generator=3)
+    prior = TotalVariation(0.4 / sigma, isotropic)
+    bound = proved(problem, prior, kind)
     for solver, allowed in ((HQS(), 1e-3), (ADMM(), 3e-4)):
         solution = solver.solve(problem, prior)
-        assert float(objective(problem, prior, solution.x)) <= best * (1 + allowed), solver
+        assert float(objective(problem, prior, solution.x)) <= bound * (1 + allowed), solver
 
 
 # ---- admm with a denoiser stops where the posterior mean is ----
@@ -238,22 +243,19 @@ def test_a_network_made_for_samplers_gets_the_noise_it_is_told():
 @pytest.mark.parametrize("kind", ["box", "blur"])
 def test_more_sweeps_do_no_harm(kind):
     """With `natural`, told its levels on clean images, 20 sweeps lost 1 dB against 8, and 3 to 4 dB in all."""
-    error = errors(kind)
-    natural, dncnn = (load_prior(name, precision="auto") for name in ("natural", "dncnn"))
-    few, many = error(HQS(), natural), error(HQS(steps=20), natural)
+    few, many = error(kind, HQS(), "natural"), error(kind, HQS(steps=20), "natural")
     assert many > few - 0.1
-    assert many > error(HQS(steps=20, noise=0.0), natural) + 1
-    assert many > error(HQS(), dncnn) - 0.5
+    assert many > error(kind, HQS(steps=20, noise=0.0), "natural") + 1
+    assert many > error(kind, HQS(), "dncnn") - 0.5
 
 
 @pytest.mark.parametrize("kind", ["box", "blur"])
 def test_more_sweeps_do_no_harm_with_a_network_of_plug_and_play(kind):
     """D(D(...)) smoothed a hole the more the more sweeps there were: 24.08, 23.69 and 23.20 dB after 8, 20 and 40."""
-    error, dncnn = errors(kind), load_prior("dncnn", precision="auto")
-    few = error(HQS(), dncnn)
-    assert all(error(HQS(steps=steps), dncnn) > few - 0.1 for steps in (20, 40))
+    few = error(kind, HQS(), "dncnn")
+    assert all(error(kind, HQS(steps=steps), "dncnn") > few - 0.1 for steps in (20, 40))
     if kind == "box":
-        assert error(HQS(steps=20, relaxation=1.0), dncnn) < few - 0.2
+        assert error(kind, HQS(steps=20, relaxation=1.0), "dncnn") < few - 0.2
 
 
 class Contracting(Denoiser):
@@ -283,16 +285,14 @@ def test_many_sweeps_are_a_flow():
     assert torch.allclose(share(HQS(steps=40, relaxation=1.0)), one * 0.5**40, rtol=1e-9, atol=0)
 
 
-def errors(kind):
+@functools.cache
+def error(kind, solver, name):
     """PSNR of a solver with a prior, on two crops with a hole or a blur."""
     x = torch.stack([picture.image[:, 32:96, 32:96] for picture in quick_photos()[:2]]).contiguous()
     operator = BoxMask(x.shape[1:], box=24) if kind == "box" else GaussianBlur(x.shape[1:], 1.6)
     problem = Problem.simulate(operator, x, GaussianNoise(0.05), generator=0)
-
-    def error(solver, prior):
-        return -10 * (solver.solve(problem, prior, generator=0).x - x).square().flatten(1).mean(1).log10().mean()
-
-    return error
+    found = solver.solve(problem, load_prior(name, precision="auto"), generator=0).x
+    return -10 * (found - x).square().flatten(1).mean(1).log10().mean()
 
 
 # ---- turns (E1) ----
