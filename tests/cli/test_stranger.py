@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fresh_cases import run_command
 
 import invsolve
 
@@ -71,9 +72,9 @@ def test_list_shows_its_entries(stranger):
 
 
 @pytest.mark.parametrize("kind", CHECKED)
-def test_check_passes(kind, stranger):
-    project, environment = stranger
-    done = run(["invsolve.cli", "check", kind, OWN[kind]], environment, project)
+def test_check_passes(kind, stranger, tmp_path):
+    project, _ = stranger
+    done = run_command(["invsolve", "check", kind, OWN[kind]], tmp_path, str(project.parent / "site"))
     assert done.returncode == 0, done.stdout + done.stderr
     passed, _, failed, _ = done.stdout.splitlines()[-1].replace(",", "").split()
     assert int(passed) >= CHECKED[kind]
@@ -81,8 +82,8 @@ def test_check_passes(kind, stranger):
 
 
 def test_its_suite_runs_all_of_them(stranger, tmp_path):
-    project, environment = stranger
-    done = run(["invsolve.cli", "bench", "run", NAME, "--out", tmp_path / "out"], environment, project)
+    project, _ = stranger
+    done = run_command(["invsolve", "bench", "run", NAME, "--out", str(tmp_path / "out")], tmp_path, str(project.parent / "site"))
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [json.loads(text) for text in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
     assert len(rows) == 2 * 2 * 3  # operators, pictures, solvers

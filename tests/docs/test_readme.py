@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fresh_cases import run_fresh
+from fresh_cases import run_command, run_fresh
 from places import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,12 +30,9 @@ def test_python_snippets_run(snippet, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-COMMAND = "import sys; sys.argv = {words!r}; from invsolve.cli import main; sys.exit(main())"  # what the installed script does
-
-
 @pytest.mark.parametrize("line", COMMANDS)
 def test_shell_lines_run(line, tmp_path):
-    done = run_fresh(COMMAND.format(words=line.split()), tmp_path)
+    done = run_command(line.split(), tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout
 
@@ -46,8 +43,7 @@ def test_the_installed_command_runs_the_first_line(tmp_path):
     words = COMMANDS[0].split()[1:]
     done = subprocess.run([program, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    own = run_fresh(COMMAND.format(words=["invsolve", *words]), tmp_path)
-    assert done.stdout == own.stdout
+    assert done.stdout == run_command(["invsolve", *words], tmp_path).stdout
 
 
 def test_ci_runs_the_install_lines():

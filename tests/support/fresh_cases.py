@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["PRELOADED", "run_fresh"]
+__all__ = ["PRELOADED", "run_command", "run_fresh"]
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT: Any = multiprocessing.get_context(METHOD)
@@ -64,3 +64,16 @@ def run_fresh(program: str, folder: Path, timeout: float = 300) -> Done:
     for path in (out, err):
         path.unlink(missing_ok=True)
     return Done(process.exitcode, *texts)
+
+
+COMMAND = """
+import sys
+sys.path[:0], sys.argv = {site!r}, {words!r}
+from invsolve.cli import main
+sys.exit(main())
+"""
+
+
+def run_command(words: list[str], folder: Path, *site: str) -> Done:
+    """Run `invsolve ...` as the installed script does, with what is installed in `site`."""
+    return run_fresh(COMMAND.format(site=list(site), words=words), folder)
