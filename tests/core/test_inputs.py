@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -360,7 +361,9 @@ class TestGaps:
         assert "dps" in names
         assert "ddrm" not in names
         for name in names:
-            assert registry().load("solver", name).examples()[0].solve(problem, GaussianPrior(), generator=0).x.isfinite().all()
+            solver = registry().load("solver", name).examples()[0]
+            short = replace(solver, steps=3) if hasattr(solver, "steps") else solver
+            assert short.solve(problem, GaussianPrior(), generator=0).x.isfinite().all()
 
     def test_nonlinear_operator(self):
         problem = Problem(Wavy(), measurement(), NOISE)

@@ -225,7 +225,7 @@ CONVEX = {"adam-tv": AdamTV(), "hqs": HQS(), "admm": ADMM()}
 @pytest.mark.parametrize("name", CONVEX)
 def test_a_blur_that_is_not_quite_clean_has_the_same_minimum(name):
     """Unit sum or not: .3 dB and, the objective to 1e-3; from the pseudo-inverse the rmse was 3 to 1.5e6."""
-    x = photo(32)
+    x = photo(24)
     clean = measured(KernelBlur(x.shape[1:], gaussian()), x)
     prior = TotalVariation(6.0)
     best = CONVEX[name].solve(clean, prior).x
@@ -239,7 +239,7 @@ def test_a_blur_that_is_not_quite_clean_has_the_same_minimum(name):
 
 @pytest.mark.parametrize("solver", [HQS(), ADMM()], ids=["hqs", "admm"])
 def test_a_blur_that_is_not_quite_clean_with_a_denoiser(solver):
-    x = photo(48, dtype=torch.float32)
+    x = photo(32, dtype=torch.float32)
     prior = load_prior("dncnn")
     best = solver.solve(measured(KernelBlur(x.shape[1:], gaussian()), x), prior).x
     for label, (operator, factor) in twins(x.shape[1:]).items():
@@ -251,7 +251,7 @@ def test_a_blur_that_is_not_quite_clean_with_a_denoiser(solver):
 def minimum():
     """Total variation's for the matrix of rows, by the solver with the tightest rule."""
     x = photo(16, 1)
-    return ADMM(tol=1e-6, steps=3000).solve(measured(matrix_twins(x.shape[1:])["rows"][0], x), TotalVariation(6.0)).x
+    return ADMM(tol=1e-4, steps=1000).solve(measured(matrix_twins(x.shape[1:])["rows"][0], x), TotalVariation(6.0)).x
 
 
 @pytest.mark.parametrize("name", CONVEX)

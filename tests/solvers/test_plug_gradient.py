@@ -26,7 +26,7 @@ def offset(found, exact):
 
 
 @pytest.mark.parametrize("name", ["S", "G", "I"])
-@pytest.mark.parametrize("solver", [PGM(steps=600), PGM(steps=4000, step=1.9, momentum=False)], ids=["momentum", "plain"])
+@pytest.mark.parametrize("solver", [PGM(steps=300), PGM(steps=1500, step=1.9, momentum=False)], ids=["momentum", "plain"])
 def test_the_fixed_point_of_pgm_is_the_posterior_mean(solver, name):
     """Of a Gaussian D(., sqrt(step) sigma_x) is the prox of its -log p, so that every step below 2 ends at the same place.
 
@@ -54,14 +54,14 @@ def test_the_bias_of_red_goes_with_its_level():
     law, prior, matrix, y, problem = case("G")
     exact = law.posterior(matrix, y, SIGMA)
     levels = (0.2, 0.1, 0.05)
-    far = [offset(RED(steps=1000, sigma_start=s, denoiser_sigma=s).solve(problem, prior, generator=0).x, exact) for s in levels]
+    far = [offset(RED(steps=400, sigma_start=s, denoiser_sigma=s).solve(problem, prior, generator=0).x, exact) for s in levels]
     assert far[0] > far[1] > far[2]
 
 
 def test_strength_counts_the_prior():
     """strength k, and k times the precision of the blurred prior."""
     law, prior, matrix, y, problem = case("S")
-    found = RED(steps=1000, sigma_start=0.2, denoiser_sigma=0.2, strength=3.0).solve(problem, prior, generator=0).x
+    found = RED(steps=400, sigma_start=0.2, denoiser_sigma=0.2, strength=3.0).solve(problem, prior, generator=0).x
     blurred = Gaussian(law.mean, (law.cov + 0.04 * EYE) / 3).posterior(matrix, y, SIGMA)
     assert offset(found, blurred) < 1e-3
 

@@ -34,7 +34,7 @@ def test_score_ald_is_one_chain_with_an_svd_and_without(noise):
     matrix = Operator.from_matrix(matrix_of(operator), operator.in_shape, operator.out_shape)
     problem, prior = problem_with(operator), GaussianPrior(0.5, 0.25)
     same = Problem(matrix, problem.y, problem.noise)
-    solver = ScoreALD(noise=noise)
+    solver = ScoreALD(steps=24, noise=noise)
     both = [solver.solve(one, prior, generator=3).x for one in (problem, same)]
     assert rms(both[0] - both[1]) < 1e-3 * rms(gaussian_answer(problem, prior)[1])
 
