@@ -30,6 +30,8 @@ METHODS = ("auto", "null-space", "patches", "coefficients")
 NEGLIGIBLE = 1e-3
 # Numbers that an estimate is made of: 200 give a relative standard error of 1 / sqrt(400) = 5 %.
 ENOUGH = 200
+DOUBT = 2.0  # white noise shows in patches at its own size to a fifth
+LARGE = 1_000_000  # pixels
 PATCH_SIDES = (7, 5, 4, 3, 2)
 LARGEST = 4  # of several channels among which patches without texture are chosen: larger ones without any are rare
 MOST_PATCHES = 65_536
@@ -60,7 +62,8 @@ def estimate_noise(operator: Operator, y: Measurement, *, method: str = "auto") 
     """The standard deviation of white Gaussian noise in y = H(x) + sigma n, item by item.
 
     "auto" takes the first that applies: "null-space" (linear operators with an SVD, where at least 200 directions carry no
-    signal; unbiased), "patches" (y is an image: output_range is known), "coefficients" (the other linear operators; biased
+    signal; unbiased if it was H that made y: where y's patches show less than half as much, theirs is taken), "patches" (y is an
+    image: output_range is known; of more than a million pixels it comes first), "coefficients" (the other linear operators; biased
     upwards where most entries carry signal).
 
     Args:
@@ -98,14 +101,27 @@ def joined(estimates: list[NoiseEstimate]) -> NoiseEstimate:
 
 
 def automatic(operator: Operator, y: Tensor) -> NoiseEstimate:
-    """The first way that applies."""
+    """The first way that applies; of a large picture patches, which need no SVD of its size."""
     reasons = []
-    for name in METHODS[1:]:
+    large = y.ndim == 4 and y.shape[-2] * y.shape[-1] > LARGE and operator.output_range is not None
+    for name in ("patches", *METHODS[1:]) if large else METHODS[1:]:
         try:
-            return WAYS[name](operator, y)
+            found = WAYS[name](operator, y)
         except InputError as error:
             reasons.append(f"  - {name}: {error}")
+            continue
+        return unless_wrong(found, operator, y) if name == "null-space" else found
     raise NoLevelError("\n".join([f"the noise level of {operator.label} data cannot be estimated:", *reasons, "Give sigma instead."]))
+
+
+def unless_wrong(found: NoiseEstimate, operator: Operator, y: Tensor) -> NoiseEstimate:
+    """The level; of y's patches where it is above `DOUBT` times theirs: another H made y, and what this one cannot produce is detail."""
+    try:
+        seen = patches(operator, y)
+    except InputError:  # y is no image: nothing to compare with
+        return found
+    wrong = found.sigma > DOUBT * seen.sigma
+    return NoiseEstimate(torch.where(wrong, seen.sigma, found.sigma), "patches", seen.count) if bool(wrong.any()) else found
 
 
 def null_space(operator: Operator, y: Tensor) -> NoiseEstimate:

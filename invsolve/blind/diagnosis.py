@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 GREY = 1 / 255  # what a screen shows no less of
 FAINT = 1.5 * GREY  # of noise: what is found in clean photographs is .9 to 1.1 grey levels, their own texture
 NAMES = {
-    "gaussian": ("gaussian-blur", "sigma", "a Gaussian blur, sigma {:.2f} pixels"),
+    "gaussian": ("separable-gaussian-blur", "sigma", "a Gaussian blur, sigma {:.2f} pixels"),
     "defocus": ("defocus-blur", "radius", "out of focus, a disk of radius {:.1f} pixels"),
     "motion": ("motion-blur", "length", "motion over {:.1f} pixels"),
 }
@@ -96,7 +96,8 @@ class Diagnosis:
         task = self.task
         if task == "blur":
             blur = {"name": NAMES[self.family][0], **self.parameters, "boundary": "valid"}
-            return {"name": "iterative-prox", "tol": 1e-3, "preconditioner": "circular", "operator": blur}
+            prox = {"name": "iterative-prox", "tol": 1e-3, "preconditioner": "circular", "operator": blur}
+            return blur if self.family == "gaussian" else prox  # that of rows and columns in turn has a closed form
         if task == "enlargement" and self.enlargement is not None:
             return {"name": "bicubic", "factor": self.enlargement.factor}
         return {"name": "mask"} if task == "damage" else {"name": "identity"}

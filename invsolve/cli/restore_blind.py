@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from invsolve.cli.restore_tasks import DENOISER, Task, bounded, noisy, with_holes
+from invsolve.cli.restore_tasks import DENOISER, Task, noisy, with_holes
 
 if TYPE_CHECKING:
     from invsolve.blind import Diagnosis
@@ -29,8 +29,7 @@ def diagnosed(image: str) -> Task:
     elif found.task == "enlargement":
         task = replace(enlarged(found), image=written(found.y, image, "small.tif"))
     elif found.task == "blur":
-        blur = found.operator["operator"]
-        task = bounded({key: value for key, value in blur.items() if key != "boundary"}, "the blur that was found")
+        task = Task(found.operator, "the blur that was found", frame=True)
     elif found.task == "jpeg":
         task = replace(noisy(), what="JPEG compression", prior="dncnn", white=False)
     else:

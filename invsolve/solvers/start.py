@@ -35,7 +35,10 @@ SPREAD = 200.0  # of the eigenvalues that an iteration is made for; what lies be
 HELD = "_smooth_guess"  # where a problem keeps it
 SLACK = 1.3  # |H|^2 may be larger than the power method found
 CLOSE = 0.02  # how far H^T H of a random image may be from its convolution for the preconditioner to be nearly the inverse
-FEW, NARROW = 4, 1.5  # products then, and the spread they are made for: |error| falls by .1 with each
+Work = tuple[tuple[float, ...], int, float]  # the levels, the products at each and the spread they are made for
+WHOLE: Work = (LEVELS[-1:], 4, 1.5)  # the preconditioner is the inverse: |error| falls by .1 with each product
+VALID: Work = (LEVELS, 20, 100.0)  # but at the frame; as far from the minimum inside it as with all products of no convolution
+LARGEST = math.sqrt(1.5)  # eigenvalue, where it is 1 but for what the power method leaves of |H|^2
 
 
 @torch.no_grad()
@@ -91,10 +94,11 @@ def smoothest(problem: Problem) -> Tensor:
     def seen(x: Tensor) -> Tensor:
         return operator.adjoint(operator(x)) / size
 
-    spectrum = convolution(problem)
-    mean = column(seen_share(problem), grey) if spectrum is None else spectrum
+    found = convolution(problem)
+    levels, products, spread = (LEVELS, PRODUCTS, SPREAD) if found is None else found[1]
+    mean = column(seen_share(problem), grey) if found is None else found[0]
     right, x = operator.adjoint(minus(problem.y, operator(grey))) / size, torch.zeros_like(grey)
-    for level in LEVELS if spectrum is None else LEVELS[-1:]:
+    for level in levels:
         noise = column(problem.sigma_x.clamp_min(level), grey)
         near, pull = (noise / SLOPE) ** 2, (noise / WIDTH) ** 2
 
@@ -104,27 +108,38 @@ def smoothest(problem: Problem) -> Tensor:
         def divided(r: Tensor, near: Tensor = near, pull: Tensor = pull) -> Tensor:
             return divide("symmetric", mean + near * bent, pull, r) if pictures else r / (mean + pull)
 
-        if spectrum is None:
-            x = chebyshev(apply, divided, right, x, (SLACK + pull) / (mean + pull))
-        else:
-            x = chebyshev(apply, divided, right, x, torch.full_like(pull, math.sqrt(NARROW)), FEW, NARROW)
+        largest = (SLACK + pull) / (mean + pull) if found is None else torch.full_like(pull, LARGEST)
+        x = chebyshev(apply, divided, right, x, largest, products, spread)
     return grey + x
 
 
-def convolution(problem: Problem) -> Tensor | None:
-    """The spectrum of H^T H / |H|^2 on the mirrored image's torus, (1, C, 2 H, W + 1), where H^T H is that convolution; None elsewhere.
+def convolution(problem: Problem) -> tuple[Tensor, Work] | None:
+    """The spectrum of H^T H / |H|^2 on the mirrored image's torus, (1, C, 2 H, W + 1), and the work that is left; None elsewhere.
 
-    It is one where a random image says so to `CLOSE`: a kernel that is no mirror image of itself, or another edge, moves it by more. What
-    is found is a matter of H alone, for an H that all items share, so that an item's image does not depend on its batch.
+    H^T H is that convolution where a random image says so to `CLOSE`: a kernel that is no mirror image of itself, or another edge, moves
+    it by more. A blur that gives whole neighbourhoods only ("valid") is one away from the edges, and less than it there: of the mirrored
+    image's blur it keeps a part. What is found is a matter of H alone, for an H that all items share, so that an item's image does not
+    depend on its batch.
     """
     operator, image = problem.operator, problem.image[:1]
     if operator.batch is not None or image.ndim != 4 or not operator.uniform or operator.stride != 1 or operator.period != 1:
         return None
-    spectrum = mirror_spectrum(operator, image, probes=1)
+    whole, reach = operator.out_shapes[0] == operator.in_shape, operator.reach
+    if len(operator.out_shapes) > 1 or operator.out_shapes[0][0] != len(image[0]) or (not whole and not 0 < 4 * reach < min(image.shape[-2:])):
+        return None
     probe = Rng(0, [0], purpose="start").normal_like(image)
+    if not whole:
+        inside = torch.zeros_like(probe)
+        inside[..., reach:-reach, reach:-reach] = 1
+        probe = inside * probe
+    spectrum = mirror_spectrum(operator, image, probes=1)
     exact = operator.adjoint(operator(probe))
     apart = exact - convolved(probe, spectrum)
-    return spectrum / problem.gain[0] ** 2 if inner(apart, apart) <= CLOSE**2 * inner(exact, exact) else None
+    if not whole:
+        apart = inside * apart  # pyright: ignore[reportPossiblyUnbound]
+    if inner(apart, apart) > CLOSE**2 * inner(exact, exact):
+        return None
+    return spectrum / problem.gain[0] ** 2, WHOLE if whole else VALID
 
 
 def chebyshev(

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from click.testing import CliRunner
+from invsolve_benchmarks.datasets import quick_photos
 from invsolve_operators import BayerMask, BlockMean, BoxMask, GaussianBlur, Grey, Identity, LineMask, Mask, Mosaic, SeparableGaussianBlur
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -107,6 +108,18 @@ def test_a_large_picture_is_sampled_before_patches_are_copied(operator):
     with Largest() as seen:
         estimate_noise(operator, y)
     assert seen.bytes <= max(2 * 4 * 3 * 1200 * 1000, 65_536 * 7 * 7 * 3 * 8)
+
+
+def test_detail_that_a_wrong_operator_cannot_produce_is_no_noise():
+    """A sharp picture said to be blurred: what H cannot produce is ten times its noise, and its patches say so. One item of the two is."""
+    blur, noise = SeparableGaussianBlur((3, SIDE, SIDE), 1.6, "symmetric"), 0.01
+    sharp = next(one.image for one in quick_photos() if one.id == "chelsea")[:, :SIDE, :SIDE].double()
+    drawn = torch.randn(2, *sharp.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.stack([sharp, blur(sharp[None])[0]]) + noise * drawn
+    by_null_space, found = (estimate_noise(blur, y, method=method).sigma for method in ("null-space", "auto"))
+    assert float(by_null_space[0]) > 2.5 * noise
+    assert found[0] == pytest.approx(noise, rel=0.5)  # patches of a textured picture, which read too much
+    assert found[1] == by_null_space[1] == pytest.approx(noise, rel=0.05)
 
 
 def test_coefficients_of_a_transform():

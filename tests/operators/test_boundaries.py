@@ -11,8 +11,11 @@ from invsolve_operators import (
     GaussianBlur,
     KernelBlur,
     MotionBlur,
+    PaddedBlur,
     SaturatingBlur,
+    SeparableBlur,
 )
+from invsolve_operators.blurs import separable
 from scipy.ndimage import convolve
 
 from invsolve import CapabilityError, InputError, IterativeProx
@@ -74,3 +77,44 @@ def test_blurs_with_a_boundary_compose_by_one_after_the_other_and_select_their_k
     assert torch.equal(bright(x), (3 * GaussianBlur((1, 9, 8), boundary="symmetric")(x)).clamp(0, 1))
     with pytest.raises(InputError, match="no boundary 'mirror'"):
         FileBlur((1, 9, 8), boundary="mirror")
+
+
+@pytest.mark.parametrize(("vertical", "horizontal"), [([0.1, 0.2, 0.3, 0.4], [0.5, 0.3, 0.2]), ([0.2, 0.5, 0.3], [0.1, 0.4, 0.4, 0.1])])
+def test_a_separable_blur_of_whole_neighbourhoods_is_the_padded_ones(vertical, horizontal):
+    kernel = torch.tensor(vertical, dtype=torch.float64)[:, None] * torch.tensor(horizontal, dtype=torch.float64)
+    closed, other = SeparableBlur((2, 11, 9), vertical, horizontal, "valid"), PaddedBlur((2, 11, 9), kernel, "valid")
+    x = torch.rand(2, 2, 11, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(closed(x), other(x), rtol=0, atol=1e-14)
+    assert (closed.reach, closed.out_shape) == (other.reach, other.out_shape)
+    z, y = 0.5 * x, other(x) + 0.1
+    exact = IterativeProx(other, tol=1e-12, max_iter=500).prox(z, y, 3.0)
+    torch.testing.assert_close(closed.prox(z, y, 3.0), exact, rtol=0, atol=1e-10)  # of which the iteration misses 1e-12
+    with pytest.raises(InputError, match="at least as long as the kernel; given 3 and 4"):
+        SeparableBlur((1, 3, 9), [0.1, 0.2, 0.3, 0.4], None, "valid")
+
+
+def test_a_separable_blur_is_decomposed_when_its_spectrum_is_asked_for(monkeypatch):
+    """H of a photograph that is solved in pieces is measured with, and never decomposed as a whole."""
+    sides = []
+    monkeypatch.setattr(separable, "decomposed", lambda matrix, count, own=separable.decomposed: sides.append(count) or own(matrix, count))
+    operator = SeparableBlur((1, 40, 30), [0.2, 0.5, 0.3], None, "valid")
+    operator.adjoint(operator(torch.rand(1, 1, 40, 30)))
+    assert sides == []
+    operator.prox(torch.rand(1, 1, 40, 30), torch.rand(1, 1, 38, 28), 1.0)
+    assert sides == [38, 28]
+    operator.svd()
+    assert sides == [38, 28]
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "zero", "valid"])
+def test_sides_that_a_transform_is_slow_on_change_nothing(boundary):
+    """A padded side of 67 = prime is computed on 72: the answer is that of scipy's sums."""
+    kernel = torch.rand(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    side = 67 if boundary == "valid" else 63
+    x = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    operator = PaddedBlur((1, side, side), kernel / kernel.sum(), boundary)
+    assert operator.grid == [72, 72]
+    mode = {"reflect": "mirror", "zero": "constant", "valid": "constant"}[boundary]
+    expected = convolve(x[0, 0].numpy(), (kernel / kernel.sum()).numpy(), mode=mode)
+    expected = expected[2:-2, 2:-2] if boundary == "valid" else expected
+    np.testing.assert_allclose(operator(x)[0, 0].numpy(), expected, atol=1e-13)

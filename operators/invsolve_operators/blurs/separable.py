@@ -1,7 +1,8 @@
 """Separable operators: Y = A_v X A_h^T per channel with two small dense matrices.
 
 With A = U diag(s) V^T by LAPACK in float64 for each axis, H has V = V_v (x) V_h, U = U_v (x) U_h and s = s_v s_h^T; the rank
-rule acts on the product. Cost: four matrix products of side length per channel, memory 2 (H^2 + W^2) numbers.
+rule acts on the product. Cost: four matrix products of side length per channel, memory 2 (H^2 + W^2) numbers. The decomposition is
+made when it is first asked for: H of a photograph that is solved in pieces is never decomposed as a whole.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError, did_you_mean
 from invsolve.operator import Operator, Shape, image_shape
+from invsolve.operator.cache import kept, written
 from invsolve.operator.svd import SVD
 from invsolve_operators.blurs.kernels import gaussian_1d
 from invsolve_operators.common import damping, expect, rank_is_sure, rank_text, ranked, size
@@ -22,6 +24,13 @@ from invsolve_operators.transforms.fourier import question_kernel
 
 SIDES = ("vertical", "horizontal")
 BOUNDARIES = ("zero", "reflect", "symmetric", "circular")
+VALID = "valid"
+SOON = 512  # a side that is decomposed in a tenth of a second
+
+
+def factor(name: str, place: int) -> property:
+    """One of `Separable.factors` as an attribute."""
+    return property(lambda self: self.factors(name)[place])
 
 
 class Separable(Operator):
@@ -42,7 +51,6 @@ class Separable(Operator):
     vertical: Tensor
     horizontal: Tensor
     depth: Tensor
-    s: Tensor
 
     def __init__(self, in_shape: Sequence[int], vertical: Tensor, horizontal: Tensor, depth: Tensor | None = None) -> None:
         super().__init__()
@@ -58,29 +66,43 @@ class Separable(Operator):
         if len(set(sizes.values())) > 1:
             raise InputError(", ".join(f"{name} is for {count} images" for name, count in sizes.items()))
         self.batch = next(iter(sizes.values()), None)
-        self.counts, values, last = [], {}, None
+        self.counts = []
         for name, matrix in given.items():
             # One matrix per image stands before the channels (and slices): (B, 1, rows, columns).
             held = matrix.to(torch.float64)
             held = held.reshape(len(held), *[1] * (len(given) - 1), *held.shape[-2:]) if held.ndim == 3 else held
-            if last is None or not (held.shape == last[0].shape and torch.equal(held, last[0])):  # else one SVD serves both sides
-                last = (held, *decomposed(held))
-            _, left, singular, right = last
             # Columns of U beyond the number of columns of A have no partner in the image space.
             self.counts.append(min(held.shape[-2:]))
             self.register_buffer(name, held.contiguous())
-            self.register_buffer(f"left_{name}", left[..., : self.counts[-1]].contiguous())
-            self.register_buffer(f"right_{name}", right)
-            values[name] = torch.nn.functional.pad(singular, (0, held.shape[-1] - self.counts[-1]))
         self.out_shape = (self.in_shape[0], *(m.shape[-2] for m in self.matrices()))
-        product = math.prod(self._spread([values[name] for name in self._order()]))
-        assert isinstance(product, Tensor)
-        self.register_buffer("s", ranked(product, size(self.out_shape), size(self.in_shape), batched=self.batch is not None))
         low, high = self.interval()
         if low == 0 and high <= 1 + 1e-6:
             self.output_range = (0.0, 1.0)
         elif all(bool(((m.sum(-1) - 1).abs() < 1e-6).all()) for m in self.matrices()):
             self.output_range = (low, high)  # averages with negative weights, such as bicubic ones
+
+    def factors(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """U, s and V of a side, made when they are first asked for, and anew after somebody wrote into its matrix."""
+        matrix, place = getattr(self, name), (*SIDES, "depth").index(name)
+        for other in (*SIDES, "depth")[:place]:  # one decomposition serves sides with the same matrix
+            known = getattr(self, other)
+            if known.shape == matrix.shape and torch.equal(known, matrix):
+                return self.factors(other)
+        return kept(self, matrix, (name, "factors"), lambda: decomposed(matrix, self.counts[place]))
+
+    left_vertical, right_vertical = factor("vertical", 0), factor("vertical", 2)
+    left_horizontal, right_horizontal = factor("horizontal", 0), factor("horizontal", 2)
+    left_depth, right_depth = factor("depth", 0), factor("depth", 2)
+
+    @property
+    def s(self) -> Tensor:
+        """The products of the sides' singular values, 0 below the rank: (C or 1, H, W), of several (B, 1, H, W)."""
+        def made() -> Tensor:
+            product = math.prod(self._spread([self.factors(name)[1] for name in self._order()]))
+            assert isinstance(product, Tensor)
+            return ranked(product, size(self.out_shape), size(self.in_shape), batched=self.batch is not None)
+
+        return kept(self, self.vertical, ("s", *((id(one), written(one)) for one in self.matrices())), made)
 
     def _order(self) -> tuple[str, ...]:
         """The sides as the axes of an image have them."""
@@ -172,8 +194,9 @@ class Separable(Operator):
         return (-float(low.max()) + 0.0, float(high.max()))
 
     def extra_repr(self) -> str:
-        """The rank."""
-        return f"{super().extra_repr()}, {rank_text(self.s, self.in_shape[0])}"
+        """The rank, where it is soon known."""
+        known = max(self.in_shape[-2:]) <= SOON
+        return f"{super().extra_repr()}, {rank_text(self.s, self.in_shape[0])}" if known else super().extra_repr()
 
     @classmethod
     def examples(cls) -> list[Operator]:
@@ -190,11 +213,12 @@ class SeparableBlur(Separable):
         in_shape: (C, H, W), or (C, D, H, W) of volumes.
         vertical: kernel along the height, odd or even length, centre at index k // 2; not normalised. (B, k) for one per image.
         horizontal: kernel along the width, (k,) or (B, k); default the vertical one.
-        boundary: how the image goes on: "zero", "reflect" (edge pixel not repeated), "symmetric" (repeated) or "circular".
+        boundary: how the image goes on: "zero", "reflect" (edge pixel not repeated), "symmetric" (repeated) or "circular"; or "valid":
+            only pixels whose whole neighbourhood is in the image, (H - kh + 1, W - kw + 1) of them.
         depth: kernel along the depth of volumes; default the vertical one.
 
     Raises:
-        InputError: a kernel that is not a finite vector, or another boundary.
+        InputError: a kernel that is not a finite vector, or larger than a "valid" image, or another boundary.
     """
 
     uniform = True
@@ -218,7 +242,9 @@ class SeparableBlur(Separable):
         elif depth is not None:
             raise InputError(f"depth is for volumes (C, D, H, W); given in_shape {shape}")
         super().__init__(shape, *along)
-        self.reach = max(kernel_v.shape[-1], kernel_h.shape[-1]) // 2
+        longest = max(kernel_v.shape[-1], kernel_h.shape[-1])
+        # The place of an entry is its window's first pixel where nothing goes on, and the middle one elsewhere.
+        self.reach = longest - 1 if boundary == VALID else longest // 2
 
     @classmethod
     def examples(cls) -> list[Operator]:
@@ -230,6 +256,7 @@ class SeparableBlur(Separable):
             cls((1, 9, 7), slope, even, "reflect"),
             cls((1, 6, 5), even, slope, "symmetric"),
             cls((2, 5, 6), even, None, "circular"),
+            cls((1, 8, 7), even, slope, "valid"),
         ]
 
 
@@ -275,14 +302,15 @@ def sides_first(matrices: Sequence[Tensor]) -> list[Tensor]:
     return [*plain[-2:], *plain[:-2]]
 
 
-def decomposed(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U, s and V of a matrix (or several); of a symmetric one by its eigenvectors, in a third of the time."""
+def decomposed(matrix: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`count` columns of U, s with a place for every column and V of a matrix (or several); of a symmetric one in a third of the time."""
     if matrix.shape[-1] == matrix.shape[-2] and torch.equal(matrix, matrix.mT):
         values, vectors = torch.linalg.eigh(matrix)
         signs = torch.where(values < 0, -1.0, 1.0)
         return vectors * signs[..., None, :], values.abs(), vectors
     left, values, right = torch.linalg.svd(matrix, full_matrices=True)
-    return left, values, right.mT.contiguous()
+    wide = torch.nn.functional.pad(values, (0, matrix.shape[-1] - count))
+    return left[..., :count].contiguous(), wide, right.mT.contiguous()
 
 
 def gaussians(sigma: float | Tensor, truncate: float, sides: int = 2) -> list[Tensor]:
@@ -317,7 +345,9 @@ def fold(index: Tensor, count: int, boundary: str) -> tuple[Tensor, Tensor]:
         InputError: no such boundary.
     """
     if boundary not in BOUNDARIES:
-        raise InputError(f"no boundary '{boundary}'{did_you_mean(boundary, BOUNDARIES)} There are: {', '.join(BOUNDARIES)}")
+        raise InputError(
+            f"no boundary '{boundary}'{did_you_mean(boundary, (*BOUNDARIES, VALID))} There are: {', '.join((*BOUNDARIES, VALID))}"
+        )
     inside = torch.ones(index.shape, dtype=torch.float64)
     if boundary == "zero":
         inside = ((index >= 0) & (index < count)).to(torch.float64)
@@ -331,9 +361,21 @@ def fold(index: Tensor, count: int, boundary: str) -> tuple[Tensor, Tensor]:
 
 
 def blur_matrix(kernel: Tensor, count: int, boundary: str) -> Tensor:
-    """A of y[i] = sum_t k[t] x[i - (t - k // 2)], (count, count), or (B, count, count)."""
+    """A of y[i] = sum_t k[t] x[i - (t - k // 2)], (count, count), or (B, count, count); "valid" the rows that stay inside.
+
+    Raises:
+        InputError: no such boundary, or a kernel that is nowhere inside.
+    """
     if kernel.ndim == 2:
         return torch.stack([blur_matrix(one, count, boundary) for one in kernel])
+    if boundary == VALID:
+        if len(kernel) > count:
+            raise InputError(f"a valid blur needs a side at least as long as the kernel; given {count} and {len(kernel)}")
+        before = len(kernel) - 1 - len(kernel) // 2
+        return blur_matrix(kernel, count, "zero")[before : count - len(kernel) + 1 + before]
+    if boundary not in BOUNDARIES:
+        every = (*BOUNDARIES, VALID)
+        raise InputError(f"no boundary '{boundary}'{did_you_mean(boundary, every)} There are: {', '.join(every)}")
     shift = torch.arange(len(kernel)) - len(kernel) // 2
     index = torch.arange(count)[:, None] - shift
     target, inside = fold(index, count, boundary)
