@@ -125,7 +125,11 @@ def convolution(problem: Problem) -> tuple[Tensor, Work] | None:
     if operator.batch is not None or image.ndim != 4 or not operator.uniform or operator.stride != 1 or operator.period != 1:
         return None
     whole, reach = operator.out_shapes[0] == operator.in_shape, operator.reach
-    if len(operator.out_shapes) > 1 or operator.out_shapes[0][0] != len(image[0]) or (not whole and not 0 < 4 * reach < min(image.shape[-2:])):
+    if (
+        len(operator.out_shapes) > 1
+        or operator.out_shapes[0][0] != len(image[0])
+        or (not whole and not 0 < 4 * reach < min(image.shape[-2:]))
+    ):
         return None
     probe = Rng(0, [0], purpose="start").normal_like(image)
     if not whole:

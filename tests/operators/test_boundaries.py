@@ -5,6 +5,7 @@ import pytest
 import torch
 from invsolve_operators import (
     AnisotropicGaussianBlur,
+    BlurDecimate,
     CameraShakeBlur,
     DefocusBlur,
     FileBlur,
@@ -118,3 +119,25 @@ def test_sides_that_a_transform_is_slow_on_change_nothing(boundary):
     expected = convolve(x[0, 0].numpy(), (kernel / kernel.sum()).numpy(), mode=mode)
     expected = expected[2:-2, 2:-2] if boundary == "valid" else expected
     np.testing.assert_allclose(operator(x)[0, 0].numpy(), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "symmetric", "zero", "valid"])
+@pytest.mark.parametrize("shift", ["corner", "centre"])
+def test_a_decimated_blur_with_a_boundary_is_that_blur_and_every_factor_th_pixel(boundary, shift):
+    """On a scene that is far from its edges the boundary is nothing: there the circular one, in closed form, says the same."""
+    x = torch.zeros(1, 1, 24, 30, dtype=torch.float64)
+    x[..., 9:15, 11:19] = torch.rand(6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wide = torch.rand(2, 1, 24, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    operator = BlurDecimate((1, 24, 30), 3, sigma=0.7, shift=shift, boundary=boundary)
+    circular = BlurDecimate((1, 24, 30), 3, sigma=0.7, shift=shift)
+    blur = PaddedBlur((1, 24, 30), operator.kernel, boundary)
+    torch.testing.assert_close(operator(wide), blur(wide)[..., ::3, ::3], rtol=0, atol=0)
+    before = circular.kernel.shape[-1] // 2 if boundary == "valid" else 0
+    if not before % 3:  # the first whole neighbourhood is a block's own
+        seen = circular(x)[..., before // 3 :, before // 3 :]
+        torch.testing.assert_close(operator(x), seen[..., : operator.out_shape[1], : operator.out_shape[2]], rtol=0, atol=1e-12)
+    assert not operator.has(Capability.PROX)
+    z, y, tau = 0.5 * wide, operator(wide), 2.0
+    found = IterativeProx(operator, tol=1e-10, max_iter=500).prox(z, y, tau)
+    back = operator.adjoint(operator(found) - y) + (found - z) / tau
+    assert back.abs().max() < 1e-8

@@ -97,6 +97,7 @@ class Separable(Operator):
     @property
     def s(self) -> Tensor:
         """The products of the sides' singular values, 0 below the rank: (C or 1, H, W), of several (B, 1, H, W)."""
+
         def made() -> Tensor:
             product = math.prod(self._spread([self.factors(name)[1] for name in self._order()]))
             assert isinstance(product, Tensor)

@@ -1,4 +1,4 @@
-"""Super-resolution with circular blur: y = S (k * x), S keeps the upper-left pixel of each r x r block.
+"""Super-resolution: y = S (k * x), S keeps the upper-left pixel of each r x r block; in closed form where k * x is circular.
 
 In polyphase form x becomes r^2 small images x_p, H x = sum_p b_p * x_p, each a circular convolution on the small torus. So for
 every small frequency H is one row b = (b_p) of r^2 numbers: s = |b|, and V is the reflection that swaps v = conj(b) / |b| (up to
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.operator import Operator, Shape, image_shape
+from invsolve.operator import Capability, Operator, Shape, image_shape
 from invsolve.operator.svd import SVD
 from invsolve_operators.blurs import kernels
-from invsolve_operators.blurs.blur import on_the_torus
+from invsolve_operators.blurs.blur import BOUNDARIES, on_the_torus
+from invsolve_operators.blurs.padded import PaddedBlur
 from invsolve_operators.common import damping, divided, expect, from_phases, over, rank_text, ranked, select_arguments, size, to_phases
 from invsolve_operators.masks.patterns import one_of
 from invsolve_operators.transforms.fourier import (
@@ -35,7 +36,7 @@ from invsolve_operators.transforms.fourier import (
 
 
 class BlurDecimate(Operator):
-    """y = the upper-left pixel of each factor x factor block of k * x, convolution on the torus.
+    """y = the upper-left pixel of each factor x factor block of k * x, convolution on the torus or with another boundary.
 
     Args:
         in_shape: (C, H, W).
@@ -46,10 +47,12 @@ class BlurDecimate(Operator):
             where k is even) lies over the middle of the block, as in pictures that were averaged or resized and in kernels estimated from
             them. With "corner" such a picture comes out (factor - 1) / 2 pixels off. Where the middles are half a pixel apart a given
             kernel is interpolated linearly (which widens it by 1/2 pixel); a Gaussian is sampled there.
+        boundary: "circular", or as `PaddedBlur` continues the image: "reflect", "symmetric", "zero", or "valid", of whose pixels every
+            factor-th is kept. They have no closed form: `IterativeProx(H)` adds a prox.
 
     Raises:
-        InputError: the factor does not divide both sides; another shift; both kernel and sigma; a kernel that is complex, empty or not
-            finite.
+        InputError: the factor does not divide both sides; another shift or boundary; both kernel and sigma; a kernel that is complex,
+            empty, not finite, or larger than a "valid" image.
 
     References:
         Fast Single Image Super-Resolution using a New Analytical Solution for l2-l2 Problems (Zhao et al., 2016), arXiv:1607.02397:
@@ -72,6 +75,7 @@ class BlurDecimate(Operator):
         kernel: Tensor | Sequence[Sequence[float]] | None = None,
         sigma: float | None = None,
         shift: str = "corner",
+        boundary: str = "circular",
     ) -> None:
         super().__init__()
         self.in_shape = image_shape(in_shape)
@@ -90,7 +94,13 @@ class BlurDecimate(Operator):
         self.batch = len(value) if value.ndim == 3 else None
         self.stride, self.reach = self.factor, max(value.shape[-2:]) // 2
         self.register_buffer("kernel", value)
-        self._build(on_torus(value, *self.in_shape[1:]))
+        self.boundary = one_of(boundary, "boundary", BOUNDARIES)
+        self.bounded = None if boundary == "circular" else PaddedBlur(self.in_shape, value, boundary)
+        if self.bounded is None:
+            self._build(on_torus(value, *self.in_shape[1:]))
+        else:
+            self.reach = self.bounded.reach
+            self.out_shape = (self.in_shape[0], *(-(-side // self.factor) for side in self.bounded.out_shape[1:]))
         self.output_range = (0.0, 1.0) if averages(value) else None
 
     def _build(self, torus: Tensor) -> None:
@@ -113,13 +123,18 @@ class BlurDecimate(Operator):
         self.register_buffer("unit", pairs(unit))
         self.register_buffer("s", mirrored(s, self.out_shape[2]))
 
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """All on the torus; elsewhere those of a linear map."""
+        return super().capabilities if self.bounded is None else self.bounded.capabilities
+
     def select(self, items: range) -> Operator:
         """The items' kernels."""
         return select_arguments(self, items, "kernel")
 
     def compose(self, inner: Operator) -> Operator | None:
         """After a circular blur: the same with both kernels."""
-        if not on_the_torus(inner):
+        if self.bounded is not None or not on_the_torus(inner):
             return None
         _, height, width = self.in_shape
         return BlurDecimate(self.in_shape, self.factor, both_kernels(self.kernel, inner.kernel, height, width)).to(self.device)
@@ -140,18 +155,26 @@ class BlurDecimate(Operator):
     def forward(self, x: Tensor) -> Tensor:
         """sum_p b_p * x_p."""
         expect(self, x)
+        if self.bounded is not None:
+            return self.bounded(x)[..., :: self.factor, :: self.factor].contiguous()
         return image((self._complex("phases", x) * self._split(x)).sum(2), self.out_shape[2])
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Phase p is b_p, turned, * y."""
+        if self.bounded is not None:
+            wide = y.new_zeros(*y.shape[:-2], *self.bounded.out_shape[1:])
+            wide[..., :: self.factor, :: self.factor] = y
+            return self.bounded.adjoint(wide)
         return self._join(self._complex("phases", y).conj() * self._small(y))
 
     def pinv(self, y: Tensor) -> Tensor:
         """conj(b) / |b|^2 per small frequency."""
+        self.need(Capability.PINV)
         return self._solve(self._small(y), torch.zeros((), dtype=y.dtype, device=y.device))
 
     def prox(self, z: Tensor, y: Tensor, tau: float | Tensor) -> Tensor:
         """z + H^T (H H^T + 1 / tau)^-1 (y - H z), with H H^T = |b|^2 per small frequency."""
+        self.need(Capability.PROX)
         halves = self._split(z)
         residual = self._small(y) - (self._complex("phases", z) * halves).sum(2, keepdim=True)
         return z + self._solve(residual, damping(tau, halves))
@@ -168,6 +191,7 @@ class BlurDecimate(Operator):
 
     def svd(self) -> SVD:
         """s = |b| in the first of r^2 planes of the spectrum (C, r^2, H / r, W / r), 0 in the others."""
+        self.need(Capability.SVD)
         channels, height, width = self.out_shape
         others = self.factor**2 - 1
 
@@ -190,12 +214,13 @@ class BlurDecimate(Operator):
         )
 
     def extra_repr(self) -> str:
-        """The kernel's size and the rank."""
-        return f"{super().extra_repr()}, kernel {tuple(self.kernel.shape)}, {rank_text(self.s, self.in_shape[0])}"
+        """The kernel's size and the rank, or the boundary."""
+        rest = rank_text(self.s, self.in_shape[0]) if self.bounded is None else self.boundary
+        return f"{super().extra_repr()}, kernel {tuple(self.kernel.shape)}, {rest}"
 
     @classmethod
     def examples(cls) -> list[Operator]:
-        """Colour with a Gaussian, an odd factor with an even kernel, one kernel per image, a kernel that loses frequencies."""
+        """Colour with a Gaussian, an odd factor with an even kernel, one kernel per image, a kernel that loses frequencies; other edges."""
         generator = torch.Generator().manual_seed(0)
         even = torch.rand(4, 2, generator=generator, dtype=torch.float64)
         several = torch.rand(3, 3, 3, generator=generator, dtype=torch.float64)
@@ -205,4 +230,6 @@ class BlurDecimate(Operator):
             cls((1, 9, 15), 3, kernel=even, shift="centre"),
             cls((1, 6, 4), 2, kernel=several),
             cls((1, 8, 12), 2, kernel=flat),
+            cls((2, 6, 9), 3, kernel=even, boundary="reflect"),
+            cls((1, 8, 10), 2, kernel=several, boundary="valid"),
         ]
