@@ -31,6 +31,7 @@ NEGLIGIBLE = 1e-3
 # Numbers that an estimate is made of: 200 give a relative standard error of 1 / sqrt(400) = 5 %.
 ENOUGH = 200
 DOUBT = 2.0  # white noise shows in patches at its own size to a fifth
+SMOOTH = 1e-3
 LARGE = 1_000_000  # pixels
 PATCH_SIDES = (7, 5, 4, 3, 2)
 LARGEST = 4  # of several channels among which patches without texture are chosen: larger ones without any are rare
@@ -115,12 +116,16 @@ def automatic(operator: Operator, y: Tensor) -> NoiseEstimate:
 
 
 def unless_wrong(found: NoiseEstimate, operator: Operator, y: Tensor) -> NoiseEstimate:
-    """The level; of y's patches where it is above `DOUBT` times theirs: another H made y, and what this one cannot produce is detail."""
+    """The level; of y's patches where it is above `DOUBT` times theirs: another H made y, and what this one cannot produce is detail.
+
+    Patches that show less than `SMOOTH` of y's range, as drawings and ramps do, have no say.
+    """
     try:
         seen = patches(operator, y)
     except InputError:  # y is no image: nothing to compare with
         return found
-    wrong = found.sigma > DOUBT * seen.sigma
+    flat = y.double().flatten(1)
+    wrong = (found.sigma > DOUBT * seen.sigma) & (seen.sigma > SMOOTH * (flat.amax(1) - flat.amin(1)))
     return NoiseEstimate(torch.where(wrong, seen.sigma, found.sigma), "patches", seen.count) if bool(wrong.any()) else found
 
 

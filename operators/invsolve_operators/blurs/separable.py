@@ -84,11 +84,15 @@ class Separable(Operator):
     def factors(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
         """U, s and V of a side, made when they are first asked for, and anew after somebody wrote into its matrix."""
         matrix, place = getattr(self, name), (*SIDES, "depth").index(name)
-        for other in (*SIDES, "depth")[:place]:  # one decomposition serves sides with the same matrix
-            known = getattr(self, other)
-            if known.shape == matrix.shape and torch.equal(known, matrix):
-                return self.factors(other)
-        return kept(self, matrix, (name, "factors"), lambda: decomposed(matrix, self.counts[place]))
+
+        def made() -> tuple[Tensor, Tensor, Tensor]:
+            for other in (*SIDES, "depth")[:place]:  # one decomposition serves sides with the same matrix
+                known = getattr(self, other)
+                if known.shape == matrix.shape and torch.equal(known, matrix):
+                    return self.factors(other)
+            return decomposed(matrix, self.counts[place])
+
+        return kept(self, matrix, (name, "factors"), made)
 
     left_vertical, right_vertical = factor("vertical", 0), factor("vertical", 2)
     left_horizontal, right_horizontal = factor("horizontal", 0), factor("horizontal", 2)
