@@ -81,6 +81,12 @@ class Combined(Operator):
         """Complex where a part's is."""
         return tuple(any(kinds) for kinds in zip(*(part.complex_outputs for part in self.parts), strict=True))
 
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The parts' own, where each gives measurements of its own."""
+        own = sum((part.strides for part in self.parts), ())
+        return own if len(own) == len(self.out_shapes) else super().strides
+
     def select(self, items: range) -> Operator:
         """The same combination of the parts' items."""
         chosen = [part if part.batch is None else part.select(items) for part in self.parts]
@@ -368,11 +374,6 @@ class Stack(Combined):
         return Stack(*(part.window(window) for part in self.parts))
 
     @property
-    def strides(self) -> tuple[int, ...]:
-        """The parts' own."""
-        return tuple(part.stride for part in self.parts)
-
-    @property
     def complex_outputs(self) -> tuple[bool, ...]:
         """The parts' own."""
         return tuple(part.complex_output for part in self.parts)
@@ -396,5 +397,4 @@ class Stack(Combined):
     def adjoint(self, y: Measurement) -> Tensor:
         """sum_k H_k^T y_k."""
         self.need(Capability.ADJOINT)
-        terms = [part.adjoint(one) for part, one in zip(self.parts, parts(y), strict=True)]
-        return torch.stack(terms).sum(0)
+        return torch.stack([part.adjoint(one) for part, one in zip(self.parts, parts(y), strict=True)]).sum(0)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from invsolve_operators import JPEG, Bicubic, BlockMean, GaussianBlur, Mask, Mosaic, PaddedBlur, SeparableGaussianBlur
+from invsolve_operators import JPEG, Bicubic, BlockMean, BlurDecimate, GaussianBlur, Mask, Mosaic, PaddedBlur, SeparableGaussianBlur
 
 from invsolve import CapabilityError, InputError, IterativeProx
 from invsolve.operator import Operator, Stack, Window
@@ -34,6 +34,8 @@ LOCAL = [
     IterativeProx(-2.0 * PaddedBlur((1, *SIDES), kernel(3, 5), "symmetric")),
     Stack(Mask((1, *SIDES), keep=0.3), BlockMean((1, *SIDES), 4) @ PaddedBlur((1, *SIDES), kernel(3, 3), "symmetric")),
     Stack(PaddedBlur((1, *SIDES), kernel(5, 4), "valid"), Bicubic((1, *SIDES), 2)),
+    IterativeProx(0.5 * Stack(Mask((1, *SIDES), keep=0.3), BlockMean((1, *SIDES), 4))),
+    BlurDecimate((1, *SIDES), 2, sigma=0.8, boundary="reflect"),
 ]
 
 
