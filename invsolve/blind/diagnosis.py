@@ -107,13 +107,14 @@ class Diagnosis:
         shape, task = tuple(self.y.shape), self.task
         table = dict(self.operator)
         if task == "blur":
-            inner = dict(table.pop("operator"))
+            inner = dict(table.get("operator", table))
             name = inner.pop("name")
-            kept = registry().build("operator", name, in_shape=shape, **{**inner, "boundary": "circular"})
-            margin = [side - 1 for side in kept.kernel.shape[-2:]]
-            larger = (shape[0], shape[1] + margin[0], shape[2] + margin[1])
-            table["operator"] = registry().build("operator", name, in_shape=larger, **inner)
-            return registry().build("operator", table.pop("name"), **table)
+            seen = registry().build("operator", name, in_shape=shape, **inner).out_shape
+            larger = (shape[0], *(2 * side - kept for side, kept in zip(shape[1:], seen[1:], strict=True)))
+            blur = registry().build("operator", name, in_shape=larger, **inner)
+            if "operator" not in table:
+                return blur
+            return registry().build("operator", table.pop("name"), **{**table, "operator": blur})
         if task == "enlargement":
             shape = (shape[0], *(table["factor"] * side for side in shape[1:]))
         if task == "damage":

@@ -32,7 +32,8 @@ def verdict(residuals: Tensor | None, what: str) -> str | None:
             "is sharp; do not believe the result"
         )
     if least < LOW:
-        return f"the result is nearer to the picture than its noise ({least:.2g} of it is left over): there is less noise than was said or found"
+        near = f"the result is nearer to the picture than its noise ({least:.2g} of it is left over)"
+        return f"{near}: there is less noise than was said or found"
     return f"the result explains the picture up to its noise ({most:.2g} of it is left over)"
 
 

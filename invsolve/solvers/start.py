@@ -100,13 +100,13 @@ def smoothest(problem: Problem) -> Tensor:
     right, x = operator.adjoint(minus(problem.y, operator(grey))) / size, torch.zeros_like(grey)
     for level in levels:
         noise = column(problem.sigma_x.clamp_min(level), grey)
-        near, pull = (noise / SLOPE) ** 2, (noise / WIDTH) ** 2
+        bend, pull = (noise / SLOPE) ** 2, (noise / WIDTH) ** 2
 
-        def apply(x: Tensor, near: Tensor = near, pull: Tensor = pull) -> Tensor:
-            return seen(x) + pull * x + (near * (rough(x) + level_pull * x.mean(axes, keepdim=True)) if pictures else 0.0)
+        def apply(x: Tensor, bend: Tensor = bend, pull: Tensor = pull) -> Tensor:
+            return seen(x) + pull * x + (bend * (rough(x) + level_pull * x.mean(axes, keepdim=True)) if pictures else 0.0)
 
-        def divided(r: Tensor, near: Tensor = near, pull: Tensor = pull) -> Tensor:
-            return divide("symmetric", mean + near * bent, pull, r) if pictures else r / (mean + pull)
+        def divided(r: Tensor, bend: Tensor = bend, pull: Tensor = pull) -> Tensor:
+            return divide("symmetric", mean + bend * bent, pull, r) if pictures else r / (mean + pull)
 
         largest = (SLACK + pull) / (mean + pull) if found is None else torch.full_like(pull, LARGEST)
         x = chebyshev(apply, divided, right, x, largest, products, spread)
@@ -116,34 +116,37 @@ def smoothest(problem: Problem) -> Tensor:
 def convolution(problem: Problem) -> tuple[Tensor, Work] | None:
     """The spectrum of H^T H / |H|^2 on the mirrored image's torus, (1, C, 2 H, W + 1), and the work that is left; None elsewhere.
 
-    H^T H is that convolution where a random image says so to `CLOSE`: a kernel that is no mirror image of itself, or another edge, moves
-    it by more. A blur that gives whole neighbourhoods only ("valid") is one away from the edges, and less than it there: of the mirrored
-    image's blur it keeps a part. What is found is a matter of H alone, for an H that all items share, so that an item's image does not
-    depend on its batch.
+    H^T H is that convolution where random images say so to `CLOSE`, one of them on the frame alone, and H of a mirror image is the mirror
+    image of H: then no eigenvalue is above 1. A blur that gives whole neighbourhoods only ("valid") is one away from the edges, and less
+    than it there: of the mirrored image's blur it keeps a part. What is found is a matter of H alone, for an H that all items share, so
+    that an item's image does not depend on its batch.
     """
     operator, image = problem.operator, problem.image[:1]
     if operator.batch is not None or image.ndim != 4 or not operator.uniform or operator.stride != 1 or operator.period != 1:
         return None
-    whole, reach = operator.out_shapes[0] == operator.in_shape, operator.reach
-    if (
-        len(operator.out_shapes) > 1
-        or operator.out_shapes[0][0] != len(image[0])
-        or (not whole and not 0 < 4 * reach < min(image.shape[-2:]))
-    ):
+    given, reach, gain = operator.out_shapes[0], operator.reach, problem.gain[0]
+    whole = given == operator.in_shape
+    if len(operator.out_shapes) > 1 or len(given) != 3 or given[0] != image.shape[1]:  # pyright: ignore[reportGeneralTypeIssues]
         return None
-    probe = Rng(0, [0], purpose="start").normal_like(image)
-    if not whole:
-        inside = torch.zeros_like(probe)
-        inside[..., reach:-reach, reach:-reach] = 1
-        probe = inside * probe
-    spectrum = mirror_spectrum(operator, image, probes=1)
-    exact = operator.adjoint(operator(probe))
-    apart = exact - convolved(probe, spectrum)
-    if not whole:
-        apart = inside * apart  # pyright: ignore[reportPossiblyUnbound]
-    if inner(apart, apart) > CLOSE**2 * inner(exact, exact):
+    if not whole and not 0 < 4 * reach < min(image.shape[-2:]):
         return None
-    return spectrum / problem.gain[0] ** 2, WHOLE if whole else VALID
+    drawn = Rng(0, [0], purpose="start").normal_like(image)
+    inside = torch.zeros_like(drawn)
+    inside[..., reach : image.shape[-2] - reach, reach : image.shape[-1] - reach] = 1
+    plain = parts(operator(drawn))[0] / gain
+    if not all(near(parts(operator(drawn.flip(dim)))[0].flip(dim) / gain - plain, plain) for dim in (-2, -1)):
+        return None
+    spectrum = mirror_spectrum(operator, image, probes=1) / gain**2
+    for probe, place in ((drawn, 1), ((1 - inside) * drawn, 1)) if whole else ((inside * drawn, inside),):
+        exact = operator.adjoint(operator(probe)) / gain**2
+        if not near(place * (exact - convolved(probe, spectrum)), exact):
+            return None
+    return spectrum, WHOLE if whole else VALID
+
+
+def near(apart: Tensor, whole: Tensor) -> bool:
+    """Whether a difference is at most `CLOSE` of what it belongs to; not where that is no number."""
+    return bool(inner(apart, apart) <= CLOSE**2 * inner(whole, whole))
 
 
 def chebyshev(

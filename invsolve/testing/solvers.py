@@ -103,7 +103,7 @@ def check_item_alone(solver: Solver) -> None:
         rng = Rng(2, setting.problem.items)
         batch = run(solver, setting, rng)
         items = range(setting.problem.batch)
-        for item in items if setting.label in usual else [items[turn % len(items)]]:
+        for item in items if setting.label in usual else [items[1 + turn % (len(items) - 1)] if len(items) > 1 else 0]:
             alone_rng = Rng(2, setting.problem[item].items)
             alone = solver.solve(setting.problem[item], setting.prior[item], generator=alone_rng)
             need(torch.equal(alone_rng.state()[0], rng.state()[item]), f"{setting.label}: item {item} drew other numbers than in the batch")

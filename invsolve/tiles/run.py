@@ -259,7 +259,7 @@ def key_of(solver: Solver, large: Large, layout: Layout, prior: Prior, samples: 
         "solver": [repr(solver), solver],
         "operator": [large.shape, large.at(layout.windows[0]), large.at(layout.windows[-1])],
         "noise": large.noise,
-        "y": [list(parts(large.y)), dict(large.context)],
+        "y": [large.y if isinstance(large.y, Tensor) else list(large.y), dict(large.context)],
         "prior": prior,
         "tiles": repr(layout.windows),
         "options": [samples, options],

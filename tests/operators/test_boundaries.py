@@ -141,3 +141,15 @@ def test_a_decimated_blur_with_a_boundary_is_that_blur_and_every_factor_th_pixel
     found = IterativeProx(operator, tol=1e-10, max_iter=500).prox(z, y, tau)
     back = operator.adjoint(operator(found) - y) + (found - z) / tau
     assert back.abs().max() < 1e-8
+
+
+def test_a_cast_takes_no_digits_from_the_decomposition():
+    """float32's rounding of the matrices would be taken for singular values; nor does a half-precision type have a decomposition."""
+    exact, cast = (SeparableBlur((1, 40, 30), [0.25, 0.5, 0.25], None, "symmetric").to(dtype) for dtype in (torch.float64, torch.float32))
+    assert torch.equal(cast.svd().s.double(), exact.svd().s)
+    y = torch.rand(1, 1, 40, 30, generator=torch.Generator().manual_seed(0))
+    assert (cast.prox(y, y, 1e4) - exact.prox(y.double(), y.double(), 1e4)).abs().max() < 1e-4
+    half = SeparableBlur((1, 40, 30), [0.25, 0.5, 0.25], None, "symmetric").to(torch.bfloat16)
+    assert torch.equal(half.svd().s.double(), exact.svd().s)
+    cast.load_state_dict(SeparableBlur((1, 40, 30), [0.0, 1.0, 0.0], None, "symmetric").state_dict())
+    assert (cast.svd().s == 1).all()

@@ -1,8 +1,7 @@
 """Separable operators: Y = A_v X A_h^T per channel with two small dense matrices.
 
-With A = U diag(s) V^T by LAPACK in float64 for each axis, H has V = V_v (x) V_h, U = U_v (x) U_h and s = s_v s_h^T; the rank
-rule acts on the product. Cost: four matrix products of side length per channel, memory 2 (H^2 + W^2) numbers. The decomposition is
-made when it is first asked for: H of a photograph that is solved in pieces is never decomposed as a whole.
+With A = U diag(s) V^T by LAPACK in float64 for each axis, when it is first asked for, H has V = V_v (x) V_h, U = U_v (x) U_h and
+s = s_v s_h^T; the rank rule acts on the product. Cost: four matrix products of side length per channel, memory 2 (H^2 + W^2) numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ class Separable(Operator):
         if len(set(sizes.values())) > 1:
             raise InputError(", ".join(f"{name} is for {count} images" for name, count in sizes.items()))
         self.batch = next(iter(sizes.values()), None)
-        self.counts = []
+        self.counts, self.sources = [], {}
         for name, matrix in given.items():
             # One matrix per image stands before the channels (and slices): (B, 1, rows, columns).
             held = matrix.to(torch.float64)
@@ -90,7 +90,8 @@ class Separable(Operator):
                 known = getattr(self, other)
                 if known.shape == matrix.shape and torch.equal(known, matrix):
                     return self.factors(other)
-            return decomposed(matrix, self.counts[place])
+            left, singular, right = decomposed(self._exact(name).to("cpu", torch.float64), self.counts[place])
+            return left.to(matrix.device), singular.to(matrix.device), right.to(matrix.device)
 
         return kept(self, matrix, (name, "factors"), made)
 
@@ -102,12 +103,27 @@ class Separable(Operator):
     def s(self) -> Tensor:
         """The products of the sides' singular values, 0 below the rank: (C or 1, H, W), of several (B, 1, H, W)."""
 
-        def made() -> Tensor:
-            product = math.prod(self._spread([self.factors(name)[1] for name in self._order()]))
-            assert isinstance(product, Tensor)
-            return ranked(product, size(self.out_shape), size(self.in_shape), batched=self.batch is not None)
+        matrices, state = self.matrices(), [written(one) for one in self.matrices()]
+        known = vars(self).get("spectrum")
+        if known is None or known[1] != state or any(one is not other for one, other in zip(known[0], matrices, strict=True)):
+            product: Any = math.prod(self._spread([self.factors(name)[1] for name in self._order()]))
+            with torch.inference_mode(False):
+                found = ranked(product, size(self.out_shape), size(self.in_shape), batched=self.batch is not None)
+            known = vars(self)["spectrum"] = (matrices, state, found)
+        return known[2]
 
-        return kept(self, self.vertical, ("s", *((id(one), written(one)) for one in self.matrices())), made)
+    def _exact(self, name: str) -> Tensor:
+        """A matrix with the digits that it had before a cast, if nobody has written into it since."""
+        matrix = getattr(self, name)
+        source, version, exact = self.sources.get(name, (None, 0, matrix))
+        return exact if source is matrix and version == written(matrix) else matrix
+
+    def _apply(self, fn: Any, *args: Any, **options: Any) -> Any:
+        """As torch's; what matrices were before it is kept for their decomposition."""
+        before = {name: self._exact(name) for name in self._order()}
+        super()._apply(fn, *args, **options)
+        self.sources = {name: (getattr(self, name), written(getattr(self, name)), exact) for name, exact in before.items()}
+        return self
 
     def _order(self) -> tuple[str, ...]:
         """The sides as the axes of an image have them."""
@@ -200,8 +216,8 @@ class Separable(Operator):
 
     def extra_repr(self) -> str:
         """The rank, where it is soon known."""
-        known = max(self.in_shape[-2:]) <= SOON
-        return f"{super().extra_repr()}, {rank_text(self.s, self.in_shape[0])}" if known else super().extra_repr()
+        rank = f", {rank_text(self.s, self.in_shape[0])}" if max(self.in_shape[1:]) <= SOON else ""
+        return super().extra_repr() + rank
 
     @classmethod
     def examples(cls) -> list[Operator]:
@@ -239,7 +255,7 @@ class SeparableBlur(Separable):
         shape = image_shape(in_shape, volumes=True)
         kernel_v = checked_vector(vertical)
         kernel_h = kernel_v if horizontal is None else checked_vector(horizontal)
-        if type(self) is SeparableBlur:  # what else is made of kernels says so itself
+        if type(self) is SeparableBlur:  # others say so themselves
             question_kernel(kernel_v[..., :, None] * kernel_h[..., None, :])
         along = [blur_matrix(kernel, side, boundary) for kernel, side in zip((kernel_v, kernel_h), shape[-2:], strict=True)]
         if len(shape) == 4:
@@ -378,9 +394,6 @@ def blur_matrix(kernel: Tensor, count: int, boundary: str) -> Tensor:
             raise InputError(f"a valid blur needs a side at least as long as the kernel; given {count} and {len(kernel)}")
         before = len(kernel) - 1 - len(kernel) // 2
         return blur_matrix(kernel, count, "zero")[before : count - len(kernel) + 1 + before]
-    if boundary not in BOUNDARIES:
-        every = (*BOUNDARIES, VALID)
-        raise InputError(f"no boundary '{boundary}'{did_you_mean(boundary, every)} There are: {', '.join(every)}")
     shift = torch.arange(len(kernel)) - len(kernel) // 2
     index = torch.arange(count)[:, None] - shift
     target, inside = fold(index, count, boundary)
