@@ -13,6 +13,7 @@ from invsolve import InputError
 from invsolve.blind import Diagnosis, identify
 from invsolve.blind.compression import find_compression, table
 from invsolve.blind.enlarged import find_enlargement, reduced
+from invsolve.operator import Capability
 from invsolve.plugins import registry
 
 
@@ -177,3 +178,17 @@ def test_damage_of_film_where_the_plug_in_is():
     y = found.problem().y[0]
     assert bool((y[:, ~found.keep[0]] == 0).all())
     assert identify(x, damage=True).keep is None
+
+
+@pytest.mark.parametrize(
+    ("family", "parameters"), [("gaussian", {"sigma": 1.2}), ("defocus", {"radius": 2.0}), ("motion", {"length": 5.0})]
+)
+def test_every_family_has_its_operator_and_its_answer_in_the_frame(family, parameters):
+    """The image is larger than the photograph by the kernel, whether the data step has a closed form or an iteration."""
+    y = quick_photos()[0].image[:1, :48, :60]
+    found = Diagnosis(y, 0.01, family, parameters)
+    operator = found.build()
+    assert operator.out_shape == (1, 48, 60)
+    assert min(operator.in_shape[1:]) > 48
+    assert operator.has(Capability.PROX)
+    assert found.restore().mean.shape == (1, 1, 48, 60)
