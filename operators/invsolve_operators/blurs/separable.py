@@ -16,7 +16,7 @@ from torch import Tensor
 
 from invsolve.errors import InputError, did_you_mean
 from invsolve.operator import Operator, Shape, image_shape
-from invsolve.operator.cache import kept, written
+from invsolve.operator.cache import PLACE, kept, written
 from invsolve.operator.svd import SVD
 from invsolve_operators.blurs.kernels import gaussian_1d
 from invsolve_operators.common import damping, expect, rank_is_sure, rank_text, ranked, size
@@ -66,7 +66,7 @@ class Separable(Operator):
         if len(set(sizes.values())) > 1:
             raise InputError(", ".join(f"{name} is for {count} images" for name, count in sizes.items()))
         self.batch = next(iter(sizes.values()), None)
-        self.counts, self.sources = [], {}
+        self.counts = []
         for name, matrix in given.items():
             # One matrix per image stands before the channels (and slices): (B, 1, rows, columns).
             held = matrix.to(torch.float64)
@@ -104,25 +104,25 @@ class Separable(Operator):
         """The products of the sides' singular values, 0 below the rank: (C or 1, H, W), of several (B, 1, H, W)."""
 
         matrices, state = self.matrices(), [written(one) for one in self.matrices()]
-        known = vars(self).get("spectrum")
+        cache = vars(self).setdefault(PLACE, {})
+        known = cache.get("spectrum")
         if known is None or known[1] != state or any(one is not other for one, other in zip(known[0], matrices, strict=True)):
             product: Any = math.prod(self._spread([self.factors(name)[1] for name in self._order()]))
             with torch.inference_mode(False):
                 found = ranked(product, size(self.out_shape), size(self.in_shape), batched=self.batch is not None)
-            known = vars(self)["spectrum"] = (matrices, state, found)
+            known = cache["spectrum"] = (matrices, state, found)
         return known[2]
 
     def _exact(self, name: str) -> Tensor:
         """A matrix with the digits that it had before a cast, if nobody has written into it since."""
-        matrix = getattr(self, name)
-        source, version, exact = self.sources.get(name, (None, 0, matrix))
-        return exact if source is matrix and version == written(matrix) else matrix
+        return kept(self, getattr(self, name), (name, "exact"), lambda: getattr(self, name))
 
     def _apply(self, fn: Any, *args: Any, **options: Any) -> Any:
         """As torch's; what matrices were before it is kept for their decomposition."""
         before = {name: self._exact(name) for name in self._order()}
         super()._apply(fn, *args, **options)
-        self.sources = {name: (getattr(self, name), written(getattr(self, name)), exact) for name, exact in before.items()}
+        for name, exact in before.items():
+            kept(self, getattr(self, name), (name, "exact"), lambda exact=exact: exact)
         return self
 
     def _order(self) -> tuple[str, ...]:
