@@ -16,7 +16,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # measured (all tests in one process: 1149 s). `pytest -m "not slow"` leaves them out; marks on single tests add to them.
 SLOW = {
     "test_readme": 164,  # every line that the README shows
-    "test_property_operators": 157,  # 200 drawn dot products for every linear operator
+    "test_property_operators": 157,  # drawn dot products for every linear operator
     "test_train_command": 110,  # trainings, in processes of their own
     "test_stranger": 78,  # a plug-in written, installed and used
     "test_truth_samplers": 56,  # the laws of the samplers, thousands of chains

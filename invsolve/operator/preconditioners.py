@@ -104,22 +104,24 @@ def divide(kind: str, spectrum: Tensor, weight: Tensor, r: Tensor) -> Tensor:
         weight: 1 / tau, a scalar or (B, 1, 1, 1), positive.
         r: (B, C, H, W), or (B, C, D, H, W) where the spectrum is a volume's.
     """
+    return transformed(kind, r, lambda waves: waves / (spectrum + weight))
+
+
+def convolved(x: Tensor, spectrum: Tensor) -> Tensor:
+    """The product with a spectrum of kind "symmetric", as `divide` divides by one."""
+    return transformed("symmetric", x, lambda waves: waves * spectrum)
+
+
+def transformed(kind: str, r: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """What becomes of an image on the torus of a kind when its transform is changed."""
     if not len(r):  # torch 2.14's transforms raise an error for an empty batch
         return r
     sides, axes = r.shape[2:], tuple(range(2 - r.ndim, 0))
     if kind != "circular":
         for dim in axes:
             r = mirrored(r, dim, shared=kind == "reflect")
-    out = torch.fft.irfftn(torch.fft.rfftn(r, dim=axes) / (spectrum + weight), s=[r.shape[axis] for axis in axes], dim=axes)
+    out = torch.fft.irfftn(change(torch.fft.rfftn(r, dim=axes)), s=[r.shape[axis] for axis in axes], dim=axes)
     return out[(..., *(slice(side) for side in sides))]
-
-
-def convolved(x: Tensor, spectrum: Tensor) -> Tensor:
-    """The product with a spectrum on the mirrored image's torus, of kind "symmetric": what `divide` divides by."""
-    height, width = x.shape[-2:]
-    for dim in (-2, -1):
-        x = mirrored(x, dim, shared=False)
-    return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum, s=x.shape[-2:])[..., :height, :width]
 
 
 def mirrored(r: Tensor, dim: int, *, shared: bool) -> Tensor:

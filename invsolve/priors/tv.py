@@ -191,7 +191,8 @@ class GradientNorm(ImageRegulariser):
         for index in range(self.max_iter + 1):
             old, ahead, new = room.duals
             if index % CHECK_EVERY == 0 or index == self.max_iter:
-                u = plus_divergence(x, old.p, room.u)
+                room.descend(old)
+                u = room.u
                 going = self._gap(x, u, old.p, radius) > tol if index < self.max_iter else torch.zeros_like(rows, dtype=torch.bool)
                 if not bool(going.all()):
                     done = ~going

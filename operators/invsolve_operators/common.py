@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError
+from invsolve.errors import InputError, did_you_mean
 from invsolve.operator import Capability, Operator, Shape
 from invsolve.operator.measurement import column
 from invsolve.operator.svd import rank_rule
@@ -61,6 +62,12 @@ def rank_is_sure(product: Operator, outer: Tensor, inner: Tensor) -> bool:
 def rank_text(s: Tensor, repeats: int = 1) -> str:
     """How many singular values count, for an operator's repr."""
     return f"{repeats * int((s > 0).sum())} of {repeats * s.numel()} singular values above eps max(m, n) s_max"
+
+
+def check_boundary(boundary: str, allowed: Sequence[str]) -> None:
+    """Raise InputError unless it is one of those."""
+    if boundary not in allowed:
+        raise InputError(f"no boundary '{boundary}'{did_you_mean(boundary, allowed)} There are: {', '.join(allowed)}")
 
 
 def damping(tau: float | Tensor, like: Tensor) -> Tensor:

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError, did_you_mean
+from invsolve.errors import InputError
 from invsolve.operator import Operator, Shape, image_shape
 from invsolve.operator.cache import PLACE, kept, written
 from invsolve.operator.svd import SVD
 from invsolve_operators.blurs.kernels import gaussian_1d
-from invsolve_operators.common import damping, expect, rank_is_sure, rank_text, ranked, size
+from invsolve_operators.common import check_boundary, damping, expect, rank_is_sure, rank_text, ranked, size
 from invsolve_operators.transforms.fourier import question_kernel
 
 SIDES = ("vertical", "horizontal")
@@ -102,7 +102,6 @@ class Separable(Operator):
     @property
     def s(self) -> Tensor:
         """The products of the sides' singular values, 0 below the rank: (C or 1, H, W), of several (B, 1, H, W)."""
-
         matrices, state = self.matrices(), [written(one) for one in self.matrices()]
         cache = vars(self).setdefault(PLACE, {})
         known = cache.get("spectrum")
@@ -365,10 +364,7 @@ def fold(index: Tensor, count: int, boundary: str) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: no such boundary.
     """
-    if boundary not in BOUNDARIES:
-        raise InputError(
-            f"no boundary '{boundary}'{did_you_mean(boundary, (*BOUNDARIES, VALID))} There are: {', '.join((*BOUNDARIES, VALID))}"
-        )
+    check_boundary(boundary, BOUNDARIES)
     inside = torch.ones(index.shape, dtype=torch.float64)
     if boundary == "zero":
         inside = ((index >= 0) & (index < count)).to(torch.float64)
@@ -394,6 +390,7 @@ def blur_matrix(kernel: Tensor, count: int, boundary: str) -> Tensor:
             raise InputError(f"a valid blur needs a side at least as long as the kernel; given {count} and {len(kernel)}")
         before = len(kernel) - 1 - len(kernel) // 2
         return blur_matrix(kernel, count, "zero")[before : count - len(kernel) + 1 + before]
+    check_boundary(boundary, (*BOUNDARIES, VALID))
     shift = torch.arange(len(kernel)) - len(kernel) // 2
     index = torch.arange(count)[:, None] - shift
     target, inside = fold(index, count, boundary)
