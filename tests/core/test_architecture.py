@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from fresh_cases import run_fresh
 from places import ROOT
 
 import invsolve
@@ -347,9 +348,10 @@ def test_importing_and_listing_do_not_load_torch(code):
     assert done.stdout.strip() == "[]"
 
 
-def test_the_conformance_checks_do_not_load_pytest():
-    done = run(
-        "import sys, invsolve.testing.solvers, invsolve.testing.denoisers, invsolve.testing.operators; print('pytest' in sys.modules)"
+def test_the_conformance_checks_do_not_load_pytest(tmp_path):
+    done = run_fresh(
+        "import sys, invsolve.testing.solvers, invsolve.testing.denoisers, invsolve.testing.operators; print('pytest' in sys.modules)",
+        tmp_path,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
 

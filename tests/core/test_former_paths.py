@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fresh_cases import run_fresh
 
 # As published before the folders: former module, a name in it, where it is now.
 FORMER = [
@@ -97,15 +98,14 @@ def test_a_former_name_gives_what_stands_under_the_present_one(former, name, pre
     assert getattr(importlib.import_module(former), name) is getattr(importlib.import_module(present), now)
 
 
-def test_a_former_path_comes_first_in_a_fresh_process():
+def test_a_former_path_comes_first_in_a_fresh_process(tmp_path):
     """Before anything of the present name was imported, with the submodule as an attribute of its parent, and under `python -m`."""
     code = "import invsolve.linalg, sys; from invsolve.commands.check import check; assert invsolve.linalg.IterativeProx.__module__"
     code += "; assert invsolve.linalg.__spec__.name == 'invsolve.operator.iterative'; assert 'invsolve.cli.check' in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    shown = subprocess.run(
-        [sys.executable, "-m", "invsolve_deepinv.export", "--help"], capture_output=True, text=True, timeout=120, check=False
-    )
+    module = "import runpy, sys; sys.argv[1:] = ['--help']; runpy.run_module('invsolve_deepinv.export', None, '__main__', True)"
+    shown = run_fresh(module, tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("usage: export.py")
 

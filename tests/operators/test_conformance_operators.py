@@ -7,6 +7,7 @@ from pathlib import Path
 import invsolve_operators
 import pytest
 import torch
+from fresh_cases import run_fresh
 from turns import by_turns
 
 import invsolve.solvers
@@ -79,12 +80,12 @@ def test_import_needs_no_torch():
     assert done.stdout.strip() == str(len(OURS))
 
 
-def test_checks_need_no_pytest():
+def test_checks_need_no_pytest(tmp_path):
     code = (
         "import sys; from invsolve.testing import operator_cases; from invsolve_operators import Mask; "
         "[check(operator) for operator, check in operator_cases(Mask((1, 4, 4)))]; assert 'pytest' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = run_fresh(code, tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["PRELOADED", "run_command", "run_fresh"]
+__all__ = ["COMMAND", "PRELOADED", "ended_fresh", "run_command", "run_fresh", "started_fresh"]
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT: Any = multiprocessing.get_context(METHOD)
@@ -51,19 +51,29 @@ def work(program, folder, out, err):
                 stream.flush()
 
 
-def run_fresh(program: str, folder: Path, timeout: float = 300) -> Done:
-    """Run a program to its end."""
-    out, err = folder / ".out", folder / ".err"
-    process = CONTEXT.Process(target=work, args=(program, str(folder), str(out), str(err)))
+def started_fresh(program: str, folder: Path) -> Any:
+    """The process of a program, which runs; `ended_fresh` waits for it. One program a folder at a time."""
+    process = CONTEXT.Process(target=work, args=(program, str(folder), str(folder / ".out"), str(folder / ".err")))
     process.start()
+    return process
+
+
+def ended_fresh(process: Any, folder: Path, timeout: float = 300) -> Done:
+    """What it said, and its exit code."""
     process.join(timeout)
     if process.exitcode is None:
         process.kill()
         process.join()
-    texts = [path.read_text(encoding="utf-8") if path.exists() else "" for path in (out, err)]
-    for path in (out, err):
+    paths = [folder / ".out", folder / ".err"]
+    texts = [path.read_text(encoding="utf-8") if path.exists() else "" for path in paths]
+    for path in paths:
         path.unlink(missing_ok=True)
     return Done(process.exitcode, *texts)
+
+
+def run_fresh(program: str, folder: Path, timeout: float = 300) -> Done:
+    """Run a program to its end."""
+    return ended_fresh(started_fresh(program, folder), folder, timeout)
 
 
 COMMAND = """

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fresh_cases import COMMAND, ended_fresh, run_fresh, started_fresh
 from invsolve_priors.train import fitted, network_of
 from invsolve_weights.cards import read_card
 from PIL import Image
@@ -28,8 +30,9 @@ def folder(tmp_path):
     return toy_folder(tmp_path)
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "invsolve", "train", *map(str, arguments), "--threads", "1"]
+def command(*arguments, first=""):
+    """The program that the shell runs, in a process of its own; with what is to be done first."""
+    return first + COMMAND.format(site=[], words=["invsolve", "train", *map(str, arguments), "--threads", "1"])
 
 
 @pytest.fixture(autouse=True)
@@ -62,12 +65,12 @@ def test_a_run_gives_weights_that_load_by_their_path(folder):
 def test_a_killed_run_ends_at_the_bits_of_one_that_was_not(folder):
     (folder / "toy.toml").write_text(TOY.replace("steps = 30", "steps = 150"))
     assert run(folder / "toy.toml", "--out", folder / "whole").exit_code == 0
-    process = subprocess.Popen(command(folder / "toy.toml", "--out", folder / "killed"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = started_fresh(command(folder / "toy.toml", "--out", folder / "killed"), folder)
     deadline = time.monotonic() + 120
-    while not (folder / "killed" / "checkpoint.pt").exists() and time.monotonic() < deadline and process.poll() is None:
+    while not (folder / "killed" / "checkpoint.pt").exists() and time.monotonic() < deadline and process.is_alive():
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    assert ended_fresh(process, folder).returncode == -signal.SIGKILL
     assert weights(folder / "killed")["step"] < 150, "it was over before it was killed"
     result = run("--resume", folder / "killed")
     assert result.exit_code == 0, result.output
@@ -161,9 +164,8 @@ def test_a_loss_that_is_no_number_names_the_last_good_checkpoint(folder):
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(folder):
     """Files of this process may not grow beyond 20 kB: the checkpoint (60 kB) cannot be written."""
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); from invsolve.cli import main; main()"
-    line = [sys.executable, "-c", limit, "train", str(folder / "toy.toml"), "--out", str(folder / "run"), "--threads", "1"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
+    done = run_fresh(command(folder / "toy.toml", "--out", folder / "run", first=limit), folder)
     assert done.returncode == 2, done.stderr
     assert "cannot be written at step" in done.stderr
     assert "Traceback" not in done.stderr
@@ -226,18 +228,36 @@ def test_the_recipes_of_the_shipped_priors_are_configs_that_fit_their_cards(name
     assert card.training["rate"] == config.run.lr or "stages" in card.training
 
 
+def by_torchrun(folder, *arguments):
+    """(exit code, what was said on stderr) of two processes. On GPUs `accelerate launch` does the same; on CPUs it wants MPI."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "invsolve", "train"]
+    done = subprocess.run([*launch, *map(str, arguments), "--threads", "1"], capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stderr
+
+
+def told_their_ranks(folder, *arguments):
+    """The same of two processes that are told what torchrun tells them, without the six imports of torch that its two runs cost."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    folders = [folder / f"rank-{rank}" for rank in range(2)]
+    processes = []
+    for rank, own in enumerate(folders):
+        own.mkdir(exist_ok=True)
+        names = {**told, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        processes.append(started_fresh(command(*arguments, first=f"import os\nos.environ.update({names!r})\n"), own))
+    done = [ended_fresh(process, own, 120) for process, own in zip(processes, folders, strict=True)]
+    return max(abs(one.returncode) for one in done), "".join(one.stderr for one in done)
+
+
 @pytest.mark.skipif(find_spec("accelerate") is None, reason="accelerate is not installed")
-def test_two_processes_average_their_gradients_and_go_on(folder):
+@pytest.mark.parametrize("together", [told_their_ranks, pytest.param(by_torchrun, marks=pytest.mark.whole)])
+def test_two_processes_average_their_gradients_and_go_on(folder, together):
     """Both must come to every save, of a run saved at its end and of one saved at every step: one that waits alone would wait for ever."""
     (folder / "toy.toml").write_text(TOY.replace("steps = 30", "steps = 6").replace("save_minutes = 0.001", "save_minutes = 10"))
-    # On GPUs `accelerate launch` does the same; on CPUs it wants MPI.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "invsolve", "train"]
-
-    def together(*arguments):
-        return subprocess.run([*launch, *map(str, arguments), "--threads", "1"], capture_output=True, text=True, timeout=120, check=False)
-
-    done = together(folder / "toy.toml", "--out", folder / "run")
-    assert done.returncode == 0, done.stderr[-2000:]
+    code, said = together(folder, folder / "toy.toml", "--out", folder / "run")
+    assert code == 0, said[-2000:]
     state = weights(folder / "run")
     assert state["step"] == 6
     assert len(state["streams"]) == 2
@@ -249,8 +269,8 @@ def test_two_processes_average_their_gradients_and_go_on(folder):
     found = config.read_text()
     assert "save_minutes = 10" in found
     config.write_text(found.replace("steps = 6", "steps = 9").replace("save_minutes = 10", "save_minutes = 1e-7 #"))
-    done = together("--resume", folder / "run")
-    assert done.returncode == 0, done.stderr[-2000:]
+    code, said = together(folder, "--resume", folder / "run")
+    assert code == 0, said[-2000:]
     assert weights(folder / "run")["step"] == 9
 
 

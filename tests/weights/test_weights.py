@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import struct
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from fresh_cases import run_fresh
 from invsolve_deepinv import export
 from invsolve_priors.evaluate import add_tables, convolutions, mean_psnr
 from invsolve_priors.shipped import DnCNNPrior
@@ -254,9 +253,8 @@ def test_a_weight_file_outside_the_package_is_found_by_name(tmp_path):
         "except Exception as error: print(type(error).__name__, error)"
     )
     for folders, said in ((f"none{os.pathsep}{tmp_path}", card.sha256), ("", "InputError weights 'faces64' are not here")):
-        environment = {**os.environ, "INVSOLVE_WEIGHTS": folders}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-        assert done.stdout.startswith(said)
+        done = run_fresh(f"import os; os.environ['INVSOLVE_WEIGHTS'] = {folders!r}\n{code}", tmp_path)
+        assert done.stdout.startswith(said), done.stderr
 
 
 CONFIG = """
