@@ -103,7 +103,9 @@ class Solution:
             how many last steps x stood still to the last bit, where it did and no rule of the solver had ended the run; `seam` where a
             mask shows a part of the image: how much more neighbours differ across its border than elsewhere, rms, 1 for a seam that
             cannot be seen.
-        why: why this solver was taken, where one was chosen (`Auto`).
+        why: why this solver was taken, where one was chosen (`Auto`, `solve(..., tune=)`).
+        tuning: how its settings were found, where they were (`invsolve.predictive.Tuning.record`).
+        calibration: what its intervals are calibrated by (`invsolve.predictive.Calibration`), which is saved by itself.
     """
 
     x: Tensor
@@ -120,6 +122,8 @@ class Solution:
     latent: Tensor | None = None
     stats: Mapping[str, Tensor] = field(default_factory=dict)
     why: str = ""
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Any = field(default=None, repr=False)
 
     @property
     def mean(self) -> Tensor:
@@ -141,7 +145,8 @@ class Solution:
     def interval(self, level: float = 0.9) -> tuple[Tensor, Tensor]:
         """The pixels' central interval over the samples, two images (B, *in_shape): quantiles (1 - level) / 2 and (1 + level) / 2.
 
-        It holds what the solver draws, no more: see `std`.
+        It holds what the solver draws, no more: see `std`. With a `calibration` it is mean -+ k spread, which holds the truth as often as
+        it says, under the prior: see `invsolve.predictive.calibrate`.
 
         Args:
             level: between 0 and 1; the samples must be at least 2 / (1 - level), so that the ends lie between two of them.
@@ -151,6 +156,8 @@ class Solution:
         """
         if not 0 < level < 1:
             raise InputError(f"level must be between 0 and 1; given {level!r}")
+        if self.calibration is not None:
+            return self.calibration.interval(self, level)
         needed = math.ceil(2 / (1 - level) - 1e-9)
         if self.samples is None or self.samples < needed:
             raise InputError(

@@ -149,6 +149,7 @@ class Solver(metaclass=Remembering):
         budget_s: float | None = None,
         budget_nfe: int | None = None,
         checkpoint: str | Path | Checkpoint | None = None,
+        tune: Any = None,
     ) -> Solution:
         """Solve the problem.
 
@@ -177,6 +178,8 @@ class Solver(metaclass=Remembering):
                 step that would pass its share, with what it has, status "budget"; the first step of each is always made. A sampler with
                 as many steps as it can afford gives a better picture than one that is stopped.
             checkpoint: a folder that the run is kept in, so that the same call goes on where it was stopped; see `Checkpoint`.
+            tune: a budget ("60s", "5000 nfe", seconds) within which this solver's settings, `Auto`'s solver, are chosen beforehand on draws
+                from the prior that are measured as the problem was, or a `Tuning` made before: see `invsolve.predictive.tune`.
 
         Raises:
             CompatibilityError: the problem or the prior lacks something; every gap is listed.
@@ -184,6 +187,12 @@ class Solver(metaclass=Remembering):
                 generator or callback, a prior whose `given` returns no Denoiser, a checkpoint of another run.
             DivergedError: an iterate is not finite, or grows without end.
         """
+        if tune is not None:
+            chosen = self._tuned(problem, prior, tune, generator, samples)
+            others = {"x_init": x_init, "start": start, "callback": callback, "keep": keep, "throw": throw, "chunk": chunk, "paste": paste}
+            bounds = {"budget_s": budget_s, "budget_nfe": budget_nfe, "checkpoint": checkpoint}
+            run = chosen.solver.solve(problem, chosen.prior, generator=generator, samples=samples, **others, **bounds)
+            return replace(run, why=chosen.why, tuning=chosen.record())
         where = checkpoint if checkpoint is None or isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
         options = Options(callback, keep, throw, samples, chunk, paste, budget_s, budget_nfe, where)
         with ExitStack() as left:
@@ -210,6 +219,17 @@ class Solver(metaclass=Remembering):
         solution = Run(self, inner, prior, back, problem, options).go(generator, self._start(inner, x_init, start))
         notify(problem, solution)
         return solution
+
+    def _tuned(self, problem: Problem, prior: Prior, tune: Any, generator: Any, samples: int | None) -> Any:
+        """What the tuning chose; what this solver cannot do at all is said first."""
+        from invsolve.plugins import registry
+
+        if not isinstance(problem, Problem):
+            raise InputError(f"problem must be a Problem, given {type(problem).__name__}; the order is solve(problem, prior)")
+        if gaps := self.mismatches(problem, prior):
+            raise self._refusal(problem, prior, gaps)
+        seed = generator if isinstance(generator, int) and not isinstance(generator, bool) else 0
+        return registry().tuned(self, problem, prior, tune, {"generator": seed, "samples": samples})
 
     def _refusal(self, problem: Problem, prior: Prior, gaps: list[str]) -> CompatibilityError:
         from invsolve.plugins import registry

@@ -83,6 +83,7 @@ class StoredSolution(Stored):
     trace: list[dict[str, Any]]
     stats: Any = {"dict": {}}
     why: str = ""
+    tuning: dict[str, Any] = {}
 
 
 def save_problem(problem: Problem, path: str | Path) -> None:
@@ -173,6 +174,7 @@ def save_solution(solution: Solution, path: str | Path) -> None:
         **solution.summary(),
         "stats": encode(dict(solution.stats), pool, "stats"),
         "why": solution.why,
+        "tuning": dict(solution.tuning),
         "trace": [step_table(step, pool, f"trace.{index}") for index, step in enumerate(solution.trace)],
     }
     write_stored(Path(path), data, pool)
@@ -209,6 +211,7 @@ def read_solution(path: str | Path, solver: Solver | None = None) -> dict[str, A
         "trace": trace,
         "stats": stats,
         "why": stored.why,
+        "tuning": stored.tuning,
         **numbers,
     }
 

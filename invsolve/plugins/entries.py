@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from invsolve.plugins.interrupts import attempted
 KINDS = ("operator", "prior", "solver", "noise", "metric", "dataset", "suite")
 ADDED = ("linear", "adjoint", "pinv", "svd", "prox", "mask", "differentiable")  # Capability's values, without waiting for torch
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".pkl")
-FIRST_PARTY = ("core", "operators", "deepinv", "weights", "priors", "benchmarks", "diffusers", "conditional", "latent", "classes", "damage")
+FIRST_PARTY = ("core", "predictive", "operators", "deepinv", "weights", "priors", "benchmarks", "diffusers", "conditional", "latent", "classes", "damage")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 log = logging.getLogger("invsolve")
 
@@ -267,7 +267,7 @@ class Registry:
         """Names of the registered solvers whose default configuration fits; one that fails to load is left out."""
         fitting = []
         for entry in self.of("solver"):
-            gaps = attempted(lambda one=entry: one.load()().mismatches(problem, prior))
+            gaps = attempted(lambda one=entry: at_defaults(one.load()).mismatches(problem, prior))
             if isinstance(gaps, BaseException):
                 log.debug("solver %s was not considered: %r", entry.name, gaps)
             elif not gaps:
@@ -290,6 +290,17 @@ class Registry:
                 return keep
         return None
 
+    def tuned(self, solver: Any, problem: Any, prior: Any, how: Any, options: dict[str, Any]) -> Any:
+        """What the first plug-in that serves `solve(..., tune=how)` chose.
+
+        Raises:
+            InputError: none serves it, and whatever the one that does raises.
+        """
+        found = self.manager.hook.invsolve_tune(solver=solver, problem=problem, prior=prior, how=how, options=options)
+        if found is None:
+            raise InputError(f'tune is a budget, such as "60s", seconds, or "5000 nfe", or a Tuning; given {how!r:.60}')
+        return found
+
     def add_commands(self, commands: Any) -> None:
         """Call invsolve_add_commands, each plug-in on its own."""
         for plugin in self._plugins_with("invsolve_add_commands"):
@@ -302,6 +313,12 @@ class Registry:
         error = attempted(lambda: self._only(plugin, hook)(**arguments))
         if isinstance(error, BaseException):
             log.warning("plug-in %s failed in %s: %r", self.manager.get_name(plugin), hook, error)
+
+
+@lru_cache(maxsize=256)
+def at_defaults(cls: Any) -> Any:
+    """A solver of a class with all defaults: a value, made once for all problems that are asked about."""
+    return cls()
 
 
 def is_prior(value: Any) -> bool:

@@ -28,6 +28,11 @@ def invsolve_find_damage(photo: Any) -> Any:
     """Where a photograph (C, H, W) in [0, 1] is sound: bool (1, H, W), False on dust and scratches; None if that is not your subject."""
 
 
+@hookspec(firstresult=True)
+def invsolve_tune(solver: Any, problem: Any, prior: Any, how: Any, options: dict[str, Any]) -> Any:
+    """What serves `solve(..., tune=how)`: an object with solver, prior, why and record(); None if `how` is none of yours."""
+
+
 @hookspec
 def invsolve_solve_finished(problem: Any, solution: Any) -> None:
     """Called after every solve, with the Problem and the Solution: for loggers and trackers."""

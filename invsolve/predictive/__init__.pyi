@@ -1,0 +1,17 @@
+from .budget import Budget as Budget
+from .calibration import Calibration as Calibration
+from .calibration import calibrate as calibrate
+from .certificate import Certificate as Certificate
+from .certificate import certify as certify
+from .draws import Draws as Draws
+from .draws import draw as draw
+from .fit import Fit as Fit
+from .fit import fit as fit
+from .ranks import Ranks as Ranks
+from .ranks import expected_coverage as expected_coverage
+from .ranks import simulated as simulated
+from .split import Split as Split
+from .split import split as split
+from .tuning import Trial as Trial
+from .tuning import Tuning as Tuning
+from .tuning import tune as tune
