@@ -92,8 +92,7 @@ def attempt(job: Job, chunk: list[Cell], bar: Bar) -> int:
         return len(chunk)
     if len(chunk) == 1:
         log.debug("%s", found, exc_info=found)
-        late = f"it took more than the limit of {job.limit:g} seconds a cell" if isinstance(found, OutOfTimeError) else ""
-        settle(job, chunk, "diverged" if isinstance(found, DivergedError) else "failed", late or fault(found), bar)
+        settle(job, chunk, "diverged" if isinstance(found, DivergedError) else "failed", why(job, found), bar)
         return 1
     short = out_of_memory(found)
     del found  # its frames hold the tensors that there was no room for
@@ -108,6 +107,11 @@ def attempt(job: Job, chunk: list[Cell], bar: Bar) -> int:
         rest = rest[size:]
         worked = min(worked, size) if short else worked
     return worked
+
+
+def why(job: Job, error: BaseException) -> str:
+    """What kept a cell from an answer, in a line."""
+    return f"it took more than the limit of {job.limit:g} seconds a cell" if isinstance(error, OutOfTimeError) else fault(error)
 
 
 def settle(job: Job, chunk: list[Cell], status: str, reason: str, bar: Bar) -> None:

@@ -39,6 +39,7 @@ class Mark:
         below: whether it lies below the drawing, at whose edge it stands.
         label: (x, y, anchor) of its name; None where there is no room.
         text: numbers, for the pointer.
+        left, right: ends of the spread of its seconds; None where they were not taken several times.
     """
 
     solver: str
@@ -51,6 +52,8 @@ class Mark:
     below: bool
     label: tuple[float, float, str] | None
     text: str
+    left: float | None = None
+    right: float | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def chart(board: Board, metric: str, cost: str, *, higher: bool, digits: int, un
     leading, found = front(entries), board.contests[metric]
     places = {name: (axes.across(price), axes.up(sign * quality)) for name, price, quality in entries}
     named = labels(places, [*leading, *sorted(set(places) - set(leading), key=found.names.index)])
+    times = board.times if cost == "seconds" else {}
     marks = []
     for name, price, quality in entries:
         mean, gap = sign * quality, from_best(found, name)
@@ -120,7 +124,12 @@ def chart(board: Board, metric: str, cost: str, *, higher: bool, digits: int, un
             ends = axes.up(best + sign * gap.difference.low), axes.up(best + sign * gap.difference.high)
         below = not axes.low <= mean <= axes.high
         text = f"{name} ({board.kinds[name]}): {mean:.{digits}f} {unit}".rstrip() + f", {price:.3g} {cost}"
-        marks.append(Mark(name, board.kinds[name], *places[name], *ends, name in leading, below, named.get(name), text))
+        across: tuple[float | None, float | None] = (None, None)
+        if name in times and times[name].low > 0:
+            held = times[name]
+            across = max(float(LEFT), axes.across(held.low)), min(float(WIDTH - RIGHT), axes.across(held.high))
+            text += f" [{held.low:.3g}, {held.high:.3g}]"
+        marks.append(Mark(name, board.kinds[name], *places[name], *ends, name in leading, below, named.get(name), text, *across))
     marks.sort(key=lambda mark: mark.front)
     return Chart(marks, corners([places[name] for name in leading]), *ticks(axes), logarithmic=axes.most > axes.least)
 

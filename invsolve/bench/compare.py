@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from invsolve.bench.export import read_rows, read_run
+from invsolve.bench.numbers import overlapping, timed
 from invsolve.bench.standings import FAILED, ranking, tie
 from invsolve.bench.statistics import LEVEL, Paired, paired
 from invsolve.bench.table import plain
@@ -57,6 +58,7 @@ class Comparison:
         times: (operator, solver, seconds of the second over the first, geometric mean over pictures).
         statuses: (operator, solver, picture, first status, second status), where it changed.
         differing: (what, in the first, in the second) of versions, hardware and settings.
+        level: (operator, solver) of those times that are not told apart: the spreads of their repeats overlap.
     """
 
     first: str
@@ -68,6 +70,7 @@ class Comparison:
     times: list[tuple[str, str, float]]
     statuses: list[tuple[str, str, str, str, str]]
     differing: list[tuple[str, str, str]]
+    level: list[tuple[str, str]] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -87,7 +90,9 @@ class Comparison:
             tally = f"{one.change.wins} / {one.change.ties} / {one.change.losses}"
             out.append(f"  {one.operator}, {one.solver}, {one.metric}: {number}  {tally}  {one.verdict}")
         out += ["", "seconds, second over first:"] if self.times else []
-        out += [f"  {operator}, {solver}: x {ratio:.2f}" for operator, solver, ratio in self.times]
+        for operator, solver, ratio in self.times:
+            told = ", not told apart: the spreads of the repeats overlap" if (operator, solver) in self.level else ""
+            out.append(f"  {operator}, {solver}: x {ratio:.2f}{told}")
         out += ["", "status:"] if self.statuses else []
         out += [f"  {operator}, {solver}, {image}: {one} -> {other}" for operator, solver, image, one, other in self.statuses]
         return "\n".join(plain(line) for line in out) + "\n"
@@ -111,7 +116,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
         if one["status"] != other["status"]
     ]
     kept = changes(runs[0], runs[1], pairs), times(pairs), statuses, differing(runs[0], runs[1], pairs)
-    return Comparison(str(first), str(second), len(pairs), equal, alone, *kept)
+    return Comparison(str(first), str(second), len(pairs), equal, alone, *kept, level(pairs))
 
 
 def grouped(pairs: Sequence[tuple[Row, Row]]) -> dict[tuple[str, str], list[tuple[Row, Row]]]:
@@ -139,12 +144,24 @@ def changes(first: Row, second: Row, pairs: Sequence[tuple[Row, Row]]) -> list[C
 
 
 def times(pairs: Sequence[tuple[Row, Row]]) -> list[tuple[str, str, float]]:
-    """Geometric means of the ratios of seconds."""
+    """Geometric means of the ratios of seconds: of the medians where both runs were timed again, else of those while computing."""
     out = []
     for (operator, solver), many in grouped(pairs).items():
-        logs = [math.log(other["seconds"] / one["seconds"]) for one, other in many if one["seconds"] and other["seconds"]]
+        again = [pair for pair in many if all(row.get("timings") for row in pair)]
+        name = "seconds_median" if again else "seconds"
+        logs = [math.log(other[name] / one[name]) for one, other in again or many if one[name] and other[name]]
         if logs:
             out.append((operator, solver, math.exp(math.fsum(logs) / len(logs))))
+    return out
+
+
+def level(pairs: Sequence[tuple[Row, Row]]) -> list[tuple[str, str]]:
+    """Whose repeated seconds overlap, over the pictures that both runs have timed again."""
+    out = []
+    for name, many in grouped(pairs).items():
+        again = [pair for pair in many if all(row.get("timings") for row in pair)]
+        if again and overlapping(*(timed(side) for side in zip(*again, strict=True))):
+            out.append(name)
     return out
 
 

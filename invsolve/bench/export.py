@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from invsolve.bench.cells import SCHEMA, Store, encode, read_json
+from invsolve.bench.clock import Clock
 from invsolve.bench.fairness import UNFINISHED, check_fair
+from invsolve.bench.numbers import Spread as Spread
+from invsolve.bench.numbers import timed
 from invsolve.bench.records import CellRecord, RunRecord, cell_record, first_fault
 from invsolve.bench.suite import Suite
 from invsolve.errors import InputError
@@ -57,9 +58,9 @@ def read_rows(folder: str | Path) -> list[dict[str, Any]]:
     Raises:
         InputError: the folder holds no run, or two solvers were given different measurements.
     """
-    run, store = read_run(folder), Store(Path(folder), "cells", "cell.json")
+    run, store, clock = read_run(folder), Store(Path(folder), "cells", "cell.json"), Clock(Path(folder))
     found = [(place, cell_record(store.read(place["key"]))) for place in run["cells"]]
-    rows = [row_of(run, place, record) for place, record in found if record is not None]
+    rows = [row_of(run, place, record) | clock.columns(record) for place, record in found if record is not None]
     check_fair(rows)
     return rows
 
@@ -112,36 +113,6 @@ def _cell(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and per-image standard deviation (unbiased; None for one image) of a number.
-
-    Args:
-        mean, std: over images; infinite values make the mean infinite and the std None.
-        count: number of images.
-        infinite: how many of the values are infinite.
-    """
-
-    mean: float
-    std: float | None
-    count: int
-    infinite: int = 0
-
-    @classmethod
-    def of(cls, values: list[float]) -> Spread | None:
-        """None without values."""
-        if not values:
-            return None
-        infinite = sum(not math.isfinite(value) for value in values)
-        std = statistics.stdev(values) if len(values) > 1 and not infinite else None
-        return cls(math.fsum(values) / len(values) if not infinite else sum(values), std, len(values), infinite)
-
-    def text(self, digits: int) -> str:
-        """`26.31 ± 1.20`."""
-        mean = f"{self.mean:.{digits}f}"
-        return mean if self.std is None else f"{mean} ± {self.std:.{digits}f}"
-
-
-@dataclass(frozen=True)
 class Line:
     """A solver on an operator over all images: what a table shows in one row.
 
@@ -149,7 +120,8 @@ class Line:
         operator, solver, prior: labels.
         status: "finished", or the worst of its rows: "failed", "skipped".
         reason: why, for those.
-        numbers: mean and spread by column: the metrics, nfe, seconds, network_seconds; a set metric has no spread.
+        numbers: mean and spread by column: the metrics, nfe, seconds, network_seconds; a set metric has no spread, and seconds that were
+            taken several times have that of the repeats.
         done, total: images with an answer, and images.
     """
 
@@ -182,6 +154,7 @@ def _line(group: list[dict[str, Any]], sets: list[dict[str, Any]]) -> Line:
     names = [*group[0]["metrics"], "nfe", "seconds", "network_seconds"]
     numbers = {name: Spread.of([value for rows in done if (value := _mean(rows, name)) is not None]) for name in names}
     numbers |= {one["metric"]: Spread(one["value"], None, one["count"]) for one in sets if one["value"] is not None}
+    numbers |= {} if (clocked := timed(group)) is None else {"seconds": clocked}
     status, reason = (troubled[0]["status"], troubled[0]["reason"]) if troubled else ("finished", "")
     return Line(group[0]["operator"], group[0]["solver"], group[0]["prior"], status, reason, numbers, len(done), len(pictures))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from invsolve.bench.cells import TENSORS, Store, canonical, encode
+from invsolve.bench.clock import KIND, RECORD
 from invsolve.bench.environment import versions
 from invsolve.bench.export import read_run
 from invsolve.bench.fingerprint import described
@@ -26,7 +27,7 @@ from invsolve.io.files import SIBLING
 from invsolve.plugins.interrupts import attempted
 
 KEY = re.compile(r"[0-9a-f]{64}")
-RECORDS = {"cells": "cell.json", "inputs": "input.json"}
+RECORDS = {"cells": "cell.json", "inputs": "input.json", KIND: RECORD}
 AGAIN = "run the suite again with this --out: it is computed anew"
 
 
@@ -109,13 +110,14 @@ class Contents:
     foreign: list[Path] = field(default_factory=list)
     rests: list[Path] = field(default_factory=list)
     unused: list[Path] = field(default_factory=list)
-    sound: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: {"cells": {}, "inputs": {}})
+    sound: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: {kind: {} for kind in RECORDS})
 
 
 def contents(out: Path, run: dict[str, Any]) -> Contents:
     """Every cell and measurement of a folder, read and compared with its hashes."""
     found = Contents()
-    used = {"cells": {place["key"] for place in run["cells"]}, "inputs": {place["input"] for place in run["cells"]}}
+    cells, drawn = ({place[name] for place in run["cells"]} for name in ("key", "input"))
+    used = {"cells": cells, "inputs": drawn, KIND: cells}
     for kind, record_name in RECORDS.items():
         store = Store(out, kind, record_name)
         for path in _entries(store.folder):
@@ -168,10 +170,12 @@ def doctor(folder: str | Path) -> list[Finding]:
     if isinstance(run, BaseException):
         return [Finding("run.json cannot be read", 1, str(run), AGAIN)]
     found, running = contents(out, run), busy(out)
-    there = found.sound["cells"].keys() | {path.name for path in found.torn}
+    torn, clocks = ([path for path in found.torn if (path.relative_to(out).parts[0] == KIND) is timings] for timings in (False, True))
+    there = found.sound["cells"].keys() | {path.name for path in torn}
     missing = [f"{place['operator']}, {place['solver']}, {place['image']}" for place in run["cells"] if place["key"] not in there]
     listed = [
-        ("torn or changed since it was written", [str(path.relative_to(out)) for path in found.torn], AGAIN),
+        ("torn or changed since it was written", [str(path.relative_to(out)) for path in torn], AGAIN),
+        ("torn timings", [str(path.relative_to(out)) for path in clocks], "bench time takes them again"),
         ("foreign: no run has written it", [str(path.relative_to(out)) for path in found.foreign], "take it away by hand"),
         ("not there yet", [] if running else missing, "run the suite again with this --out"),
         ("half written by a run that was killed", [] if running else [str(path.relative_to(out)) for path in found.rests], "gc removes it"),

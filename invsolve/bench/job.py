@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from invsolve.bench.cells import SCHEMA, Cell, Outcome, Store, cell_key, encode
+from invsolve.bench.clock import Spent
 from invsolve.bench.environment import hardware, versions
 from invsolve.bench.fairness import settings
 from invsolve.bench.fingerprint import data_hash
@@ -84,6 +85,8 @@ class Job:
         self.states: dict[Any, tuple[Any, str]] = {}
         self.flight = Flight(self.out)
         self.measured: dict[str, Problem | str] = {}
+        self.drawn_at: dict[tuple[str, str, int], str] = {}  # keys of measurements by operator, picture and base seed
+        self.spent = Spent()
         self.pictures: list[Picture] = []
         self.h: dict[str, str] = {}  # the operator's state by the key of a measurement
 
@@ -147,6 +150,22 @@ class Job:
         y = None if isinstance(problem, str) else sha256_of(problem.y)
         inputs = {**inputs, "prior_state": state, "y": y, "samples": solver.samples}
         return Cell(operator, solver, picture, measurement, inputs, cell_key(inputs), base)
+
+    def at(self, operator: str, solver: str, image: str, base: int) -> Cell | None:
+        """The cell at a place, by labels, as it is here and now; None where the suite has no such place.
+
+        Raises:
+            InputError: the folder does not have its measurement as it is drawn here.
+        """
+        entry = next((one for one in self.suite.operator if one.label == operator), None)
+        method = next((one for one in self.suite.solver if one.label == solver), None)
+        picture = None if entry is None else next((one for one in self.shop.pictures(entry) if one.id == image), None)
+        if entry is None or method is None or picture is None:
+            return None
+        place = (operator, image, base)
+        if place not in self.drawn_at:
+            self.drawn_at[place] = self.measure(entry, picture, base, new=False)
+        return self.case(entry, method, picture, self.drawn_at[place], base)
 
     def measure(self, operator: OperatorEntry, picture: Picture, base: int, *, new: bool = True) -> str:
         """The key of the measurement; drawn on the CPU unless the folder has it. An operator that fails is the reason of its rows.
@@ -276,7 +295,8 @@ class Job:
         if gaps:
             return "; ".join(gaps)
         self.warm_up(case, solver, prior, problem)
-        return solver.solve(problem, prior, generator=case.inputs["seed"], samples=case.solver.samples, callback=bar.step)
+        with self.spent:
+            return solver.solve(problem, prior, generator=case.inputs["seed"], samples=case.solver.samples, callback=bar.step)
 
     def answers(self, chunk: list[Cell], problem: Problem, solution: Solution, peak: int | None) -> list[Outcome]:
         """A solution cut into cells."""

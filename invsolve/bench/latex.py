@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from invsolve.bench.clock import said
 from invsolve.bench.export import Line
+from invsolve.bench.numbers import Times
 from invsolve.bench.standings import Board, boards, order, ranking
 from invsolve.bench.statistics import LEVEL
 from invsolve.bench.table import CONTROL, columns
@@ -36,6 +38,7 @@ def latex(run: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         f"% {escaped(run['suite']['name'])}, seed {run['seed']}, {run['started']}",
         "% \\usepackage{booktabs}",
         f"% bold: best mean; underlined: the {100 * LEVEL:.0f} % interval of the paired difference from it holds 0",
+        *(f"% {escaped(text)}" for text in said(rows, run["hardware"])),
     ]
     first = next(iter(metrics), "")
     return "\n".join([*head, *(text for board in everything for text in table(run, board, first))]) + "\n"
@@ -80,4 +83,6 @@ def cell(board: Board, line: Line, name: str, digits: int) -> str:
     held = board.contests.get(name)
     if held is not None and line.solver in held.means:
         text = f"\\textbf{{{text}}}" if line.solver == held.best else f"\\underline{{{text}}}" if held.level(line.solver) else text
+    if isinstance(found, Times):
+        return f"{text} {found.between(digits)}"
     return text if found.std is None or name == "nfe" else f"{text} $\\pm$ {found.std:.{digits}f}"

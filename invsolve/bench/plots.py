@@ -94,6 +94,9 @@ def quality(board: Board, name: str, metric: Mapping[str, Any], column: str, tex
     for solver, (cost, value) in places.items():
         kind = board.kinds[solver]
         axes.scatter(cost, value, s=28, color=COLOURS[kind], marker=MARKERS[kind], alpha=1.0 if solver in leading else 0.6, zorder=3)
+        spread = board.times.get(solver) if column == "seconds" else None
+        if spread is not None:
+            axes.plot([spread.low, spread.high], [value, value], color=COLOURS[kind], linewidth=1, zorder=2)
         weight = "bold" if solver in leading else "normal"
         axes.annotate(plain(solver), (cost, value), xytext=(5, 3), textcoords="offset points", fontsize=7, fontweight=weight)
     axes.step(*zip(*(places[solver] for solver in leading), strict=True), where="post", color="#9aa3aa", linestyle="--", linewidth=1)

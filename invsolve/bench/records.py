@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,9 @@ class Strict(BaseModel):
     """All keys known, no value of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+M = TypeVar("M", bound=Strict)
 
 
 class Place(Strict):
@@ -124,15 +127,51 @@ class CellRecord(Strict):
     faults: dict[Key, Text] = {}
 
 
+class Timing(Strict):
+    """A cell that was solved once more: seconds of the solver, and of wall clock and processor around it, and the answer's hash."""
+
+    seconds: Seconds
+    network_seconds: Seconds
+    wall_seconds: Seconds
+    processor_seconds: Seconds
+    x_sha256: Key
+    taken: Text
+
+
+class Conditions(Strict):
+    """What timings of one record have in common: with others they would be another machine's."""
+
+    device: Text
+    hardware: Text
+    versions: dict[str, Text]
+
+
+class TimeRecord(Strict):
+    """time.json: the timings of a cell, in the order in which they were taken."""
+
+    schema_: Literal[2] = Field(alias="schema")
+    key: Key
+    tensors: Annotated[dict[str, Key], Field(max_length=0)]
+    conditions: Conditions
+    timings: Annotated[list[Timing], Field(min_length=1, max_length=10_000)]
+
+
 assert SCHEMA == 2
 
 
 def cell_record(record: dict[str, Any] | None) -> CellRecord | None:
     """A record as a model; None for what is none."""
-    if record is None:
-        return None
+    return _modelled(CellRecord, record)
+
+
+def time_record(record: dict[str, Any] | None) -> TimeRecord | None:
+    """The same for timings."""
+    return _modelled(TimeRecord, record)
+
+
+def _modelled(model: type[M], record: dict[str, Any] | None) -> M | None:
     try:
-        return CellRecord.model_validate(record)
+        return None if record is None else model.model_validate(record)
     except (ValidationError, RecursionError):
         return None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from invsolve.bench.charts import chart
+from invsolve.bench.clock import said
 from invsolve.bench.export import read_rows, read_run
 from invsolve.bench.gallery import BRIGHTEST, grids, value
 from invsolve.bench.kinds import KINDS, kind_of, side
@@ -73,6 +74,8 @@ def context(root: Path, run: dict[str, Any], rows: list[dict[str, Any]]) -> dict
         "summary": summary(run, everything),
         "columns": columns(run),
         "faults": faults(run, rows),
+        "clock": said(rows, run["hardware"]),
+        "timed": any(board.times for board in everything),
         "libraries": {name: versions(one) for name, one in run["metrics"].items()},
         "boards": everything,
         "metrics": [(name, one, page_of(everything, name, one, spent)) for name, one in metrics.items()],
@@ -144,7 +147,8 @@ def single(run: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
         for name, one in run["metrics"].items()
         if not one["of_sets"]
     ]
-    spent = [(row.get(name), price(name, row.get(name))) for name in ("nfe", "seconds")]
+    known = {"nfe": row.get("nfe"), "seconds": row["seconds_median"] if row.get("timings") else row.get("seconds")}
+    spent = [(number, price(name, number)) for name, number in known.items()]
     kind = kind_of(row["solver_name"], row["prior"])
     return {
         **{name: row[name] for name in ("operator", "image", "solver", "status", "reason")},

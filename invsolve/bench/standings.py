@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from invsolve.bench.export import Line, lines
 from invsolve.bench.fairness import UNFINISHED
 from invsolve.bench.kinds import KINDS, kind_of
+from invsolve.bench.numbers import Times, timed
 from invsolve.bench.pareto import Entry, front
 from invsolve.bench.statistics import Contest, Paired, Values, contest
 
@@ -32,7 +33,8 @@ class Board:
         lines: its solvers, in the order of the suite.
         kinds: sort of method by solver.
         contests: by the name of the metric, for those that rank.
-        costs: mean cost by its column, then by solver; only what was measured.
+        costs: mean cost by its column, then by solver; only what was measured. Of seconds that were taken several times the median.
+        times: spread of those seconds by solver.
     """
 
     operator: str
@@ -40,6 +42,7 @@ class Board:
     kinds: Mapping[str, str]
     contests: Mapping[str, Contest]
     costs: Mapping[str, Mapping[str, float]]
+    times: Mapping[str, Times] = field(default_factory=dict)
 
     def line(self, solver: str) -> Line:
         """The line of a solver."""
@@ -81,8 +84,11 @@ def board(run: Mapping[str, Any], rows: Sequence[dict[str, Any]], operator: str)
         name: contest({solver: values(rows, solver, name) for solver in kinds}, higher=one["higher"], tie=tie(one))
         for name, one in ranking(run).items()
     }
+    times = {solver: one for solver in kinds if (one := timed(row for row in rows if row["solver"] == solver)) is not None}
     costs = {name: spent for name, *_ in COSTS if (spent := cost(rows, name))}
-    return Board(operator, lines(list(rows), operator, dict(run)), kinds, found, costs)
+    if times:
+        costs["seconds"] = costs.get("seconds", {}) | {solver: one.mean for solver, one in times.items()}
+    return Board(operator, lines(list(rows), operator, dict(run)), kinds, found, costs, times)
 
 
 def values(rows: Sequence[Mapping[str, Any]], solver: str, metric: str) -> Values:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from invsolve.bench.clock import said
 from invsolve.bench.export import Line, lines, read_rows, read_run
 from invsolve.bench.fairness import counted
 
@@ -62,6 +63,7 @@ def footer(run: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         *open_cells,
         *map(plain, counted(rows)),
         "mean ± standard deviation over images",
+        *map(plain, said(rows, run["hardware"])),
         *settings,
         *faults(run, rows),
         f"{run['hardware']}; device {run['device']}",

@@ -8,6 +8,7 @@ from typing import Any
 
 from invsolve.bench.figures import nice
 from invsolve.bench.kinds import side
+from invsolve.bench.numbers import overlapping
 from invsolve.bench.pareto import Entry, budgets, cheapest, within_budget
 from invsolve.bench.standings import COSTS, FAILED, Board, from_best, leads, order
 from invsolve.bench.statistics import Interval, Paired
@@ -53,8 +54,9 @@ def card(board: Board, name: str, metric: Metric) -> dict[str, Any] | None:
         return None
     leaders = [one for one in found.leaders if one != found.best]
     rival = next((one for one in found.names if side(board.kinds[one]) not in ("", side(board.kinds[found.best]))), None)
-    spent = board.costs.get("seconds", {})
-    cheap = min((one for one in found.leaders if one in spent), key=lambda one: spent[one], default=None)
+    spent, times = board.costs.get("seconds", {}), board.times
+    apart = [one for one in found.leaders if one == found.best or not overlapping(times.get(one), times.get(found.best))]
+    cheap = min((one for one in apart if one in spent), key=lambda one: spent[one], default=None)
     return {
         "operator": board.operator,
         "best": found.best,
@@ -72,7 +74,14 @@ def card(board: Board, name: str, metric: Metric) -> dict[str, Any] | None:
 
 def costs(board: Board, solver: str) -> str:
     """What a solver cost, in a line."""
-    return " · ".join(price(column, board.costs[column][solver]) for column in ("nfe", "seconds") if solver in board.costs.get(column, {}))
+    known = [column for column in ("nfe", "seconds") if solver in board.costs.get(column, {})]
+    return " · ".join(paid_by(board, solver, column, board.costs[column][solver]) for column in known)
+
+
+def paid_by(board: Board, solver: str, column: str, value: float) -> str:
+    """A cost with its unit, and with the spread of seconds that were taken several times."""
+    known = board.times.get(solver) if column == "seconds" else None
+    return price(column, value) + ("" if known is None else f" [{known.low:.3g}, {known.high:.3g}]")
 
 
 def versus(board: Board, metric: str, solver: str, digits: int) -> dict[str, Any]:
@@ -263,7 +272,8 @@ def of_side(board: Board, name: str, column: str, metric: Metric, who: str) -> l
 def entry(one: Entry, column: str, metric: Metric, board: Board) -> dict[str, str]:
     """A solver with its quality and cost."""
     quality = one[2] if metric["higher"] else -one[2]
-    return {"solver": one[0], "kind": board.kinds[one[0]], "quality": number(quality, metric["digits"]), "cost": price(column, one[1])}
+    spent = paid_by(board, one[0], column, one[1])
+    return {"solver": one[0], "kind": board.kinds[one[0]], "quality": number(quality, metric["digits"]), "cost": spent}
 
 
 def targets(means: Sequence[float], *, higher: bool, digits: int, count: int = 5) -> list[float]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Solvers share the global state of torch, which threads of one process would change under each other.
 ALONE = threading.Lock()
 # The run that this process works for, with the objects that it has made.
-HELD: dict[str, tuple[Job, dict[tuple[str, str, int], str]]] = {}
+HELD: dict[str, Job] = {}
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PATIENCE = 10.0  # seconds that a network disk may take to show what the driver has written
 
@@ -126,8 +126,8 @@ def _job(order: Order) -> Job:
             order.suite, Path(order.out), order.seed, usable_device(order.device), order.batch, order.fresh, order.limit, order.sharing
         )
         HELD.clear()
-        HELD[order.token] = (job, {})
-    return HELD[order.token][0]
+        HELD[order.token] = job
+    return HELD[order.token]
 
 
 def _wait_for(out: Path) -> None:
@@ -144,18 +144,11 @@ def _cell(order: Order, place: Place) -> Cell:
     Raises:
         InputError: its key is another one than the driver's.
     """
-    job, measured = HELD[order.token]
-    operator = next(one for one in job.suite.operator if one.label == place.operator)
-    solver = next(one for one in job.suite.solver if one.label == place.solver)
-    picture = next((one for one in job.shop.pictures(operator) if one.id == place.picture), None)
-    if picture is None:
+    cell = HELD[order.token].at(place.operator, place.solver, place.picture, place.base)
+    if cell is None:
         raise InputError(
             f"it finds no picture '{place.picture}': the suite's files must lie on a disk that all machines have under one path"
         )
-    key = (operator.label, picture.id, place.base)
-    if key not in measured:
-        measured[key] = job.measure(operator, picture, place.base, new=False)
-    cell = job.case(operator, solver, picture, measured[key], place.base)
     if cell.key != place.key:
         raise InputError(
             f"its cell of {place.operator}, {place.solver}, {place.picture} is another than the one asked for: its source code, weights or "

@@ -13,6 +13,7 @@ from invsolve.cli.bench_health import doctor, gc, status
 from invsolve.cli.bench_plan import choices, chosen_suite, plan
 from invsolve.cli.bench_report import compare, export, report
 from invsolve.cli.bench_reproduce import reproduce
+from invsolve.cli.bench_time import time_again
 from invsolve.cli.bench_workers import Batch, going_on, spreading
 from invsolve.cli.output import line, print_json, print_table
 from invsolve.cli.wording import worded
@@ -31,6 +32,7 @@ for one in (report, compare, export):
     bench.add_command(one)
 export.add_command(benchopt)
 bench.add_command(reproduce)
+bench.add_command(time_again)
 
 
 @bench.command("list")

@@ -35,8 +35,13 @@ def spreading(command: F) -> F:
 
 
 @contextmanager
-def going_on(ctx: click.Context, folder: Path) -> Iterator[None]:
-    """Ctrl-C inside ends with how to go on, and exit code 130."""
+def going_on(ctx: click.Context, folder: Path | None = None) -> Iterator[None]:
+    """Ctrl-C inside ends with how to go on, and exit code 130.
+
+    Args:
+        ctx: of the command, `bench run` or another of bench that goes on.
+        folder: for --out, where the command has it.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -44,9 +49,10 @@ def going_on(ctx: click.Context, folder: Path) -> Iterator[None]:
         sys.exit(INTERRUPTED)
 
 
-def again(ctx: click.Context, folder: Path) -> list[str]:
+def again(ctx: click.Context, folder: Path | None) -> list[str]:
     """The command that goes on: what was given, with its folder, and nothing computed twice."""
-    words = ["invsolve", "bench", "run", str(ctx.params["suite"])]
+    arguments = [str(ctx.params[one.name or ""]) for one in ctx.command.params if isinstance(one, click.Argument)]
+    words = ["invsolve", "bench", ctx.command.name or "", *arguments]
     for option in ctx.command.params:
         name = option.name or ""
         given = name in ctx.params and (source := ctx.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
@@ -54,4 +60,4 @@ def again(ctx: click.Context, folder: Path) -> list[str]:
             value = ctx.params[name]
             for one in value if isinstance(value, tuple) else [value]:
                 words += [max(option.opts, key=len), *([] if option.is_flag else [str(one)])]
-    return [*words, "--out", str(folder)]
+    return words if folder is None else [*words, "--out", str(folder)]
