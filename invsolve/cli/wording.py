@@ -61,7 +61,7 @@ def registered() -> dict[str, str]:
     found: dict[str, str] = {}
     for (kind, name), entry in sorted(registry().entries.items()):
         cls = entry.target.rpartition(":")[2]
-        if cls[:1].isupper() and (kind == "solver" or name != cls.lower()):
+        if kind != "suite" and cls[:1].isupper() and (kind == "solver" or name != cls.lower()):  # a suite's is a file, not a class
             found.setdefault(cls, name)
     return found
 

@@ -158,6 +158,9 @@ def test_what_would_be_another_cell_is_not_timed(out, monkeypatch, solved):
         time_run(out, progress=False)
     assert solved == []
     assert not (out / "times").exists()
+    done = bench("time", out)
+    assert done.exit_code == 2
+    assert f"run the suite first: invsolve bench run SUITE --out {out}; or time only the rest by -s and -o\n" in done.output
     time_run(out, repeats=1, solvers=["ddrm"], progress=False)
     assert solved == ["ddrm"]
 
