@@ -209,9 +209,7 @@ class Solver(metaclass=Remembering):
     ) -> Solution:
         if not isinstance(problem, Problem):
             raise InputError(f"problem must be a Problem, given {type(problem).__name__}; the order is solve(problem, prior)")
-        gaps = self.mismatches(problem, prior)
-        if gaps:
-            raise self._refusal(problem, prior, gaps)
+        self.refuse(problem, prior)
         options.check(start)
         if any(part.is_inference() for part in parts(problem.y)):  # such tensors cannot be kept for a backward pass
             problem = replace(problem, y=mapped(torch.clone, problem.y))
@@ -226,10 +224,18 @@ class Solver(metaclass=Remembering):
 
         if not isinstance(problem, Problem):
             raise InputError(f"problem must be a Problem, given {type(problem).__name__}; the order is solve(problem, prior)")
-        if gaps := self.mismatches(problem, prior):
-            raise self._refusal(problem, prior, gaps)
+        self.refuse(problem, prior)
         seed = generator if isinstance(generator, int) and not isinstance(generator, bool) else 0
         return registry().tuned(self, problem, prior, tune, {"generator": seed, "samples": samples})
+
+    def refuse(self, problem: Problem, prior: Prior) -> None:
+        """Raise CompatibilityError where this solver cannot solve the problem with the prior; every gap is listed.
+
+        Raises:
+            CompatibilityError: says so.
+        """
+        if gaps := self.mismatches(problem, prior):
+            raise self._refusal(problem, prior, gaps)
 
     def _refusal(self, problem: Problem, prior: Prior, gaps: list[str]) -> CompatibilityError:
         from invsolve.plugins import registry

@@ -105,6 +105,7 @@ def main(debug: bool) -> None:
 def _attach() -> None:
     from invsolve.cli.bench import bench
     from invsolve.cli.catalogue import info, list_entries, plugins
+    from invsolve.cli.certify import certify
     from invsolve.cli.check import check
     from invsolve.cli.prior import prior_report
     from invsolve.cli.restore import restore
@@ -112,7 +113,7 @@ def _attach() -> None:
     from invsolve.cli.tune import tune
     from invsolve.cli.which import noise, which
 
-    for command in (list_entries, info, plugins, check, which, noise, run, restore, prior_report, bench, tune, completion):
+    for command in (list_entries, info, plugins, check, certify, which, noise, run, restore, prior_report, bench, tune, completion):
         main.add_command(command)
     completed(loud(main))
 

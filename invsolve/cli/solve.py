@@ -46,14 +46,22 @@ def print_example(ctx: click.Context, param: click.Parameter, wanted: bool) -> N
 @click.option("--device", help="cpu, cuda, ...")
 @click.option("--out", type=click.Path(), help=OUT)
 @click.option("--bits", type=int, help="Of the picture: 8 or 16 for .png; 8, 16 or 32, floats as they are, for .tif.")
+@click.option("--tune", "budget", help='Choose settings first, on draws from the prior: a budget, "60s" or "5000 nfe".')
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def run(
-    problem: str, overrides: tuple[str, ...], seed: int | None, device: str | None, out: str | None, bits: int | None, as_json: bool
+    problem: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    device: str | None,
+    out: str | None,
+    bits: int | None,
+    budget: str | None,
+    as_json: bool,
 ) -> None:
     """Solve the PROBLEM in a TOML file; OVERRIDES are dotted, such as solver.steps=100."""
     from invsolve.recipe.config import load_config
 
-    texts = [*overrides, *run_overrides(seed, device, out, bits)]
+    texts = [*overrides, *run_overrides(seed, device, out, bits), *([] if budget is None else [f"run.tune={json.dumps(budget)}"])]
     solve(load_config(problem, texts), as_json, Path(problem).stem)
 
 
@@ -114,7 +122,7 @@ def solved(config: Config, setup: Setup, path: Path) -> Solution:
     bar, run = Progress(config.solver.name), config.run
     solution = in_pieces(config, setup, path)
     if solution is None:
-        solution = setup.solver.solve(setup.problem, setup.prior, generator=run.seed, samples=run.samples, callback=bar)
+        solution = setup.solver.solve(setup.problem, setup.prior, generator=run.seed, samples=run.samples, callback=bar, tune=run.tune)
     return solution
 
 

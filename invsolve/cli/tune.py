@@ -7,17 +7,25 @@ from pathlib import Path
 import click
 
 from invsolve.cli.bench_plan import chosen_suite, given_pictures
+from invsolve.cli.certify import is_problem, tune_problem
 from invsolve.cli.output import line, print_table
+from invsolve.errors import InputError
 
 
 @click.command("tune")
-@click.argument("suite")
-@click.option("-s", "--solver", required=True, help="Which solver of the suite, by its label or name.")
-@click.option("--trials", type=click.IntRange(min=2), default=20, show_default=True, help="How many settings, the suite's own included.")
+@click.argument("suite", metavar="SUITE|PROBLEM.toml")
+@click.option("-s", "--solver", help="Which solver of the suite, by its label or name; of a problem another than its own, such as auto.")
+@click.option("--trials", type=click.IntRange(min=2), help="How many settings, the given one included; of a suite 20.")
+@click.option("--budget", default="60s", show_default=True, help='Of a problem: "60s", "5min", "5000 nfe".')
+@click.option("--draws", type=click.IntRange(min=1), default=8, show_default=True, help="Of a problem: how many.")
+@click.option("--pool", help="Of a problem, in place of draws: a folder of pictures, or another prior, such as natural.")
+@click.option("--cache", type=click.Path(file_okay=False), help="Of a problem: a folder that draws are kept in.")
 @click.option("-o", "--only-operator", "operators", multiple=True, help="Only on this operator. Repeatable.")
 @click.option("-d", "--data", "data", multiple=True, help="LABEL=FOLDER: pictures to tune on; or only this data set.")
 @click.option("--method", type=click.Choice(["random", "grid", "optuna"]), default="random", show_default=True)
-@click.option("--by", default="psnr", show_default=True, help="A metric (with the truth), or discrepancy or sure (without).")
+@click.option(
+    "--by", default="psnr", show_default=True, help="A metric, or discrepancy or sure (no truth); of a problem perception, calibration."
+)
 @click.option("--only", "names", multiple=True, help="Only this hyperparameter (zeta, prior.weight). Repeatable.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the settings.")
 @click.option("--out", type=click.Path(file_okay=False), help="Folder of the trials; runs/tune-SUITE-SOLVER unless said.")
@@ -27,8 +35,12 @@ from invsolve.cli.output import line, print_table
 @click.option("--workers", type=click.IntRange(min=1), help="Processes of a local dask cluster (extra dask).")
 def tune(
     suite: str,
-    solver: str,
-    trials: int,
+    solver: str | None,
+    trials: int | None,
+    budget: str,
+    draws: int,
+    pool: str | None,
+    cache: str | None,
     operators: tuple[str, ...],
     data: tuple[str, ...],
     method: str,
@@ -41,10 +53,17 @@ def tune(
     batch: int,
     workers: int | None,
 ) -> None:
-    """Tune a solver of SUITE on pictures of your own (-d LABEL=FOLDER), or without a truth (--by discrepancy, --by sure)."""
+    """Choose a solver's settings: for a PROBLEM's file on draws from its prior, which need no pictures; for a SUITE on pictures of your own
+    (-d LABEL=FOLDER), or without a truth (--by discrepancy, --by sure)."""
+    if is_problem(suite):
+        settings = {"budget": budget, "draws": draws, "pool": pool, "trials": trials, "names": names, "method": method, "cache": cache}
+        tune_problem(suite, solver, save, {**settings, "for_": by, "generator": seed})
+        return
     from invsolve.bench.tune import table
     from invsolve.bench.tune import tune as tuned
 
+    if solver is None:
+        raise InputError("a suite has several solvers: say one, --solver NAME")
     folder = Path(out) if out else Path("runs") / f"tune-{Path(suite).stem}-{''.join(c if c.isalnum() else '-' for c in solver)}"
     chosen = chosen_suite(suite, (), operators, data)
     given = given_pictures(data)
@@ -53,7 +72,7 @@ def tune(
     found = tuned(
         chosen,
         solver,
-        trials=trials,
+        trials=trials or 20,
         out=folder,
         method=method,
         by=by,

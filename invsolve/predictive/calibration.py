@@ -282,6 +282,10 @@ def calibrate(
     Raises:
         InputError: see `draw` and `Solver.solve`.
     """
+    if not isinstance(problem, Problem) or not isinstance(solver, Solver):
+        given = f"{type(problem).__name__}, {type(solver).__name__}"
+        raise InputError(f"the order is problem, prior, solver, all of them objects; given {given}")
+    solver.refuse(problem, prior)
     if not isinstance(draws, Draws):
         problem = window(problem, side)
         draws = draw(problem, prior, draws, pool=pool, generator=generator, cache=cache)

@@ -14,7 +14,7 @@ from invsolve.errors import InputError
 from invsolve.io.files import write_text
 from invsolve.noise import Ability
 from invsolve.operator import Capability
-from invsolve.predictive.calibration import COUNT, SAMPLES, Calibration, calibrate, refused
+from invsolve.predictive.calibration import COUNT, SAMPLES, Calibration, calibrate, groups_of, refused
 from invsolve.predictive.draws import SIDE, Draws, Pool, draw, window
 from invsolve.predictive.ranks import Ranks, expected_coverage, simulated
 from invsolve.predictive.split import Split, checked, split
@@ -38,8 +38,8 @@ class Certificate:
         solution: the answer; its `interval` is calibrated.
         calibration: by which.
         level: of the intervals.
-        coverage: of the pixels of each draw by intervals calibrated on the others.
-        held: of held pictures, by the same intervals; () without any.
+        coverage: of the pixels of each draw by intervals calibrated on the others; () where one fewer is too few for the level.
+        held: of held pictures, by the same intervals, in the group of pixels that fares worst; () without any.
         ranks: of some numbers of the image, () for plain runs.
         tarp: of the distance from a reference, None for plain runs.
         null: what H does not see at all, None where H is not linear.
@@ -123,15 +123,16 @@ class Certificate:
 
     def rows(self) -> list[tuple[str, str]]:
         """What was found, a line each: (what, number)."""
-        mean, error = average(self.coverage)
         out = [
             ("first line", self.said),
             ("solver", self.calibration.solver),
             ("draws", f"{len(self.calibration)}: {self.calibration.draws.origin}"),
             ("does y look like the draws", self.calibration.fit.said),
-            (f"coverage of {self.level:.0%} intervals", f"{mean:.1%} ± {error:.1%} on draws left out one at a time"),
             ("widths", widths(self.calibration, self.level)),
         ]
+        if self.coverage:
+            mean, error = average(self.coverage)
+            out.append((f"coverage of {self.level:.0%} intervals", f"{mean:.1%} ± {error:.1%} on draws left out one at a time"))
         if self.held:
             held, spread = average(self.held)
             out.append((f"coverage on {len(self.held)} held pictures", f"{held:.1%} ± {spread:.1%}"))
@@ -265,9 +266,18 @@ def on_held(
     samples: int | None,
     generator: int,
 ) -> list[float]:
-    """The share of pixels that the intervals hold, of pictures that they were not calibrated on; as many as there are draws."""
+    """The share of pixels that the intervals hold, of pictures that they were not calibrated on: at most as many as there are draws."""
     pictures = draw(problem, prior, len(calibration), pool=held, generator=derive(generator, "held"))
+    # Pictures without room for several windows come again and again; each counts once.
+    same = (pictures.truths[:, None] == pictures.truths[None]).flatten(2).all(2)
+    first = [row for row in range(len(pictures)) if not bool(same[row, :row].any())]
+    pictures = Draws(pictures.truths[first], pictures.problem.rows(first), pictures.origin)
     solution = solver.solve(pictures.problem, prior, generator=derive(generator, "held", "solve"), samples=samples)
     half = calibration.of(pictures.problem).width(solution, level)
-    missed = (pictures.truths - solution.mean).abs() > half
-    return [1 - float(one) for one in missed.flatten(1).double().mean(1)]
+    kept = ((pictures.truths - solution.mean).abs() <= half).double()
+    groups = groups_of(pictures.problem).expand_as(kept)
+    shares = []
+    for group in range(int(groups.max()) + 1):  # the promise is made for each; the worst one counts
+        inside = (groups == group).double()
+        shares.append(((kept * inside).flatten(1).sum(1) / inside.flatten(1).sum(1)).tolist())
+    return min(shares, key=statistics.fmean)

@@ -24,6 +24,7 @@ from invsolve.io.digest import state_hash
 from invsolve.io.images import load_image, read_tensor
 from invsolve.io.writing import write_image
 from invsolve.operator.windows import Window
+from invsolve.plugins import load_prior, registry
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.problem import NoMeasurement, Problem, refuse_unmeasured
 from invsolve.rng import Rng, derive
@@ -75,8 +76,8 @@ def draw(
             takes that of item j modulo their number.
         prior: what is drawn from, with Heun's sampler in 18 steps (Karras et al. 2022), or exactly where it has a `sample` of its own.
         count: how many.
-        pool: in place of the prior another one to draw from, pictures (N, C, H, W) in [0, 1], or files or a folder of pictures, of which
-            windows at random places are taken.
+        pool: in place of the prior another one to draw from or its name, pictures (N, C, H, W) in [0, 1], or files or a folder of
+            pictures, of which windows at random places are taken.
         generator: seed of the truths and of their noise.
         cache: a folder in which truths drawn from a prior are kept, by a hash of the prior, the shape, the seed and the context.
 
@@ -91,7 +92,7 @@ def draw(
         raise InputError("the problem has no measurement, so that there is nothing to tune or to certify")
     refuse_unmeasured(problem)
     template = problem.rows([index % problem.batch for index in range(count)])
-    source = prior if pool is None else pool
+    source = prior if pool is None else named(pool)
     if isinstance(source, Prior):
         truths, origin, nfe = from_prior(template, source, generator, cache)
     else:
@@ -107,10 +108,17 @@ def draw(
     return Draws(truths, measured, origin, nfe)
 
 
+def named(pool: Pool) -> Pool:
+    """The prior of that name, where the text names one and no file; else what was given."""
+    if isinstance(pool, str) and not Path(pool).exists() and pool in registry().names("prior"):
+        return load_prior(pool)
+    return pool
+
+
 def from_prior(template: Problem, prior: Prior, seed: int, cache: str | Path | None) -> tuple[Tensor, str, int]:
     """(truths, origin, evaluations each) drawn from a prior."""
     image, name = template.image, type(prior).__name__
-    other = "give pictures in place of its draws: pool=FOLDER, or pool=load_prior('natural'), to draw from another prior"
+    other = "give pictures in place of its draws, pool=FOLDER, or another prior to draw from, pool='natural' (--pool on the command line)"
     if not isinstance(prior, Denoiser):
         raise InputError(f"{name} is a penalty and cannot be drawn from; {other}")
     if prior.sees_y:

@@ -111,7 +111,8 @@ def numbers(y: Tensor) -> list[tuple[str, Tensor]]:
     radius = (rows[:, None].square() + columns.square()).sqrt()
     for name, (low, high) in zip(("coarse structure", "middle structure", "fine structure"), BANDS, strict=True):
         ring = (radius > low) & (radius <= high)
-        found.append((name, log(power[:, ring].mean(1))))
+        if bool(ring.any()):  # small measurements have no coarse band
+            found.append((name, log(power[:, ring].mean(1))))
     return found
 
 

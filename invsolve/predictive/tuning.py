@@ -220,6 +220,9 @@ def tune(
     chosen = registry().load("solver", solver)() if isinstance(solver, str) else solver
     if not isinstance(chosen, Solver):
         raise InputError(f"solver must be a solver, the name of one, or 'auto'; given {type(solver).__name__}")
+    if not isinstance(problem, Problem):
+        raise InputError(f"problem must be a Problem, given {type(problem).__name__}; the order is tune(problem, prior, solver)")
+    chosen.refuse(problem, prior)
     whole = problem
     if not isinstance(draws, Draws):
         problem = window(problem, side)

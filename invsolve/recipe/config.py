@@ -209,6 +209,8 @@ class Run(Table):
     """The result: .png, .tif, .npy or .safetensors, or a folder with everything; FILE_restored.png beside the file unless said."""
     bits: Literal[8, 16, 32] | None = None
     """Of the picture: 8 or (grey) 16 for .png; 8, 16 or 32, floats as they are, for .tif. 8 for .png, 32 for .tif unless said."""
+    tune: str | float | None = None
+    """A budget, "60s" or "5000 nfe", within which the solver's settings are chosen on draws from the prior; solver "auto": the solver."""
     frame: bool = False
     """Keep only what lies in the measurement's frame, where the restored image is larger by a blur's kernel."""
 
