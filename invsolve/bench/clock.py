@@ -121,7 +121,8 @@ def _quiet(again: Mapping[str, Sequence[Row]]) -> str:
     if waited:
         total = sum(row["timings"] for found in again.values() for row in found)
         many = f"{sum(waited.values())} of {total} timings"
-        return f"on a busy machine: in {many} the clock went on more than {BUSY:g} times as long as the processor ({_named(list(waited))})"
+        why = f"in {many} the clock went on more than {BUSY:g} times as long as the processor ({_named(list(waited))})"
+        return f"on a busy machine: {why}; what the processor took is processor_seconds of the rows"
     if any(row["device"] != "cpu" for found in again.values() for row in found):
         return "after a discarded step each"
     return f"on an otherwise idle processor (the clock went on at most {BUSY:g} times as long)"
