@@ -9,6 +9,7 @@ from typing import Any
 from invsolve.errors import InputError, InvsolveError
 from invsolve.operator import Capability, Operator
 from invsolve.plugins.arguments import checked, signature_of
+from invsolve.plugins.entries import at_defaults
 from invsolve.plugins.interrupts import attempted
 from invsolve.priors.base import Prior, no_prior
 from invsolve.problem import Problem
@@ -108,7 +109,7 @@ def fit(name: str, load: Callable[[], Any], problem: Problem, prior: Prior | Non
     from invsolve.solver import noise_gaps, operator_gaps
 
     def asked() -> tuple[Any, list[str]]:
-        solver = load()()
+        solver = at_defaults(load())
         gaps = [*operator_gaps(solver, problem), *noise_gaps(solver, problem)] if prior is None else solver.mismatches(problem, prior)
         return solver, gaps
 

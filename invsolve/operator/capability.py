@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 
 Shape = tuple[int, ...]
 MAX_VOXELS = 2**29  # of a volume, all channels: 2 GiB in float32
@@ -19,6 +20,17 @@ class Capability(StrEnum):
     PROX = "prox"
     MASK = "mask"
     DIFFERENTIABLE = "differentiable"
+
+
+@lru_cache(maxsize=256)  # every adjoint, pinv and prox asks
+def closure(traits: frozenset[Capability], overridden: tuple[str, ...]) -> frozenset[Capability]:
+    """What an operator can do, from its traits, the methods it has of its own, and what follows exactly from them."""
+    found = {*traits, *map(Capability, overridden)}
+    if Capability.SVD in found:
+        found |= {Capability.LINEAR, Capability.ADJOINT, Capability.PINV, Capability.PROX}
+    if Capability.LINEAR in found:
+        found |= {Capability.ADJOINT, Capability.DIFFERENTIABLE}
+    return frozenset(found)
 
 
 def listed(capabilities: frozenset[Capability]) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from invsolve.errors import CapabilityError, InputError
 from invsolve.operator.cache import PLACE
-from invsolve.operator.capability import MAX_PIXELS, MAX_VOXELS, Capability, Shape, listed
+from invsolve.operator.capability import MAX_PIXELS, MAX_VOXELS, Capability, Shape, closure, listed
 from invsolve.operator.guard import CHECKS, guarded
 from invsolve.operator.measurement import Measurement, mapped, parts
 from invsolve.operator.sugar import Sugar
@@ -177,13 +177,7 @@ class Operator(Sugar, nn.Module, metaclass=Remembering):
     @property
     def capabilities(self) -> frozenset[Capability]:
         """Traits, overridden methods and what follows exactly from them."""
-        found = set(self.traits)
-        found |= {Capability(name) for name in ("adjoint", "pinv", "svd", "prox") if self._overrides(name)}
-        if Capability.SVD in found:
-            found |= {Capability.LINEAR, Capability.ADJOINT, Capability.PINV, Capability.PROX}
-        if Capability.LINEAR in found:
-            found |= {Capability.ADJOINT, Capability.DIFFERENTIABLE}
-        return frozenset(found)
+        return closure(frozenset(self.traits), tuple(filter(self._overrides, ("adjoint", "pinv", "svd", "prox"))))
 
     def has(self, capability: Capability) -> bool:
         """Whether the operator offers it exactly."""

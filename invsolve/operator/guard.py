@@ -41,9 +41,9 @@ def check_prox(operator: Operator, z: Any, y: Any, tau: Any) -> None:
     check_real(operator, "z", z)
     check_kind("z", z, complex_too=operator.complex_input, halves=True)
     check_y(operator, y)
-    if len(z) != len(parts(y)[0]):
+    if z.shape[0] != parts(y)[0].shape[0]:
         raise InputError(f"batch sizes differ: z {len(z)}, y {len(parts(y)[0])}")
-    check_tau(tau, len(z))
+    check_tau(tau, z.shape[0])
 
 
 def check_tau(tau: Any, batch: int) -> None:
@@ -131,7 +131,8 @@ def guarded(method: Callable[..., Any], name: str = "") -> Callable[..., Any]:
 
 def exact(given: Sequence[Any]) -> AbstractContextManager[Any]:
     """What leaves torch.autocast, which would round products in a matrix or a convolution to 8 bits; nothing to enter without it."""
-    kind = next((part.device.type for value in given[:1] for part in parts(value) if isinstance(part, Tensor)), "cpu")
+    first = parts(given[0])[:1] if given else ()
+    kind = first[0].device.type if first and isinstance(first[0], Tensor) else "cpu"
     return torch.autocast(kind, enabled=False) if kind in AUTOCAST and torch.is_autocast_enabled(kind) else NOTHING
 
 

@@ -12,7 +12,7 @@ and 4 M where the kernel is symmetric: the number of iterations is bounded whate
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from torch import Tensor
 from invsolve.operator.contract import Operator
 from invsolve.operator.windows import Window
 from invsolve.rng import Rng
+
+DENSE = 64  # sides up to which products with a matrix take a half to a sixth of the time of the mirrored image's FFT, on a CPU
 
 
 def impulse_response(operator: Operator, like: Tensor, probes: int = 8, seed: int = 0) -> Tensor:
@@ -104,24 +106,38 @@ def divide(kind: str, spectrum: Tensor, weight: Tensor, r: Tensor) -> Tensor:
         weight: 1 / tau, a scalar or (B, 1, 1, 1), positive.
         r: (B, C, H, W), or (B, C, D, H, W) where the spectrum is a volume's.
     """
-    return transformed(kind, r, lambda waves: waves / (spectrum + weight))
+    return transformed(kind, r, spectrum, lambda waves, values: waves / (values + weight))
 
 
 def convolved(x: Tensor, spectrum: Tensor) -> Tensor:
     """The product with a spectrum of kind "symmetric", as `divide` divides by one."""
-    return transformed("symmetric", x, lambda waves: waves * spectrum)
+    return transformed("symmetric", x, spectrum, torch.mul)
 
 
-def transformed(kind: str, r: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """What becomes of an image on the torus of a kind when its transform is changed."""
+def transformed(kind: str, r: Tensor, spectrum: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """What becomes of an image on the torus of a kind when its transform is changed, by the values of a spectrum there."""
     if not len(r):  # torch 2.14's transforms raise an error for an empty batch
         return r
     sides, axes = r.shape[2:], tuple(range(2 - r.ndim, 0))
+    if kind == "symmetric" and len(sides) == 2 and max(sides) <= DENSE:
+        rows, columns = (cosines(side, r.dtype, r.device) for side in sides)
+        waves = change(rows @ (r @ columns.T), spectrum[..., : sides[0], : sides[1]])
+        return rows.T @ (waves @ columns)
     if kind != "circular":
         for dim in axes:
             r = mirrored(r, dim, shared=kind == "reflect")
-    out = torch.fft.irfftn(change(torch.fft.rfftn(r, dim=axes)), s=[r.shape[axis] for axis in axes], dim=axes)
+    out = torch.fft.irfftn(change(torch.fft.rfftn(r, dim=axes), spectrum), s=[r.shape[axis] for axis in axes], dim=axes)
     return out[(..., *(slice(side) for side in sides))]
+
+
+@lru_cache(maxsize=64)
+def cosines(side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The orthonormal DCT-II as a matrix, (n, n): the transform on the torus of an image that is its own mirror image."""
+    with torch.inference_mode(False):
+        place = torch.arange(side, dtype=torch.float64)
+        waves = torch.cos(torch.pi / side * place[:, None] * (place + 0.5)) * (2 / side) ** 0.5
+        waves[0] *= 0.5**0.5
+        return waves.to(device, dtype)
 
 
 def mirrored(r: Tensor, dim: int, *, shared: bool) -> Tensor:

@@ -66,9 +66,18 @@ def bind(function: Callable[..., Any], what: str, args: tuple[Any, ...], kwargs:
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     """What a call takes; for a class its constructor's, which a metaclass would hide."""
-    if not isinstance(function, type):
-        return inspect.signature(function)
-    signature = inspect.signature(function.__init__)
+    if isinstance(function, type):
+        return of_constructor(function.__init__)
+    return of_function(function) if inspect.isfunction(function) else inspect.signature(function)
+
+
+of_function = functools.lru_cache(maxsize=1024)(inspect.signature)  # every call of solve asks
+
+
+@functools.lru_cache(maxsize=1024)  # every construction asks
+def of_constructor(init: Callable[..., None]) -> inspect.Signature:
+    """What a constructor takes besides the object."""
+    signature = inspect.signature(init)
     return signature.replace(parameters=list(signature.parameters.values())[1:], return_annotation=inspect.Signature.empty)
 
 

@@ -100,11 +100,17 @@ def adapter(hint: Any) -> TypeAdapter[Any]:
         return TypeAdapter(SIMPLE[Any])
 
 
+@lru_cache(maxsize=1024)  # every construction asks; what fails is asked again, since a name may be imported meanwhile
+def hints(call: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function, by parameter."""
+    return get_type_hints(call, include_extras=True)
+
+
 def hint_of(target: Callable[..., Any], name: str) -> Any:
     """The annotation of a parameter; Any where it says nothing that can be read."""
     call = target.__init__ if isinstance(target, type) else target if inspect.isroutine(target) else type(target).__call__
     try:
-        return get_type_hints(call, include_extras=True).get(name, Any)
+        return hints(call).get(name, Any)
     except Exception:  # it may name what is not imported
         return Any
 

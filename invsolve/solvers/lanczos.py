@@ -48,6 +48,8 @@ def shifted_solve(square: Callable[[Tensor], Tensor], right: Tensor, tau: Tensor
         direction = torch.where(going[:, None], image / rest.clamp_min(torch.finfo(flat.dtype).tiny)[:, None], 0.0)
         if index + 1 < count:
             tri[:, index, index + 1] = tri[:, index + 1, index] = torch.where(going, rest, 0.0)
+        if right.device.type == "cpu" and not bool(going.any()):
+            break  # all that follows is 0; elsewhere to look would make the host wait
     system = torch.eye(count, dtype=flat.dtype, device=flat.device) + tau.to(flat.dtype)[:, None, None] * tri
     first = torch.zeros_like(system[:, 0])
     first[:, 0] = length
