@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from invsolve.operator import Capability, Operator, Shape
-from invsolve.operator.measurement import Measurement, column
+from invsolve.operator.measurement import Measurement, parts
 from invsolve.operator.svd import SVD
 from invsolve.priors.base import Denoiser, Prior, Regulariser, a_denoiser
 from invsolve.priors.gaussian import GaussianPrior
@@ -40,6 +40,10 @@ class Kept(Operator):
     def forward(self, x: Tensor) -> Tensor:
         """mask * x."""
         return self.like("mask", x) * x
+
+    def adjoint(self, y: Measurement) -> Tensor:
+        """mask * y, as by the SVD, without making one at every call."""
+        return self.forward(parts(y)[0])
 
     def svd(self) -> SVD:
         """Diagonal: s = mask, U = V = I."""
@@ -74,11 +78,16 @@ class Coupled(Operator):
 
     def _reflect(self, x: Tensor) -> Tensor:
         v = self.like("v", x)
-        return x - 2 * column((v * x).flatten(1).sum(1), x) * v
+        return x - 2 * (v * x).sum(tuple(range(1, x.ndim)), keepdim=True) * v
 
     def forward(self, x: Tensor) -> Tensor:
         """s * (x - 2 v <v, x>)."""
         return self.like("s", x) * self._reflect(x)
+
+    def adjoint(self, y: Measurement) -> Tensor:
+        """(I - 2 v v^T) s * y, as by the SVD, without making one at every call."""
+        y = parts(y)[0]
+        return self._reflect(self.like("s", y) * y)
 
     def svd(self) -> SVD:
         """U = I, V the reflection."""

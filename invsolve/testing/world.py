@@ -42,14 +42,6 @@ class Part:
     put: Callable[[Any], object]
 
 
-def _deterministic() -> tuple[bool, bool]:
-    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-
-
-def _put_deterministic(value: tuple[bool, bool]) -> None:
-    torch.use_deterministic_algorithms(value[0], warn_only=value[1])
-
-
 PARTS: tuple[Part, ...] = (
     Part("torch's global generator", torch.get_rng_state, torch.default_generator.set_state),
     Part("numpy's global generator", np.random.get_state, np.random.set_state),
@@ -57,7 +49,7 @@ PARTS: tuple[Part, ...] = (
     Part("the default dtype", torch.get_default_dtype, torch.set_default_dtype),
     Part("the number of threads", torch.get_num_threads, torch.set_num_threads),
     Part("the gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
-    Part("the choice of deterministic algorithms", _deterministic, _put_deterministic),
+    Part("the choice of deterministic algorithms", torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     Part("the precision of float32 products", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     Part("numpy's error handling", np.geterr, lambda value: np.seterr(**value)),
     Part("the working directory", os.getcwd, os.chdir),
@@ -93,7 +85,8 @@ class World:
         if self.grad is not None:
             torch.set_grad_enabled(self.grad)
         if self.strict is not None:
-            torch.use_deterministic_algorithms(self.strict, warn_only=self.strict)
+            # the same as `use_deterministic_algorithms`, which imports torch's compiler, some seconds
+            torch.set_deterministic_debug_mode("warn" if self.strict else "default")
         if self.precision is not None:
             torch.set_float32_matmul_precision(self.precision)
         if self.numpy is not None:
@@ -126,7 +119,7 @@ def _same(old: Any, new: Any) -> bool:
         return torch.equal(old, new)
     if isinstance(old, np.ndarray):
         return bool((old == new).all())
-    if isinstance(old, tuple):
+    if isinstance(old, tuple) and any(isinstance(one, Tensor | np.ndarray) for one in old):  # what == cannot compare
         return len(old) == len(new) and all(map(_same, old, new))
     return old == new
 
