@@ -1,5 +1,6 @@
 """What the shell says of what it cannot do: the registered names that were typed, no class, exit code 2."""
 
+import functools
 import re
 import sys
 
@@ -21,12 +22,18 @@ CONTRACTS = {"Denoiser", "Regulariser", "Prior", "Solver", "Operator", "Problem"
 OURS = ("invsolve", "invsolve_", "test_words")
 
 
+@functools.cache
+def classes(modules):
+    """The names of the classes in some modules, by their names."""
+    return {name for module in modules for name, value in vars(sys.modules[module]).items() if isinstance(value, type)}
+
+
 def class_words(text):
     """Words that are names of classes: the contracts, and what is spelt with capitals inside and defined in one of our modules."""
     words = set(re.findall(r"\w+", text))
     inside = {word for word in words if re.search(r"[a-z][A-Z]|[A-Z]{2}[a-z]", word)}
-    ours = [module for name, module in list(sys.modules.items()) if name.startswith(OURS)]
-    return sorted((words & CONTRACTS) | {word for word in inside if any(isinstance(vars(one).get(word), type) for one in ours)})
+    ours = tuple(name for name in list(sys.modules) if name.startswith(OURS))
+    return sorted((words & CONTRACTS) | (inside & classes(ours)))
 
 
 def call(*arguments):

@@ -1,6 +1,7 @@
 """The arrows between packages, and rules of the house that a reader of one file cannot see."""
 
 import ast
+import functools
 import inspect
 import subprocess
 import sys
@@ -105,12 +106,20 @@ def relative(path):
     return str(path.relative_to(ROOT))
 
 
+@functools.cache
+def statements(path):
+    """(import statement, whether it is for type checkers only) of a file, inside functions too; the tree is not kept."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    typed = {id(inner) for node in nodes if is_typing(node) for inner in ast.walk(node)}
+    return [(node, id(node) in typed) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports(path):
     """(module, names) of every import statement, inside functions too; names is empty for `import module`."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node, _ in statements(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, []) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, f"{relative(path)} has a relative import; imports are absolute here"
             yield node.module, [alias.name for alias in node.names]
 
@@ -142,16 +151,14 @@ def arrows(folder):
     """Who imports whom within a package, imports inside functions too, those for type checkers not."""
     known = modules(folder)
     for name, path in known.items():
-        tree = ast.parse(path.read_text())
-        typed = {id(inner) for node in ast.walk(tree) if is_typing(node) for inner in ast.walk(node)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and id(node) not in typed:
+        for node, typed in statements(path):
+            if isinstance(node, ast.ImportFrom) and not typed:
                 for alias in node.names:
                     whole = f"{node.module}.{alias.name}"
                     target = whole if whole in known else node.module
                     if target in known and target != name:
                         yield name, target
-            elif isinstance(node, ast.Import) and id(node) not in typed:
+            elif isinstance(node, ast.Import) and not typed:
                 yield from ((name, alias.name) for alias in node.names if alias.name in known)
 
 

@@ -56,7 +56,7 @@ SOLVERS = {"hqs": (HQS(), 1e-3), "admm": (ADMM(), 3e-4), "adam-tv": (AdamTV(step
 CASES = [(kind, sigma, isotropic) for sigma in (0.02, 0.1, 0.3) for kind in OPERATORS for isotropic in (True, False)]
 
 
-@pytest.mark.parametrize(("kind", "sigma", "isotropic"), thinned(CASES, lambda place: place in (0, 3, 5, 6, 8, 11)))
+@pytest.mark.parametrize(("kind", "sigma", "isotropic"), thinned(CASES, lambda place: place in (0, 7, 9, 10)))
 def test_within_a_certified_gap_of_the_optimum(kind, sigma, isotropic):
     operator = OPERATORS[kind]
     x = torch.linspace(0.2, 0.8, SIDE, dtype=torch.float64).expand(1, 1, SIDE, SIDE).clone()
