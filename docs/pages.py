@@ -49,6 +49,7 @@ PUBLIC = {
     "invsolve.plot": "figures",
     "invsolve.bench": "benchmarks",
     "invsolve.blind": "what happened to a photograph",
+    "invsolve.predictive": "settings and intervals from draws of the prior",
     "invsolve.tiles.run": "large pictures in pieces",
     "invsolve.tiles.layout": "how they are cut",
     "invsolve.testing": "conformance checks of parts of yours",

@@ -40,6 +40,7 @@ from invsolve.errors import InputError, InvsolveError
 from invsolve.io.files import sweep, write_text
 from invsolve.operator import Operator
 from invsolve.operator.measurement import parts
+from invsolve.plugins import registry
 from invsolve.plugins.interrupts import attempted
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem, unmeasured
@@ -88,6 +89,7 @@ class Job:
         self.drawn_at: dict[tuple[str, str, int], str] = {}  # keys of measurements by operator, picture and base seed
         self.spent = Spent()
         self.pictures: list[Picture] = []
+        self.tunings: dict[Any, Any] = {}
         self.h: dict[str, str] = {}  # the operator's state by the key of a measurement
 
     def prepare(self, *, alone: bool = False) -> None:
@@ -149,6 +151,7 @@ class Job:
         problem, state = self.measured[measurement], self.prior(solver.at(operator.label)[1])[1]
         y = None if isinstance(problem, str) else sha256_of(problem.y)
         inputs = {**inputs, "prior_state": state, "y": y, "samples": solver.samples}
+        inputs |= {} if solver.tune is None else {"tune": solver.tune}
         return Cell(operator, solver, picture, measurement, inputs, cell_key(inputs), base)
 
     def at(self, operator: str, solver: str, image: str, base: int) -> Cell | None:
@@ -295,8 +298,22 @@ class Job:
         if gaps:
             return "; ".join(gaps)
         self.warm_up(case, solver, prior, problem)
+        options: dict[str, Any] = {"generator": case.inputs["seed"], "samples": case.solver.samples, "callback": bar.step}
+        tuning = None if case.solver.tune is None else self.tuning(case, solver, problem, prior)
         with self.spent:
-            return solver.solve(problem, prior, generator=case.inputs["seed"], samples=case.solver.samples, callback=bar.step)
+            solution = solver.solve(problem, prior, **options, tune=tuning)
+        if tuning is None:
+            return solution
+        cost = problem.batch * tuning.seconds
+        return replace(solution, seconds=solution.seconds + cost, nfe=solution.nfe + tuning.nfe)
+
+    def tuning(self, case: Cell, solver: Solver, problem: Problem, prior: Prior) -> Any:
+        """What the solver's settings are for an operator, found once: draws know no picture. Every row bears the whole cost of it."""
+        key = (case.solver.label, case.operator.label, tuple(problem.image.shape[1:]))
+        if key not in self.tunings:
+            how = {"generator": 0, "samples": case.solver.samples}
+            self.tunings[key] = registry().tuned(solver, problem[0], prior, case.solver.tune, how)
+        return self.tunings[key]
 
     def answers(self, chunk: list[Cell], problem: Problem, solution: Solution, peak: int | None) -> list[Outcome]:
         """A solution cut into cells."""

@@ -155,6 +155,8 @@ class SolverEntry(Labelled):
     """What differs for single operators, by their label: parameters of the solver, and of the prior as `prior`."""
     tuned: Tuned | None = None
     """Where the parameters were tuned, where they were; a preset brings it."""
+    tune: Annotated[str, StringConstraints(pattern=r"^[0-9]*\.?[0-9]+ ?(s|min|h|nfe)$", strict=True)] | None = None
+    """A budget, "500 nfe" or "60s", within which the parameters are chosen on draws from the prior, for each operator; its cost counts."""
 
     def at(self, operator: str) -> tuple[dict[str, Any], Part]:
         """(solver parameters, prior) for the operator of this label.
@@ -177,6 +179,8 @@ class SolverEntry(Labelled):
 
     def settings(self, operator: str) -> str:
         """Whether it runs as it comes, as somebody set it, or as it was tuned, and where."""
+        if self.tune is not None:
+            return f"tuned on draws from the prior (predictive), {self.tune}"
         if self.tuned is not None:
             by = f" by {self.tuned.by}" if self.tuned.by else ""
             return f"tuned on {self.tuned.on}{by}" + (f", {self.tuned.trials} trials" if self.tuned.trials else "")

@@ -25,7 +25,7 @@ from invsolve.bench.lock import locked
 from invsolve.bench.progress import Bar
 from invsolve.bench.records import Answer, Conditions, Timing, cell_record
 from invsolve.bench.stop import InterruptedRunError, Stop, stopping
-from invsolve.bench.suite import Suite
+from invsolve.bench.suite import SolverEntry, Suite
 from invsolve.errors import InputError
 from invsolve.plugins.interrupts import attempted
 from invsolve.recipe.device import usable_device
@@ -210,13 +210,15 @@ def choices(job: Job, places: Sequence[dict[str, Any]], pictures: int) -> list[C
             for place in mine:
                 record = None if place["image"] in found or len(found) == pictures else cell_record(job.cells.read(place["key"]))
                 if record is not None and record.answer.status in FINISHED and record.answer.x_sha256 is not None:
-                    found[place["image"]] = Choice(place, record.answer, left_out(job, record.answer))
+                    found[place["image"]] = Choice(place, record.answer, left_out(job, solver, record.answer))
             out += found.values() or [Choice(place, None, "no finished cell") for place in mine[:1]]
     return out
 
 
-def left_out(job: Job, answer: Answer) -> str:
+def left_out(job: Job, solver: SolverEntry, answer: Answer) -> str:
     """Why a cell that has an answer is not timed; "" where it is."""
+    if solver.tune is not None:
+        return "its time is mostly that of its tuning, which is not done again"
     if job.limit is not None and (answer.seconds or 0.0) > job.limit:
         return f"its cell took {answer.seconds:.3g} seconds, more than the limit of {job.limit:g}"
     if answer.device != str(job.device):

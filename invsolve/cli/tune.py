@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -59,6 +60,21 @@ def tune(
         settings = {"budget": budget, "draws": draws, "pool": pool, "trials": trials, "names": names, "method": method, "cache": cache}
         tune_problem(suite, solver, save, {**settings, "for_": by, "generator": seed})
         return
+    given = {"trials": trials or 20, "method": method, "by": by, "names": names, "seed": seed}
+    run = {"device": device, "batch": batch, "workers": workers}
+    tune_suite(suite, solver, operators, data, out, save, {**given, **run})
+
+
+def tune_suite(
+    suite: str,
+    solver: str | None,
+    operators: tuple[str, ...],
+    data: tuple[str, ...],
+    out: str | None,
+    save: str | None,
+    options: dict[str, Any],
+) -> None:
+    """Try a solver's settings as cells of a suite, say them, and write the best as a preset."""
     from invsolve.bench.tune import table
     from invsolve.bench.tune import tune as tuned
 
@@ -68,20 +84,8 @@ def tune(
     chosen = chosen_suite(suite, (), operators, data)
     given = given_pictures(data)
     replaced = bool(given) and all(set(chosen.data_names(operator)) & set(given) for operator in chosen.operator)
-    options = {"device": device, "batch": batch, "workers": workers}
-    found = tuned(
-        chosen,
-        solver,
-        trials=trials or 20,
-        out=folder,
-        method=method,
-        by=by,
-        names=names,
-        seed=seed,
-        replaced=replaced,
-        **options,  # pyright: ignore
-    )
-    print_table(("setting", by, "± over pictures"), list(table(found)))
+    found = tuned(chosen, solver, out=folder, replaced=replaced, **options)
+    print_table(("setting", options["by"], "± over pictures"), list(table(found)))
     mean, error = found.gain
     if found.best is found.trials[0]:
         click.echo("nothing was better than what the suite has")

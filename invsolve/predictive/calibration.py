@@ -80,9 +80,13 @@ class Calibration:
         Raises:
             InputError: a level outside (0, 1), or one for which there are too few draws.
         """
-        scores = self.scores if rows is None else self.scores[list(rows)]
-        groups = self.groups.expand_as(self.scores) if rows is None else self.groups.expand_as(self.scores)[list(rows)]
-        allowed = (len(scores) + 1) * (1 - refused(level, len(scores))) - 1
+        count = len(self) if rows is None else len(rows)
+        return self._missing((count + 1) * (1 - refused(level, count)) - 1, rows)
+
+    def _missing(self, allowed: float, rows: Sequence[int] | None = None) -> list[float]:
+        """The least k of every group for which sum_j L_j(k) <= allowed."""
+        chosen = list(range(len(self))) if rows is None else list(rows)
+        scores, groups = self.scores[chosen], self.groups.expand_as(self.draws.truths)[chosen]
         out = []
         for group in range(int(self.groups.max()) + 1):
             inside = groups == group
@@ -103,14 +107,16 @@ class Calibration:
     def inflation(self, level: float = 0.9) -> list[float]:
         """By how much the samples' spread is too small, of every group: 1 for the exact posterior, where it is Gaussian.
 
-        k over Student's quantile sqrt(1 + 1/n) t at the level that was asked of the draws, which is a little above `level`.
+        The quantile of e at `level`, as it is, over Student's quantile sqrt(1 + 1/n) t.
+
+        Raises:
+            InputError: a solver without spread.
         """
         count = len(self.samples)
         if not self.random:
             raise InputError("a solver without spread has none that could be too small; its intervals have one width, `factors`")
-        asked = 1 - ((len(self) + 1) * (1 - refused(level, len(self))) - 1) / len(self)
-        quantile = float(stats.t.ppf((1 + min(asked, 1 - 1e-12)) / 2, count - 1)) * math.sqrt(1 + 1 / count)
-        return [k / quantile for k in self.factors(level)]
+        quantile = float(stats.t.ppf((1 + refused(level, len(self))) / 2, count - 1)) * math.sqrt(1 + 1 / count)
+        return [k / quantile for k in self._missing(len(self) * (1 - level))]
 
     def width(self, solution: Solution, level: float = 0.9, *, per: str = "group") -> Tensor:
         """Half the interval's width for every pixel of a solution, (B, *in_shape).

@@ -184,7 +184,7 @@ def widths(calibration: Calibration, level: float) -> str:
         return "; ".join(f"{k:.3g} on either side{name}" for k, name in zip(factors, names, strict=False))
     ratios = calibration.inflation(level)
     each = zip(factors, ratios, names, strict=False)
-    return "; ".join(f"{k:.3g} times the samples' spread{name} ({ratio:.2g} times what it says)" for k, ratio, name in each)
+    return "; ".join(f"{k:.3g} times the samples' spread{name} (errors are {ratio:.2g} times what it says)" for k, ratio, name in each)
 
 
 def listed(shares: Tensor) -> str:
