@@ -46,31 +46,33 @@ OPERATORS = operators((1, 16, 16))
 
 
 def sweep(solvers):
-    """Every solver with every operator; in a plain run with every other one, in turn."""
-    cells = [(name, operator) for name in solvers for operator in OPERATORS]
-    return thinned(cells, lambda place: sum(divmod(place, len(OPERATORS))) % 2 == 0)
+    """Every solver with every operator in every unit; in a plain run with every other operator, in one unit by turns."""
+    cells = [(name, operator, factor) for name in solvers for operator in OPERATORS for factor in FACTORS]
+
+    def kept(place):
+        row, unit = divmod(place, len(FACTORS))
+        first, second = divmod(row, len(OPERATORS))
+        return (first + second) % 2 == 0 and unit == (first + second // 2) % len(FACTORS)
+
+    return thinned(cells, kept)
 
 
-@pytest.mark.parametrize(("name", "operator"), sweep(REGULARISED))
-def test_a_regulariser_in_any_unit(operator, name):
+@pytest.mark.parametrize(("name", "operator", "factor"), sweep(REGULARISED))
+def test_a_regulariser_in_any_unit(operator, name, factor):
     problem = Problem.simulate(OPERATORS[operator], photo(16), GaussianNoise(0.05), generator=0)
-    plain = REGULARISED[name].solve(problem, TotalVariation(4.0))
-    for factor in FACTORS:
-        other = REGULARISED[name].solve(scaled(problem, factor), TotalVariation(4.0))
-        assert (other.x - plain.x).abs().max() < 1e-6
-        assert other.steps == plain.steps
+    plain, other = (REGULARISED[name].solve(one, TotalVariation(4.0)) for one in (problem, scaled(problem, factor)))
+    assert (other.x - plain.x).abs().max() < 1e-6
+    assert other.steps == plain.steps
 
 
 @pytest.mark.parametrize("prior", ["gaussian", "dncnn-gray"])
-@pytest.mark.parametrize(("name", "operator"), sweep(PLUGGED))
-def test_a_denoiser_in_any_unit(operator, name, prior):
+@pytest.mark.parametrize(("name", "operator", "factor"), sweep(PLUGGED))
+def test_a_denoiser_in_any_unit(operator, name, factor, prior):
     problem = Problem.simulate(OPERATORS[operator], photo(16), GaussianNoise(0.05), generator=0)
     denoiser = GaussianPrior(0.5, 0.25) if prior == "gaussian" else load_prior(prior, precision="float64")
-    plain = PLUGGED[name].solve(problem, denoiser, generator=1)
-    for factor in FACTORS:
-        other = PLUGGED[name].solve(scaled(problem, factor), denoiser, generator=1)
-        assert (other.x - plain.x).abs().max() < 1e-6
-        assert other.steps == plain.steps
+    plain, other = (PLUGGED[name].solve(one, denoiser, generator=1) for one in (problem, scaled(problem, factor)))
+    assert (other.x - plain.x).abs().max() < 1e-6
+    assert other.steps == plain.steps
 
 
 @pytest.mark.parametrize("solver", [AdamTV(steps=60), AdamTV(steps=60, positive=True), RLTV(steps=60)], ids=repr)
@@ -240,7 +242,8 @@ def test_a_network_made_for_samplers_gets_the_noise_it_is_told():
     assert max(prior.missing) < 0.01
 
 
-@pytest.mark.parametrize("kind", ["box", "blur"])
+# In a plain run each network with one of the operators.
+@pytest.mark.parametrize("kind", [pytest.param("box", marks=pytest.mark.whole), "blur"])
 def test_more_sweeps_do_no_harm(kind):
     """With `natural`, told its levels on clean images, 20 sweeps lost 1 dB against 8, and 3 to 4 dB in all."""
     few, many = error(kind, HQS(), "natural"), error(kind, HQS(steps=20), "natural")
@@ -249,7 +252,7 @@ def test_more_sweeps_do_no_harm(kind):
     assert many > error(kind, HQS(), "dncnn") - 0.5
 
 
-@pytest.mark.parametrize("kind", ["box", "blur"])
+@pytest.mark.parametrize("kind", ["box", pytest.param("blur", marks=pytest.mark.whole)])
 def test_more_sweeps_do_no_harm_with_a_network_of_plug_and_play(kind):
     """D(D(...)) smoothed a hole the more the more sweeps there were: 24.08, 23.69 and 23.20 dB after 8, 20 and 40."""
     few = error(kind, HQS(), "dncnn")

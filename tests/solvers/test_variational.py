@@ -89,7 +89,7 @@ def scene(size=16):
 @pytest.mark.parametrize(
     ("operator", "isotropic"),
     [
-        (GaussianBlur((3, 16, 16), 1.5), True),
+        pytest.param(GaussianBlur((3, 16, 16), 1.5), True, marks=pytest.mark.whole),
         (GaussianBlur((3, 16, 16), 1.5), False),
         (BoxMask((3, 16, 16), 6), True),
         (BlockMean((3, 16, 16), 4), True),
