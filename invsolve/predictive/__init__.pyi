@@ -12,6 +12,6 @@ from .ranks import expected_coverage as expected_coverage
 from .ranks import simulated as simulated
 from .split import Split as Split
 from .split import split as split
-from .tuning import Trial as Trial
+from .race import Trial as Trial
 from .tuning import Tuning as Tuning
 from .tuning import tune as tune

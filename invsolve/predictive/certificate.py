@@ -126,13 +126,15 @@ class Certificate:
         out = [
             ("first line", self.said),
             ("solver", self.calibration.solver),
-            ("draws", f"{len(self.calibration)}: {self.calibration.draws.origin}"),
+            ("calibrated on", self.calibration.draws.origin),
             ("does y look like the draws", self.calibration.fit.said),
             ("widths", widths(self.calibration, self.level)),
         ]
         if self.coverage:
             mean, error = average(self.coverage)
             out.append((f"coverage of {self.level:.0%} intervals", f"{mean:.1%} ± {error:.1%} on draws left out one at a time"))
+            for name, share in self.calibration.covered(self.level):
+                out.append((f"coverage {name}", f"{share:.1%}"))
         if self.held:
             held, spread = average(self.held)
             out.append((f"coverage on {len(self.held)} held pictures", f"{held:.1%} ± {spread:.1%}"))
@@ -160,6 +162,11 @@ class Certificate:
         from invsolve.predictive.page import page
 
         write_text(Path(path), page(self))
+
+    def _repr_html_(self) -> str:
+        from invsolve.predictive.page import body
+
+        return body(self)
 
     def __repr__(self) -> str:
         return f"Certificate({self.said})"

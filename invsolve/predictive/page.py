@@ -37,21 +37,23 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 def page(certificate: Certificate) -> str:
     """The whole file."""
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        f"<meta http-equiv='Content-Security-Policy' content=\"{POLICY}\"><title>Certificate</title><style>{STYLE}</style></head>"
+        f"<body><h1>What can be trusted of this answer</h1>{body(certificate)}<h2>How to read it</h2>{READING}</body></html>"
+    )
+
+
+def body(certificate: Certificate) -> str:
+    """Verdict, pictures, facts and charts: what a notebook shows, too."""
     kind = "yes" if certificate.certified else "no"
     facts = "".join(f"<tr><th scope='row'>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in certificate.rows()[1:])
     charts = "".join(chart(one) for one in [*certificate.ranks, *([] if certificate.tarp is None else [certificate.tarp])])
     items = "".join(item(certificate, index) for index in range(min(4, len(certificate.solution.mean))))
+    ranks = "<h2>Ranks of the truth among samples</h2><p>Even bars: the samples are like draws of the posterior.</p>"
     return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<meta http-equiv='Content-Security-Policy' content=\"{POLICY}\"><title>Certificate</title><style>{STYLE}</style></head><body>"
-        f"<h1>What can be trusted of this answer</h1><p class='verdict {kind}'>{escape(certificate.said)}</p>{items}"
-        f"<h2>What was found</h2><table>{facts}</table>"
-        + (
-            f"<h2>Ranks of the truth among samples</h2><p>Even bars: the samples are like draws of the posterior.</p>{charts}"
-            if charts
-            else ""
-        )
-        + f"<h2>How to read it</h2>{READING}</body></html>"
+        f"<p class='verdict {kind}'>{escape(certificate.said)}</p>{items}<h2>What was found</h2><table>{facts}</table>"
+        f"{ranks + charts if charts else ''}"
     )
 
 
@@ -73,7 +75,10 @@ def item(certificate: Certificate, index: int) -> str:
     for parted, name in ((certificate.null, ""), (certificate.open, ", through the noise")):
         if parted is not None and float(parted.share()[index]) > 1e-9:
             shown.append(picture(parted.determined[index] + parted.centre, f"determined by the data{name}"))
-            shown.append(picture(parted.filled[index] + 0.5, f"filled in by the prior{name} (grey is nothing)"))
+            filled = parted.filled[index]
+            signed = bool(filled.min() < -0.1)  # structure about nothing; what fills a hole is a picture by itself
+            said = f"filled in by the prior{name} ({'grey' if signed else 'black'} is nothing)"
+            shown.append(picture(filled + 0.5 if signed else filled, said))
     head = f"<h2>Picture {index + 1}</h2>" if len(certificate.solution.mean) > 1 else ""
     return f"{head}<div>{''.join(shown)}</div>"
 

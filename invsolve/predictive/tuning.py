@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,49 +19,21 @@ from invsolve.bench.presets import Preset, Tuned
 from invsolve.errors import InputError
 from invsolve.io.files import write_text
 from invsolve.plugins import registry
-from invsolve.plugins.interrupts import attempted
 from invsolve.plugins.part import Part
+from invsolve.predictive.asked import OPTUNA, asked
 from invsolve.predictive.budget import Budget, Purse
-from invsolve.predictive.candidates import PRIOR, Candidate, portfolio, settings
-from invsolve.predictive.draws import SIDE, Draws, Pool, chunk, draw, window
+from invsolve.predictive.candidates import PRIOR, portfolio, settings
+from invsolve.predictive.draws import SIDE, Draws, Pool, draw, window
 from invsolve.predictive.fit import Fit, fit
-from invsolve.predictive.scores import Score, Scorer, numbers, scored
+from invsolve.predictive.race import MOST, Race, Trial
+from invsolve.predictive.scores import Scorer, scored
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
-from invsolve.solution import Solution, Status
+from invsolve.solution import Solution
 from invsolve.solver import Solver
 from invsolve.solvers.auto import Auto
 
-MOST = 64  # candidates
 AUTO = "auto"
-
-
-@dataclass
-class Trial:
-    """A candidate and what it scored.
-
-    Args:
-        scores: of the first draws, as many as it was tried on.
-        nfe: evaluations per draw, forward and backward.
-        seconds: per draw.
-        reason: why it failed, "" where it did not.
-    """
-
-    candidate: Candidate
-    scores: list[float] = field(default_factory=list)
-    nfe: float = 0.0
-    seconds: float = 0.0
-    reason: str = ""
-
-    @property
-    def label(self) -> str:
-        """Of its candidate."""
-        return self.candidate.label
-
-    @property
-    def score(self) -> float:
-        """Mean over the draws that it was tried on; minus infinity where it failed."""
-        return -float("inf") if self.reason or not self.scores else statistics.fmean(self.scores)
 
 
 @dataclass(frozen=True)
@@ -207,7 +179,7 @@ def tune(
         samples: per run; None for plain runs (4 for calibration).
         trials: how many candidates; None: as many as the budget allows.
         names: only these of the declared ranges.
-        method: "random" or "grid".
+        method: "random", "grid", or "optuna" (extra `optuna`), whose next setting depends on the last ones.
         generator: seed of draws, settings and runs.
         side: of the window that stands for a large problem.
         cache: folder for draws, see `draw`.
@@ -230,7 +202,8 @@ def tune(
         purse.nfe += draws.nfe * len(draws)
     race = Race(draws, score, generator, purse, callback)
     everyone = entered(race, chosen, prior, trials, names, method)
-    best = race.run(everyone[0], everyone[1:])
+    led = method == OPTUNA and not isinstance(chosen, Auto)
+    best = race.led(everyone, asked(everyone[0].candidate, draws, names, generator), trials or MOST) if led else race.run(everyone)
     looked = fit(whole if draws.problem.operator.in_shape == whole.operator.in_shape else problem, draws)
     return Tuning(
         best.candidate.solver,
@@ -260,113 +233,10 @@ def entered(race: Race, solver: Solver, prior: Prior, trials: int | None, names:
     found = portfolio(problem, prior) if isinstance(solver, Auto) else settings(solver, prior, problem, 1, names=names)
     first = Trial(found[0])
     race.advance(first, race.rungs[0], given=True)
-    if not isinstance(solver, Auto):
+    if not isinstance(solver, Auto) and method != OPTUNA:
         count = race.affordable(first) if trials is None else trials
         found = settings(solver, prior, problem, count, names=names, method=method, seed=race.seed)
     return [first, *(Trial(candidate) for candidate in found[1 : trials or MOST])]
-
-
-@dataclass
-class Race:
-    """Successive halving on draws."""
-
-    draws: Draws
-    score: Score
-    seed: int
-    purse: Purse
-    callback: Callable[[Trial], bool | None] | None = None
-    curve: list[tuple[int, float, int]] = field(default_factory=list)
-    stopped: bool = False
-
-    @property
-    def rungs(self) -> list[int]:
-        """How many draws a candidate has seen after each rung: a quarter, half, all."""
-        count = len(self.draws)
-        return sorted({max(1, -(-count // 4)), max(1, -(-count // 2)), count})
-
-    def affordable(self, first: Trial) -> int:
-        """How many candidates the rest of the budget has room for: each costs half of all draws on average."""
-        cost = (first.nfe if self.purse.budget.nfe is not None else first.seconds) or 1e-6
-        spread = self.rungs
-        kept, whole, before = 1.0, 0.0, 0
-        for rung in spread:
-            whole += kept * (rung - before)
-            kept, before = kept / 2, rung
-        return max(1, min(MOST, int((self.purse.left - cost * (len(self.draws) - spread[0])) / (cost * whole))))
-
-    def advance(self, trial: Trial, count: int, *, given: bool = False) -> None:
-        """Try a candidate on its next draws, up to `count` in all."""
-        part, one = self.draws.part(len(trial.scores), count), trial.candidate
-        if not len(part) or trial.reason:
-            return
-        limit = max(1, chunk(part.problem) // (self.score.samples or 1))
-
-        # What was given is tried whatever it takes; others may take what is left.
-        within = None if given or self.purse.budget.seconds is None else max(1e-3, self.purse.left)
-
-        def solved() -> Solution:
-            return one.solver.solve(part.problem, one.prior, generator=self.seed, samples=self.score.samples, chunk=limit, budget_s=within)
-
-        found = attempted(solved)
-        if isinstance(found, BaseException):
-            trial.reason = f"{type(found).__name__}: {found}"[:300]
-            return
-        if found.status is Status.BUDGET:
-            trial.reason = "it was not done when the budget was spent"
-            return
-        trial.nfe, trial.seconds = float(found.nfe + found.backward), found.seconds / len(part)
-        self.purse.nfe += (found.nfe + found.backward) * len(part)
-        trial.scores += numbers(self.score, found, part.truths)
-        if self.callback is not None and self.callback(trial) is False:
-            self.stopped = True
-
-    def cost(self, trial: Trial, first: Trial) -> float:
-        """Of a draw: as measured, or as its steps and gradients let expect beside the first one's."""
-        known = trial if trial.scores else first
-        measured = known.nfe if self.purse.budget.nfe is not None else known.seconds
-        return measured * (1.0 if trial.scores else work(trial.candidate.solver) / work(first.candidate.solver))
-
-    def leader(self, everyone: list[Trial]) -> int:
-        """Which trial is ahead: of those that have seen most draws."""
-        sound = [one for one in everyone if one.scores and not one.reason]
-        seen = max((len(one.scores) for one in sound), default=0)
-        ahead = max((one for one in sound if len(one.scores) == seen), key=lambda one: one.score, default=everyone[0])
-        return next(index for index, one in enumerate(everyone) if one is ahead)
-
-    def run(self, first: Trial, rest: list[Trial]) -> Trial:
-        """All rungs; the best of those that saw every draw.
-
-        Raises:
-            InputError: every candidate failed.
-        """
-        everyone, alive = [first, *rest], list(rest)
-        for index, rung in enumerate(self.rungs):
-            self.advance(first, rung, given=True)
-            self.note(everyone)
-            going = []
-            for trial in alive:
-                if self.stopped or self.purse.left < self.cost(trial, first) * (rung - len(trial.scores)):
-                    continue
-                self.advance(trial, rung)
-                self.note(everyone)
-                going += [] if trial.reason else [trial]
-            going.sort(key=lambda one: -one.score)
-            alive = going if index == len(self.rungs) - 1 else going[: -(-len(going) // 2)]
-        final = [one for one in everyone if not one.reason and len(one.scores) == len(self.draws)]
-        if not final:
-            reasons = "; ".join(f"{one.label}: {one.reason}" for one in everyone[:3] if one.reason)
-            raise InputError(f"every candidate failed on the draws. {reasons}")
-        return max(final, key=lambda one: one.score)  # the first of equals: what was given
-
-    def note(self, everyone: list[Trial]) -> None:
-        """A point of the curve."""
-        self.curve.append((self.purse.nfe, self.purse.seconds, self.leader(everyone)))
-
-
-def work(solver: Solver) -> float:
-    """Evaluations that a solver may be expected to take: a backward pass costs two."""
-    steps = getattr(solver, "steps", None)
-    return (steps if isinstance(steps, int) else 20) * (3.0 if solver.requires.gradient else 1.0)
 
 
 def applied(tuning: Tuning, problem: Problem, options: dict[str, Any]) -> Solution:

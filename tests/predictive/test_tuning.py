@@ -299,3 +299,17 @@ def test_draws_made_before_serve_again():
 def test_dps_counts_its_backward_passes():
     found = tune(measured(), PRIOR, DPS(steps=3), nfe=200, trials=2, draws=2)
     assert found.trials[0].nfe == 6
+
+
+def test_optuna_asks_one_after_the_other():
+    pytest.importorskip("optuna", reason="the extra optuna is not installed")
+    found = tune(measured(0.2), PRIOR, Shrink(), nfe=400, method="optuna")
+    assert found.nfe <= 400
+    failed = sum(bool(trial.reason) for trial in found.trials)
+    assert len(found.trials) == 50 + failed  # eight evaluations each of those that work
+    assert failed < 10
+    assert all(len(trial.scores) == 8 for trial in found.trials if not trial.reason)
+    # its error after 49 trials of one number, measured at .02 over seeds; the minimum of 512 pixels is known to .1
+    assert found.solver.a == pytest.approx(0.5, abs=0.15)
+    few = tune(measured(0.2), PRIOR, Shrink(), nfe=400, method="optuna", trials=5)
+    assert [one.label for one in few.trials] == [one.label for one in found.trials[:5]]
