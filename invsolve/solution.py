@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from invsolve.errors import InputError
+from invsolve.errors import InputError, Note
 
 if TYPE_CHECKING:
     from invsolve.solver import Solver
@@ -105,7 +106,7 @@ class Solution:
             cannot be seen.
         why: why this solver was taken, where one was chosen (`Auto`, `solve(..., tune=)`).
         tuning: how its settings were found, where they were (`invsolve.predictive.Tuning.record`).
-        calibration: what its intervals are calibrated by (`invsolve.predictive.Calibration`), which is saved by itself.
+        calibration: what its intervals are calibrated by (`invsolve.predictive.Calibration`); `save` does not keep it.
     """
 
     x: Tensor
@@ -198,9 +199,12 @@ class Solution:
         write_image(path, x[item], bits=bits)
 
     def save(self, path: str | Path) -> None:
-        """Write a folder with x (safetensors) and configuration, seed and versions (JSON)."""
+        """Write a folder with x (safetensors) and configuration, seed and versions (JSON); a calibration is not kept, which a note says."""
         from invsolve.io.stored import save_solution
 
+        if self.calibration is not None:
+            text = "the calibration is not saved with the solution: after loading its intervals are those of the samples alone"
+            warnings.warn(text, Note, stacklevel=2)
         save_solution(self, path)
 
     @classmethod

@@ -187,14 +187,17 @@ class Solver(metaclass=Remembering):
                 generator or callback, a prior whose `given` returns no Denoiser, a checkpoint of another run.
             DivergedError: an iterate is not finite, or grows without end.
         """
+        where = checkpoint if checkpoint is None or isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+        options = Options(callback, keep, throw, samples, chunk, paste, budget_s, budget_nfe, where)
         if tune is not None:
+            options.check(start)
+            if isinstance(problem, Problem) and isinstance(prior, Prior):
+                self._start(prior.space(problem)[0], x_init, start)  # what is refused is refused before the search
             chosen = self._tuned(problem, prior, tune, generator, samples)
             others = {"x_init": x_init, "start": start, "callback": callback, "keep": keep, "throw": throw, "chunk": chunk, "paste": paste}
             bounds = {"budget_s": budget_s, "budget_nfe": budget_nfe, "checkpoint": checkpoint}
             run = chosen.solver.solve(problem, chosen.prior, generator=generator, samples=samples, **others, **bounds)
             return replace(run, why=chosen.why, tuning=chosen.record())
-        where = checkpoint if checkpoint is None or isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-        options = Options(callback, keep, throw, samples, chunk, paste, budget_s, budget_nfe, where)
         with ExitStack() as left:
             if torch.is_inference_mode_enabled():  # no gradient can be taken in there; without one, nothing is lost by leaving it
                 left.enter_context(torch.inference_mode(False))

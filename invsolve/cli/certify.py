@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from invsolve.cli.loudness import quiet
 from invsolve.cli.output import clean, line, noting, print_table
+from invsolve.errors import InputError
 
 if TYPE_CHECKING:
     from invsolve.predictive import Certificate, Trial, Tuning
@@ -47,22 +49,30 @@ def certify(
     prior does not fit.
     """
     from invsolve.cli.setup import set_up
+    from invsolve.plugins import registry
     from invsolve.predictive import certify as certified
     from invsolve.recipe.config import load_config
 
     with noting(echo=not as_json) as notes:
         config = load_config(problem, list(overrides))
         setup = set_up(config)
+        seed, count = config.run.seed if seed is None else seed, samples or config.run.samples or 8
+        solver, prior = setup.solver, setup.prior
+        if config.run.tune is not None:
+            tuned = registry().tuned(solver, setup.problem, prior, config.run.tune, {"generator": seed, "samples": config.run.samples})
+            solver, prior = tuned.solver, tuned.prior
+            if not as_json:
+                click.echo(clean(tuned.why))
         found = certified(
             setup.problem,
-            setup.prior,
-            setup.solver,
+            prior,
+            solver,
             level=level,
-            samples=samples or config.run.samples or 8,
+            samples=count,
             draws=draws,
             pool=pool,
             held=held,
-            generator=config.run.seed if seed is None else seed,
+            generator=seed,
             cache=cache,
         )
         folder = Path(out) if out else Path(f"{Path(problem).stem}_certificate")
@@ -104,9 +114,10 @@ def is_problem(path: str) -> bool:
     from invsolve.recipe.tables import read_toml
 
     file = Path(path)
-    if file.suffix != ".toml" or not file.is_file():
+    if file.suffix != ".toml":
         return False
-    return not isinstance(read_toml(file, "problem")[0].get("solver", []), list)
+    values = read_toml(file, "problem or suite")[0]
+    return not isinstance(values.get("solver"), list) and "include" not in values
 
 
 def tune_problem(path: str, solver: str | None, save: str | None, options: dict[str, Any]) -> None:
@@ -117,12 +128,26 @@ def tune_problem(path: str, solver: str | None, save: str | None, options: dict[
 
     setup = set_up(load_config(path, []))
     found = tune(setup.problem, setup.prior, setup.solver if solver is None else solver, callback=told, **options)
+    target = Path(save) if save else Path(f"{Path(path).stem}_tuned.toml")
+    found.save(target)
+    if quiet():
+        return
     print_table(("setting", found.for_, "draws", "evaluations each"), list(rows(found)))
     click.echo(clean(found.why))
     click.echo(clean(found.fit.said))
-    target = Path(save) if save else Path(f"{Path(path).stem}_tuned.toml")
-    found.save(target)
     click.echo(f"preset: {line(target)}; a suite's solver names it: preset = '{line(target.name)}'")
+
+
+def refuse_options(names: dict[str, str], of: str) -> None:
+    """Raise InputError where an option was given that means nothing here; names of parameters and how they are written.
+
+    Raises:
+        InputError: says which.
+    """
+    context = click.get_current_context()
+    given = [text for name, text in names.items() if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        raise InputError(f"{', '.join(given)} means nothing for {of}: invsolve tune --help says what is for which")
 
 
 def told(trial: Trial) -> None:

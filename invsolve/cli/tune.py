@@ -8,9 +8,19 @@ from typing import Any
 import click
 
 from invsolve.cli.bench_plan import chosen_suite, given_pictures
-from invsolve.cli.certify import is_problem, tune_problem
+from invsolve.cli.certify import is_problem, refuse_options, tune_problem
 from invsolve.cli.output import line, print_table
 from invsolve.errors import InputError
+
+OF_SUITES = {
+    "operators": "-o",
+    "data": "-d",
+    "out": "--out",
+    "device": "--device",
+    "batch": "--batch",
+    "workers": "--workers",
+}
+OF_PROBLEMS = {"budget": "--budget", "draws": "--draws", "pool": "--pool", "cache": "--cache"}
 
 
 @click.command("tune")
@@ -57,9 +67,11 @@ def tune(
     """Choose a solver's settings: for a PROBLEM's file on draws from its prior, which need no pictures; for a SUITE on pictures of your own
     (-d LABEL=FOLDER), or without a truth (--by discrepancy, --by sure)."""
     if is_problem(suite):
+        refuse_options(OF_SUITES, "a problem")
         settings = {"budget": budget, "draws": draws, "pool": pool, "trials": trials, "names": names, "method": method, "cache": cache}
         tune_problem(suite, solver, save, {**settings, "for_": by, "generator": seed})
         return
+    refuse_options(OF_PROBLEMS, "a suite")
     given = {"trials": trials or 20, "method": method, "by": by, "names": names, "seed": seed}
     run = {"device": device, "batch": batch, "workers": workers}
     tune_suite(suite, solver, operators, data, out, save, {**given, **run})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from invsolve.errors import InputError
-from invsolve.predictive.candidates import Candidate, changed, declared, level
+from invsolve.predictive.candidates import Candidate, declared, level, tried
 from invsolve.predictive.draws import Draws
 
 OPTUNA = "optuna"
@@ -28,7 +28,7 @@ class Asked:
         self.trial = self.study.ask()
         values = {name: one.at(self.trial.suggest_float(name, 0.0, 1.0), self.sigma_x) for name, one in self.ranges.items()}
         label = ", ".join(f"{name} {value}" for name, value in values.items())
-        return Candidate(label, *changed(self.first.solver, self.first.prior, values), values)
+        return tried(label, self.first.solver, self.first.prior, values)
 
     def tell(self, score: float | None) -> None:
         """What it scored; None where it failed."""

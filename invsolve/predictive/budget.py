@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from invsolve.errors import InputError
 
-UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-FORM = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(s|min|h|nfe)\s*", re.IGNORECASE)
+UNITS = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
+FORM = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(s|min|h|nfe|)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,10 @@ class Budget:
 
     seconds: float | None = None
     nfe: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.seconds is None) == (self.nfe is None):
+            raise InputError("a budget is seconds or evaluations: Budget(seconds=60) or Budget(nfe=5000)")
 
     @classmethod
     def make(cls, given: str | float | Budget, nfe: int | None = None) -> Budget:

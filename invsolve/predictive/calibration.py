@@ -27,8 +27,8 @@ from scipy import stats
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.predictive.draws import SIDE, Draws, Pool, chunk, draw, window
-from invsolve.predictive.fit import Fit, fit
+from invsolve.predictive.draws import SIDE, Draws, Generator, Pool, chunk, differing, draw, seed_of, window
+from invsolve.predictive.fit import Fit, look
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
 from invsolve.rng import derive
@@ -135,17 +135,16 @@ class Calibration:
             raise InputError(f"calibrated with {asked} samples, the solution has {mine}: solve(..., samples={asked})")
         spread = spreads(solution)
         if per == "pixel":
-            if spread.shape[1:] != self.spread.shape[1:]:
-                raise InputError(f"factors per pixel are of images {tuple(self.spread.shape[1:])}; given {tuple(spread.shape[1:])}")
+            self.sized(spread)
             refused(level, len(self))
             place = min(len(self), math.ceil((len(self) + 1) * level - 1e-9))
             return spread * self.scores.sort(0).values[place - 1]
         if per != "group":
             raise InputError(f"per must be group or pixel; given {per!r:.40}")
         factors = torch.tensor(self.factors(level), dtype=spread.dtype, device=spread.device)
-        if len(factors) == 1:
-            return spread * factors[0]
         own = self.groups[:1] if self.own is None else self.own
+        if int(own.max()) >= len(factors):
+            raise InputError("the image has pixels that a mask hides, and the draws' windows have none: take larger ones, side=256")
         try:
             return spread * factors[own.to(spread.device)].expand_as(spread)
         except RuntimeError:
@@ -198,6 +197,7 @@ class Calibration:
         Raises:
             InputError: as `width`; a function that gives something else than a number per image.
         """
+        self.sized(solution.mean)
         truth = numbers(of, self.draws.truths)
         theirs = torch.stack([numbers(of, one) for one in self.samples])
         drawn = solution.x[None] if solution.samples is None else solution.x
@@ -212,6 +212,18 @@ class Calibration:
         k = scores.sort().values[min(count, math.ceil((count + 1) * level - 1e-9)) - 1]
         middle, half = mine.mean(0), (k * (torch.ones_like(mine[0]) if plain else deviation(mine))).nan_to_num(0.0, posinf=math.inf)
         return middle, middle - half, middle + half
+
+    def sized(self, images: Tensor) -> None:
+        """Raise InputError unless images have the draws' size: a number of a window is none of the whole image.
+
+        Raises:
+            InputError: says so.
+        """
+        mine, theirs = tuple(images.shape[1:]), tuple(self.draws.truths.shape[1:])
+        if mine != theirs:
+            raise InputError(
+                f"the draws are windows {theirs} of images {mine}; intervals per pixel and of regions need whole ones: side={max(mine)}"
+            )
 
     def of(self, problem: Problem) -> Calibration:
         """The calibration for the pixels of another problem of the same kind: a large one, of which the draws were windows."""
@@ -272,7 +284,9 @@ def refused(level: float, count: int) -> float:
         raise InputError(f"level must be between 0 and 1; given {level!r:.40}")
     if level > count / (count + 1) + 1e-12:
         needed = math.ceil(level / (1 - level) - 1e-9)
-        raise InputError(f"{count} draws can vouch for intervals up to {count / (count + 1):.2g}; for {level:g} take draws={needed}")
+        raise InputError(
+            f"{count} draws can vouch for intervals up to {count / (count + 1):.2g}; for {level:g} it takes {needed} (draws={needed})"
+        )
     return float(level)
 
 
@@ -304,7 +318,7 @@ def calibrate(
     samples: int | None = SAMPLES,
     draws: int | Draws = COUNT,
     pool: Pool = None,
-    generator: int = 0,
+    generator: Generator = 0,
     side: int = SIDE,
     cache: str | Path | None = None,
 ) -> Calibration:
@@ -328,14 +342,23 @@ def calibrate(
         given = f"{type(problem).__name__}, {type(solver).__name__}"
         raise InputError(f"the order is problem, prior, solver, all of them objects; given {given}")
     solver.refuse(problem, prior)
+    if differing(problem):
+        raise InputError("the items differ in H, noise or context, and the promise is made for one of them: take problem[i], one at a time")
+    seed = seed_of(generator)
     if not isinstance(draws, Draws):
-        problem = window(problem, side)
-        draws = draw(problem, prior, draws, pool=pool, generator=generator, cache=cache)
+        draws = draw(window(problem, side), prior, draws, pool=pool, generator=seed, cache=cache)
     limit = max(1, chunk(draws.problem) // (samples or 1))
     # Streams of their own: the draws must not share the noise of the run on the problem at hand.
-    solution = solver.solve(draws.problem, prior, generator=derive(generator, "calibrate"), samples=samples, chunk=limit)
+    solution = solver.solve(draws.problem, prior, generator=derive(seed, "calibrate"), samples=samples, chunk=limit)
     every = solution.x[None] if solution.samples is None else solution.x
-    like = problem if problem.operator.in_shape == draws.problem.operator.in_shape else draws.problem
     return Calibration(
-        draws, solution.mean, spreads(solution), every, groups_of(draws.problem), fit(like, draws), repr(solver), solution.seconds
+        draws,
+        solution.mean,
+        spreads(solution),
+        every,
+        groups_of(draws.problem),
+        look(problem, draws, side),
+        repr(solver),
+        solution.seconds,
+        groups_of(problem),
     )

@@ -41,12 +41,22 @@ class Candidate:
     Args:
         label: for tables.
         values: what differs from the first candidate, by the names of `ranges`; of the prior's as "prior.NAME".
+        reason: why it cannot be tried, "" where it can.
     """
 
     label: str
     solver: Solver
     prior: Prior
     values: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+def tried(label: str, solver: Solver, prior: Prior, values: dict[str, Any]) -> Candidate:
+    """The candidate with some hyperparameters set; one that cannot be made says why, and is never tried."""
+    made = attempted(lambda: changed(solver, prior, values))
+    if isinstance(made, BaseException):
+        return Candidate(label, solver, prior, values, f"{type(made).__name__}: {made}"[:300])
+    return Candidate(label, *made, values)
 
 
 def changed(solver: Solver, prior: Prior, values: dict[str, Any]) -> tuple[Solver, Prior]:
@@ -69,15 +79,15 @@ def settings(
     ranges = declared(solver, prior, names)
     sigma_x = level(problem, ranges)
     if method == "grid":
-        tried = gridded(ranges, count - 1, sigma_x) if count > 1 else []
+        wanted = gridded(ranges, count - 1, sigma_x) if count > 1 else []
     elif method == "random":
-        tried = list(drawn(ranges, count - 1, seed, sigma_x))
+        wanted = list(drawn(ranges, count - 1, seed, sigma_x))
     else:
         raise InputError(f"method must be random or grid; given {method!r:.40}")
     found = [Candidate("as given", solver, prior)]
-    for values in tried:
+    for values in wanted:
         label = ", ".join(f"{name} {value}" for name, value in values.items())
-        found.append(Candidate(label, *changed(solver, prior, values), values))
+        found.append(tried(label, solver, prior, values))
     return found
 
 

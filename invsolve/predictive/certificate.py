@@ -15,7 +15,7 @@ from invsolve.io.files import write_text
 from invsolve.noise import Ability
 from invsolve.operator import Capability
 from invsolve.predictive.calibration import COUNT, SAMPLES, Calibration, calibrate, groups_of, refused
-from invsolve.predictive.draws import SIDE, Draws, Pool, draw, window
+from invsolve.predictive.draws import SIDE, Draws, Generator, Pool, draw, seed_of, window
 from invsolve.predictive.ranks import Ranks, expected_coverage, simulated
 from invsolve.predictive.split import Split, checked, split
 from invsolve.priors.base import Prior
@@ -26,6 +26,7 @@ from invsolve.solver import Solver
 from invsolve.tiles.run import solve_tiled
 
 SURE = 0.01  # below it, ranks are not those of the posterior
+JUDGES = 3  # held pictures, from which on they are a verdict
 LARGE = 160  # pixels a side, from which on an image is solved in pieces
 
 
@@ -61,7 +62,7 @@ class Certificate:
     def doubts(self) -> list[str]:
         """Why nothing is certified; [] where nothing speaks against it."""
         found = [] if self.calibration.fit.fits else [self.calibration.fit.said]
-        if self.held:
+        if len(self.held) >= JUDGES:
             mean, error = average(self.held)
             if mean + 2 * error < self.level:
                 found.append(
@@ -114,6 +115,10 @@ class Certificate:
         """How far two samples differ, in widths of the interval, (B, *in_shape): above 1 they cannot both be right at this level."""
         if self.solution.samples is None:
             raise InputError("a plain run has no samples to compare: certify(..., samples=8)")
+        count = self.solution.samples
+        for index in (one, other):
+            if not isinstance(index, int) or not 0 <= index < count:
+                raise InputError(f"samples are counted from 0 to {count - 1}; given {index!r:.40}")
         half = self.calibration.width(self.solution, self.level)
         gap = (self.solution.x[one] - self.solution.x[other]).abs()
         return torch.where(gap > 0, gap / (2 * half), torch.zeros_like(gap))
@@ -209,7 +214,7 @@ def certify(
     draws: int | Draws = COUNT,
     pool: Pool = None,
     held: Pool = None,
-    generator: int = 0,
+    generator: Generator = 0,
     side: int = SIDE,
     cache: str | Path | None = None,
     solution: Solution | None = None,
@@ -232,14 +237,16 @@ def certify(
         InputError: too few draws for the level, and what `draw` and `Solver.solve` raise.
     """
     refused(level, draws if isinstance(draws, int) else len(draws))
-    calibration = calibrate(problem, prior, solver, samples=samples, draws=draws, pool=pool, generator=generator, side=side, cache=cache)
+    seed = seed_of(generator)
+    calibration = calibrate(problem, prior, solver, samples=samples, draws=draws, pool=pool, generator=seed, side=side, cache=cache)
     small = window(problem, side)
+    if solution is not None and (solution.solver != solver or solution.mean.shape != problem.image.shape):
+        given = f"{type(solution.solver).__name__}'s, {tuple(solution.mean.shape)}"
+        raise InputError(f"the solution is another's ({given}): it must be this solver's with these settings, of this problem")
     if solution is None:
         large = small is not problem and max(problem.operator.in_shape[1:]) > LARGE
         run = solve_tiled if large else solver.__class__.solve
-        solution = run(solver, problem, prior, generator=generator, samples=samples)  # pyright: ignore[reportArgumentType]
-    if small is not problem:
-        calibration = calibration.of(problem)
+        solution = run(solver, problem, prior, generator=seed, samples=samples)  # pyright: ignore[reportArgumentType]
     law = calibration.random
     linear = problem.operator.has(Capability.LINEAR)
     noisy = linear and Ability.SIGMA in problem.noise.abilities and bool((problem.sigma > 0).all())
@@ -249,9 +256,9 @@ def certify(
         calibration,
         level,
         tuple(calibration.coverage(level)) if len(calibration) > 1 and level <= (len(calibration) - 1) / len(calibration) else (),
-        () if held is None else tuple(on_held(small, prior, solver, calibration, held, level, samples, generator)),
-        tuple(simulated(calibration, seed=generator)) if law else (),
-        expected_coverage(calibration, seed=generator) if law else None,
+        () if held is None else tuple(on_held(small, prior, solver, calibration, held, level, samples, seed)),
+        tuple(simulated(calibration, seed=seed)) if law else (),
+        expected_coverage(calibration, seed=seed) if law else None,
         split(problem, solution.mean) if linear else None,
         split(problem, solution.mean, noise=True, **moments(calibration)) if noisy else None,
     )

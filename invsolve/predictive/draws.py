@@ -21,6 +21,7 @@ from torch import Tensor
 from invsolve.data.sets import folder, with_channels
 from invsolve.errors import CapabilityError, CompatibilityError, InputError
 from invsolve.io.digest import state_hash
+from invsolve.io.files import make_folder
 from invsolve.io.images import load_image, read_tensor
 from invsolve.io.writing import write_image
 from invsolve.operator.windows import Window
@@ -33,10 +34,12 @@ from invsolve.tiles.run import Large
 
 # A prior that ends below this level of noise has pictures left in what a sampler would start from.
 START = 2.0
-SAMPLER = Heun(steps=18)  # 35 evaluations, the sampler of Karras et al. 2022
+SAMPLER, COST = Heun(steps=18), 35  # and its evaluations; the sampler of Karras et al. 2022
 SIDE = 64  # of the window that a large problem is represented by
+PLACES = 7  # of a window along each side
 PIXELS = 2**20  # values of images at a time
 HELD = 8  # sets of draws that are kept in memory
+Generator = int | torch.Generator | Rng | None
 Pool = Prior | Tensor | str | Path | Sequence[Any] | None
 
 _held: OrderedDict[str, Tensor] = OrderedDict()
@@ -50,13 +53,15 @@ class Draws:
         truths: (N, *in_shape).
         problem: of N items, y_j = H x_j + n_j.
         origin: where the truths come from, in words.
-        nfe: network evaluations per truth that drawing took, 0 where they were at hand.
+        nfe: network evaluations per truth that drawing takes, 0 where none does.
+        held: whether they were at hand from before, so that nothing was evaluated.
     """
 
     truths: Tensor
     problem: Problem
     origin: str
     nfe: int = 0
+    held: bool = False
 
     def __len__(self) -> int:
         return len(self.truths)
@@ -67,7 +72,7 @@ class Draws:
 
 
 def draw(
-    problem: Problem, prior: Prior, count: int = 8, *, pool: Pool = None, generator: int = 0, cache: str | Path | None = None
+    problem: Problem, prior: Prior, count: int = 8, *, pool: Pool = None, generator: Generator = 0, cache: str | Path | None = None
 ) -> Draws:
     """Draw truths and measure them as the problem was measured.
 
@@ -91,21 +96,35 @@ def draw(
     if isinstance(problem.operator, NoMeasurement):
         raise InputError("the problem has no measurement, so that there is nothing to tune or to certify")
     refuse_unmeasured(problem)
+    seed, several = seed_of(generator), differing(problem)
+    if several and count < problem.batch:
+        raise InputError(f"the {problem.batch} items differ in H, noise or context, so that each needs draws: give at least that many")
     template = problem.rows([index % problem.batch for index in range(count)])
     source = prior if pool is None else named(pool)
     if isinstance(source, Prior):
-        truths, origin, nfe = from_prior(template, source, generator, cache)
+        truths, origin, nfe, held = from_prior(template, source, seed, cache)
     else:
-        truths, origin, nfe = *from_pictures(template, source, generator), 0
-    measured = Problem.simulate(
-        template.operator,
-        truths,
-        template.noise,
-        generator=Rng(generator, range(count), purpose="predictive"),
-        check_range=False,
-        context=template.context,
-    )
-    return Draws(truths, measured, origin, nfe)
+        truths, origin, nfe, held = *from_pictures(template, source, seed), 0, False
+    rng = Rng(seed, range(count), purpose="predictive")
+    try:
+        measured = Problem.simulate(template.operator, truths, template.noise, generator=rng, check_range=False, context=template.context)
+    except InputError as error:
+        raise InputError(f"{origin} cannot be measured as the problem was: {error}. Give pictures that can, pool=FOLDER") from error
+    return Draws(truths, measured, origin, nfe, held)
+
+
+def seed_of(generator: Any) -> int:
+    """The seed of whatever `Solver.solve` takes as a generator; None is a fresh one.
+
+    Raises:
+        InputError: none of these.
+    """
+    return generator.seed if isinstance(generator, Rng) else Rng.make(generator, (0,)).seed
+
+
+def differing(problem: Problem) -> bool:
+    """Whether items have an H, a noise level or a context of their own."""
+    return problem.batch > 1 and (problem.operator.batch is not None or problem.noise.batch is not None or bool(problem.context))
 
 
 def named(pool: Pool) -> Pool:
@@ -115,8 +134,8 @@ def named(pool: Pool) -> Pool:
     return pool
 
 
-def from_prior(template: Problem, prior: Prior, seed: int, cache: str | Path | None) -> tuple[Tensor, str, int]:
-    """(truths, origin, evaluations each) drawn from a prior."""
+def from_prior(template: Problem, prior: Prior, seed: int, cache: str | Path | None) -> tuple[Tensor, str, int, bool]:
+    """(truths, origin, evaluations each, whether they were at hand) drawn from a prior."""
     image, name = template.image, type(prior).__name__
     other = "give pictures in place of its draws, pool=FOLDER, or another prior to draw from, pool='natural' (--pool on the command line)"
     if not isinstance(prior, Denoiser):
@@ -126,7 +145,7 @@ def from_prior(template: Problem, prior: Prior, seed: int, cache: str | Path | N
     exact = getattr(prior, "sample", None)
     if callable(exact):
         drawn = exact(template.operator.in_shape, Rng(seed, template.items, purpose="draws"), image)
-        return drawn.to(image), f"{len(image)} exact draws from {name}", 0  # pyright: ignore[reportAttributeAccessIssue]
+        return drawn.to(image), f"{len(image)} exact draws from {name}", 0, False  # pyright: ignore[reportAttributeAccessIssue]
     if prior.sigma_range[1] < START:
         raise InputError(f"{name} is good for noise up to {prior.sigma_range[1]:g}, too little to draw pictures from; {other}")
     facts = (state_hash(prior), tuple(image.shape[1:]), image.dtype, seed, state_hash(dict(template.context)))
@@ -134,7 +153,7 @@ def from_prior(template: Problem, prior: Prior, seed: int, cache: str | Path | N
     held = kept(key, cache)
     origin = f"{len(image)} draws from {name} by Heun's sampler in {SAMPLER.steps} steps"
     if held is not None and held.shape[1:] == image.shape[1:] and len(held) >= len(image):  # draw j is the same in any number of them
-        return held[: len(image)].to(image), origin, 0
+        return held[: len(image)].to(image), origin, COST, True
     plain = Problem.unconditional(image.shape[1:], len(image), dtype=image.dtype, device=image.device, context=template.context)
     try:
         solution = SAMPLER.solve(plain, prior, generator=derive(seed, "draws"), chunk=chunk(plain))
@@ -142,7 +161,7 @@ def from_prior(template: Problem, prior: Prior, seed: int, cache: str | Path | N
         raise InputError(f"{name} cannot be drawn from here: {error}; {other}") from error
     clipped = solution.x if prior.clip is None else solution.x.clamp(*prior.clip)
     keep(key, clipped, cache)
-    return clipped, origin, solution.nfe
+    return clipped, origin, COST, False
 
 
 def chunk(problem: Problem) -> int:
@@ -159,9 +178,10 @@ def kept(key: str, cache: str | Path | None) -> Tensor | None:
         return None
     file = Path(cache) / f"{key[:32]}.safetensors"
     try:
-        return read_tensor(file) if file.is_file() else None
+        found = read_tensor(file) if file.is_file() else None
     except InputError:  # torn or foreign: drawn again
         return None
+    return found if found is not None and found.ndim > 1 and bool(found.isfinite().all()) else None
 
 
 def keep(key: str, truths: Tensor, cache: str | Path | None) -> None:
@@ -170,16 +190,19 @@ def keep(key: str, truths: Tensor, cache: str | Path | None) -> None:
     while len(_held) > HELD:
         _held.popitem(last=False)
     if cache is not None:
-        Path(cache).mkdir(parents=True, exist_ok=True)
+        make_folder(Path(cache))
         write_image(Path(cache) / f"{key[:32]}.safetensors", truths.cpu())
 
 
 def from_pictures(template: Problem, source: Any, seed: int) -> tuple[Tensor, str]:
     """(truths, origin): windows of the problem's size at random places of the pictures, one after the other."""
     shape, image = template.operator.in_shape, template.image
-    pictures = list(read(source))
+    if isinstance(source, Tensor) and tuple(source.shape[1:]) == tuple(shape) and len(source):
+        chosen = source[[index % len(source) for index in range(len(image))]].to(image)
+        return chosen, f"{len(image)} of {len(source)} images of a pool"
     if len(shape) != 3:
-        raise InputError(f"a pool holds pictures, and the problem's images are {shape}; give a tensor (N, *{shape}) of them as one batch")
+        raise InputError(f"a pool of files holds pictures, and the problem's images are {tuple(shape)}; give a tensor (N, ...) of such")
+    pictures = list(read(source))
     found: list[Tensor] = []
     places = Rng(seed, range(len(image)), purpose="pool").uniform((2,), image)
     for index in range(len(image)):
@@ -216,7 +239,7 @@ def window(problem: Problem, side: int = SIDE) -> Problem:
     """The problem of a window of at most side x side pixels that stands for a large one; the problem itself where it is small or cannot
     be cut.
 
-    Of masks, that window of nine whose hidden share is nearest to the whole's.
+    Of masks, the window that shows and hides pixels and whose hidden share is nearest to the whole's; larger ones where none does both.
     """
     shape = problem.operator.in_shape
     if len(shape) != 3 or max(shape[1:]) <= side or problem.operator.batch is not None:
@@ -226,13 +249,19 @@ def window(problem: Problem, side: int = SIDE) -> Problem:
         step = large.step
         size = [min(extent, max(step, side // step * step)) for extent in shape[1:]]
         rows, columns = (
-            sorted({(extent - one) * k // 2 // step * step for k in range(3)}) for extent, one in zip(shape[1:], size, strict=True)
+            sorted({(extent - one) * k // (PLACES - 1) // step * step for k in range(PLACES)})
+            for extent, one in zip(shape[1:], size, strict=True)
         )
-        pieces = [large.piece(Window(top, left, *size)) for top in rows for left in columns]
-    except (InputError, CapabilityError):  # an operator that does not say how it is cut
+        wanted = hidden(problem)
+        middle = [rows[len(rows) // 2]], [columns[len(columns) // 2]]
+        searched = (rows, columns) if wanted else middle
+        pieces = [large.piece(Window(top, left, *size)) for top in searched[0] for left in searched[1]]
+    except CapabilityError:  # an operator that does not say how it is cut
         return problem
-    wanted = hidden(problem)
-    return min(pieces[len(pieces) // 2 :] + pieces[: len(pieces) // 2], key=lambda piece: abs(hidden(piece) - wanted))
+    both = [piece for piece in pieces if not wanted or 0 < hidden(piece) < 1]
+    if not both:
+        return window(problem, 2 * side)
+    return min(both, key=lambda piece: abs(hidden(piece) - wanted))
 
 
 def hidden(problem: Problem) -> float:

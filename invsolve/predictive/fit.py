@@ -18,7 +18,7 @@ from scipy import stats
 from torch import Tensor
 
 from invsolve.operator.measurement import parts
-from invsolve.predictive.draws import Draws
+from invsolve.predictive.draws import SIDE, Draws, window
 from invsolve.problem import Problem
 
 LEVEL = 0.01
@@ -52,7 +52,7 @@ class Fit:
     def said(self) -> str:
         """In a sentence."""
         if math.isnan(self.p):
-            return "too few draws to say whether the measurement looks like theirs"
+            return "too few draws, or of another size, to say whether the measurement looks like theirs"
         if self.fits:
             return f"the measurement looks like those of the draws (p = {self.p:.2g})"
         side = "more" if self.score > 0 else "less"
@@ -85,6 +85,14 @@ def fit(problem: Problem, draws: Draws) -> Fit:
     return worst
 
 
+def look(problem: Problem, draws: Draws, side: int = SIDE) -> Fit:
+    """The same of a problem of any size: of a large one the window that the draws are of is held against them; no verdict without one."""
+    for mine in (problem, window(problem, side)):
+        if mine.operator.in_shape == draws.problem.operator.in_shape:
+            return fit(mine, draws)
+    return Fit(math.nan)
+
+
 def looks(problem: Problem) -> tuple[list[str], Tensor]:
     """(names, numbers (B, K)) of what y looks like."""
     names, columns = [], []
@@ -102,7 +110,7 @@ def numbers(y: Tensor) -> list[tuple[str, Tensor]]:
     flat = y.flatten(1)
     centred = flat - flat.mean(1, keepdim=True)
     found = [("brightness", flat.mean(1)), ("contrast", log(centred.square().mean(1)))]
-    if y.ndim < 4 or min(y.shape[-2:]) < 8:
+    if y.ndim != 4 or min(y.shape[-2:]) < 8:
         return found
     steps = torch.cat([y.diff(dim=-1).flatten(1), y.diff(dim=-2).flatten(1)], 1)
     found.append(("outliers among differences of neighbours", log(steps.pow(4).mean(1) / steps.square().mean(1).square().clamp_min(1e-30))))

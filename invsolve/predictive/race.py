@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ class Trial:
     nfe: float = 0.0
     seconds: float = 0.0
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        self.reason = self.reason or self.candidate.reason
 
     @property
     def label(self) -> str:
@@ -97,8 +101,13 @@ class Race:
             return
         trial.nfe, trial.seconds = float(found.nfe + found.backward), found.seconds / len(part)
         self.purse.nfe += (found.nfe + found.backward) * len(part)
-        trial.scores += numbers(self.score, found, part.truths)
-        if self.callback is not None and self.callback(trial) is False:
+        scores = attempted(lambda: numbers(self.score, found, part.truths))
+        if isinstance(scores, BaseException) or not all(map(math.isfinite, scores)):
+            fault = scores if isinstance(scores, BaseException) else "it is not finite"
+            trial.reason = f"its score by {self.score.name}: {fault}"[:300]
+            return
+        trial.scores += scores
+        if self.callback is not None and not self.stopped and self.callback(trial) is False:
             self.stopped = True
 
     def cost(self, trial: Trial, first: Trial) -> float:

@@ -48,6 +48,8 @@ def psnr(solution: Solution, truth: Tensor) -> Tensor:
 
 def perception(solution: Solution, truth: Tensor) -> Tensor:
     """HaarPSI of one picture, not of a mean, which is smoother than any."""
+    if float(truth.min()) < -0.5 or float(truth.max()) > 1.5:
+        raise InputError("perception (HaarPSI) is for images in [0, 1]; in another unit give a function of yours as for_")
     shown = solution.x if solution.samples is None else solution.x[0]
     return HaarPSI().compute(shown.clamp(0, 1), truth.clamp(0, 1)).to(truth)
 

@@ -23,8 +23,8 @@ from invsolve.plugins.part import Part
 from invsolve.predictive.asked import OPTUNA, asked
 from invsolve.predictive.budget import Budget, Purse
 from invsolve.predictive.candidates import PRIOR, portfolio, settings
-from invsolve.predictive.draws import SIDE, Draws, Pool, draw, window
-from invsolve.predictive.fit import Fit, fit
+from invsolve.predictive.draws import SIDE, Draws, Generator, Pool, draw, seed_of, window
+from invsolve.predictive.fit import Fit, look
 from invsolve.predictive.race import MOST, Race, Trial
 from invsolve.predictive.scores import Scorer, scored
 from invsolve.priors.base import Prior
@@ -89,7 +89,7 @@ class Tuning:
         mean, error = self.gain
         tried = sum(bool(trial.scores) for trial in self.trials)
         first = "as given: nothing tried was better" if self.best is self.trials[0] else self.best.label
-        gain = "" if self.best is self.trials[0] else f", {mean:.3g} ± {error:.2g} above what was given"
+        gain = "" if self.best is self.trials[0] else f", {mean:.3g}{'' if error != error else f' ± {error:.2g}'} above what was given"
         doubt = "" if self.fit.fits else f". {self.fit.said}"
         return f"tuned by {self.for_} on {self.draws.origin}: {first}{gain}; {tried} tried in {self.seconds:.0f} s{doubt}"
 
@@ -126,9 +126,11 @@ class Tuning:
             raise InputError(f"{type(self.solver).__name__} is not registered, and a preset names its solver; register it first")
         believed = registry().name_of("prior", self.prior)
         plain = {key: value for key, value in self.solver.arguments.items() if isinstance(value, bool | int | float | str)}
+        other = self.prior is not self.trials[0].candidate.prior and believed is not None
+        held = {k: v for k, v in self.prior.arguments.items() if isinstance(v, bool | int | float | str)} if other else inner
         return Preset(
             solver=Part.model_validate({**plain, **{k: v for k, v in values.items() if not k.startswith(PRIOR)}, "name": name}),
-            prior=Part.model_validate({"name": believed, **inner}) if inner and believed else None,
+            prior=Part.model_validate({"name": believed, **held}) if believed and (inner or other) else None,
             tuned=Tuned(on=self.draws.origin[:200], by=f"predictive {self.for_}"[:200], trials=len(self.trials)),
             record={key: value for key, value in self.record().items() if value is not None and key != "regret"},
         )
@@ -160,7 +162,7 @@ def tune(
     trials: int | None = None,
     names: Sequence[str] = (),
     method: str = "random",
-    generator: int = 0,
+    generator: Generator = 0,
     side: int = SIDE,
     cache: str | Path | None = None,
     callback: Callable[[Trial], bool | None] | None = None,
@@ -183,7 +185,8 @@ def tune(
         generator: seed of draws, settings and runs.
         side: of the window that stands for a large problem.
         cache: folder for draws, see `draw`.
-        callback: called with every Trial after it was tried on some more draws; returning False ends the search.
+        callback: called with every Trial after it was tried on some more draws; returning False ends the search: only what was given
+            is still tried on the rest, without a call.
 
     Raises:
         InputError: arguments of another kind, no ranges, a prior that cannot be drawn from and no pool, every candidate failed.
@@ -195,16 +198,15 @@ def tune(
     if not isinstance(problem, Problem):
         raise InputError(f"problem must be a Problem, given {type(problem).__name__}; the order is tune(problem, prior, solver)")
     chosen.refuse(problem, prior)
-    whole = problem
+    seed = seed_of(generator)
     if not isinstance(draws, Draws):
-        problem = window(problem, side)
-        draws = draw(problem, prior, draws, pool=pool, generator=generator, cache=cache)
+        draws = draw(window(problem, side), prior, draws, pool=pool, generator=seed, cache=cache)
         purse.nfe += draws.nfe * len(draws)
-    race = Race(draws, score, generator, purse, callback)
+    race = Race(draws, score, seed, purse, callback)
     everyone = entered(race, chosen, prior, trials, names, method)
     led = method == OPTUNA and not isinstance(chosen, Auto)
-    best = race.led(everyone, asked(everyone[0].candidate, draws, names, generator), trials or MOST) if led else race.run(everyone)
-    looked = fit(whole if draws.problem.operator.in_shape == whole.operator.in_shape else problem, draws)
+    best = race.led(everyone, asked(everyone[0].candidate, draws, names, seed), trials or MOST) if led else race.run(everyone)
+    looked = look(problem, draws, side)
     return Tuning(
         best.candidate.solver,
         best.candidate.prior,

@@ -45,7 +45,7 @@ class Large:
         shape: (C, H, W) of the image.
         operator: H of a window; called for each, but once for windows of one shape where it gives a `uniform` operator.
         noise: of y.
-        context: as of `Problem`: the same for every window.
+        context, check_range: as of `Problem`: the same for every window.
     """
 
     y: Measurement
@@ -53,6 +53,7 @@ class Large:
     operator: Callable[[Window], Operator]
     noise: NoiseModel
     context: Mapping[str, Tensor] = field(default_factory=dict)
+    check_range: bool = True
     made: dict[tuple[int, int], Operator] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -65,7 +66,7 @@ class Large:
         y, shape = problem.y, problem.operator.in_shape
         if any(part.ndim != 4 for part in parts(y)) or len(shape) != 3:
             raise InputError(f"pieces are cut from images (C, H, W) and y of the same kind; {problem.operator.label} is of another")
-        return cls(y, shape, problem.operator.window, problem.noise, problem.context)
+        return cls(y, shape, problem.operator.window, problem.noise, problem.context, problem.check_range)
 
     def at(self, window: Window) -> Operator:
         """H of a window."""
@@ -91,7 +92,7 @@ class Large:
             if tuple(part.shape[1:]) != tuple(shape):
                 raise InputError(f"y {tuple(whole.shape)} has no entries for {operator.label} of {window}: it gives {shape}")
         y = tuple(found) if isinstance(self.y, tuple) else found[0]
-        return Problem(operator, y, self.noise, context=self.context)
+        return Problem(operator, y, self.noise, check_range=self.check_range, context=self.context)
 
     @cached_property
     def first(self) -> Operator:
