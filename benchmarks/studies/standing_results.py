@@ -30,7 +30,7 @@ def winners(everything: list[Board], metric: str) -> list[str]:
     """A line a task: the best of both sorts, their difference with its interval, and whom the best cannot be told from."""
     name, digits, unit = METRICS[metric]
     out = [
-        f"| task | best without diffusion, {name} | best diffusion | difference, 95 % interval | sure? | not told apart from the best of all |",
+        f"| task | best without diffusion, {name} | best diffusion | difference, 95 % interval | sure? | not told apart from the best |",
         "|---|---|---|---|---|---|",
     ]
     for board in everything:

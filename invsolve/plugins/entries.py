@@ -30,7 +30,20 @@ from invsolve.plugins.interrupts import attempted
 KINDS = ("operator", "prior", "solver", "noise", "metric", "dataset", "suite")
 ADDED = ("linear", "adjoint", "pinv", "svd", "prox", "mask", "differentiable")  # Capability's values, without waiting for torch
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".pkl")
-FIRST_PARTY = ("core", "predictive", "operators", "deepinv", "weights", "priors", "benchmarks", "diffusers", "conditional", "latent", "classes", "damage")
+FIRST_PARTY = (
+    "core",
+    "predictive",
+    "operators",
+    "deepinv",
+    "weights",
+    "priors",
+    "benchmarks",
+    "diffusers",
+    "conditional",
+    "latent",
+    "classes",
+    "damage",
+)
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 log = logging.getLogger("invsolve")
 

@@ -51,6 +51,7 @@ PUBLIC = {
     "invsolve.noise",
     "invsolve.operator",
     "invsolve.plugins",
+    "invsolve.predictive",
     "invsolve.priors",
     "invsolve.problem",
     "invsolve.rng",
@@ -90,6 +91,7 @@ OWN_LIBRARIES = {
     "io": {"PIL", "safetensors", "pydantic", "tifffile", "imagecodecs", "nibabel"},
     "recipe": {"pydantic"},
     "plugins": {"pydantic"},
+    "predictive": {"optuna"},
     "testing": set(),
 }
 
