@@ -14,7 +14,11 @@ from invsolve.cli.output import clean, line, noting, print_table
 from invsolve.errors import InputError
 
 if TYPE_CHECKING:
+    from invsolve.cli.setup import Setup
     from invsolve.predictive import Certificate, Trial, Tuning
+    from invsolve.priors import Prior
+    from invsolve.recipe.config import Config
+    from invsolve.solver import Solver
 
 
 @click.command(short_help="What can be trusted of the answer to the problem in a TOML file.")
@@ -49,7 +53,6 @@ def certify(
     prior does not fit.
     """
     from invsolve.cli.setup import set_up
-    from invsolve.plugins import registry
     from invsolve.predictive import certify as certified
     from invsolve.recipe.config import load_config
 
@@ -57,12 +60,7 @@ def certify(
         config = load_config(problem, list(overrides))
         setup = set_up(config)
         seed, count = config.run.seed if seed is None else seed, samples or config.run.samples or 8
-        solver, prior = setup.solver, setup.prior
-        if config.run.tune is not None:
-            tuned = registry().tuned(solver, setup.problem, prior, config.run.tune, {"generator": seed, "samples": config.run.samples})
-            solver, prior = tuned.solver, tuned.prior
-            if not as_json:
-                click.echo(clean(tuned.why))
+        solver, prior = chosen(config, setup, seed, echo=not as_json)
         found = certified(
             setup.problem,
             prior,
@@ -86,6 +84,19 @@ def certify(
             click.echo(f"written  {clean(one)}")
     if not found.certified:
         raise SystemExit(1)
+
+
+def chosen(config: Config, setup: Setup, seed: int, *, echo: bool) -> tuple[Solver, Prior]:
+    """The solver and the prior that `run` would take: with run.tune the tuned ones."""
+    from invsolve.plugins import registry
+
+    if config.run.tune is None:
+        return setup.solver, setup.prior
+    options = {"generator": seed, "samples": config.run.samples}
+    found = registry().tuned(setup.solver, setup.problem, setup.prior, config.run.tune, options)
+    if echo and not quiet():
+        click.echo(clean(found.why))
+    return found.solver, found.prior
 
 
 def write(found: Certificate, folder: Path) -> list[str]:
