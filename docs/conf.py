@@ -36,7 +36,7 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["substitution"]
 myst_substitutions = {"version": release}
 nb_execution_mode = "off"  # docs/notebooks/make.py executes them
-RESULT = re.compile(r"\]\((?:\.\./)+benchmarks/results/([\w/]+\.md)")
+RESULT = re.compile(r"\]\((?:\.\./)+benchmarks/results/([\w/-]+\.md)")
 
 
 def docstring(app: Any, what: str, name: str, target: Any, options: Any, lines: list[str]) -> None:

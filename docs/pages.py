@@ -67,7 +67,7 @@ KEYS_OF_FILES = (
     "that is one (`invsolve info` shows `Path`), starts from the folder of the file it stands in."
 )
 CODE = re.compile(r"`([^`]+)`")
-TABLE = re.compile(r"benchmarks/results/([\w/\\]+)\.md")
+TABLE = re.compile(r"benchmarks/results/([\w/\\-]+)\.md")
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 Pictures = Mapping[tuple[str, str], str]
 
