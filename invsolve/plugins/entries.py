@@ -32,7 +32,6 @@ ADDED = ("linear", "adjoint", "pinv", "svd", "prox", "mask", "differentiable")  
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".pkl")
 FIRST_PARTY = (
     "core",
-    "predictive",
     "operators",
     "deepinv",
     "weights",
@@ -43,6 +42,7 @@ FIRST_PARTY = (
     "latent",
     "classes",
     "damage",
+    "predictive",
 )
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 log = logging.getLogger("invsolve")

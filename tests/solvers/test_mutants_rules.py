@@ -111,8 +111,12 @@ def test_fifty_products_by_default():
     shifted_solve(square, Rng(0, [0], purpose="test").normal_like(torch.zeros(1, 80, dtype=DOUBLE)), torch.ones(1, dtype=DOUBLE))
     assert len(seen) == 50
     seen.clear()
-    shifted_solve(lambda x: seen.append(x) or x / 2, torch.ones(1, 7, dtype=DOUBLE), torch.ones(1, dtype=DOUBLE))
+    few = torch.linspace(0.1, 1, 7, dtype=DOUBLE)
+    shifted_solve(lambda x: seen.append(x) or few * x, torch.ones(1, 7, dtype=DOUBLE), torch.ones(1, dtype=DOUBLE))
     assert len(seen) == 7
+    seen.clear()  # one eigenvalue: the space is whole after one product
+    shifted_solve(lambda x: seen.append(x) or x / 2, torch.ones(1, 7, dtype=DOUBLE), torch.ones(1, dtype=DOUBLE))
+    assert len(seen) == 1
 
 
 def test_a_prox_from_an_adjoint_has_the_precision_of_the_image():
