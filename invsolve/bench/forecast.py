@@ -141,7 +141,19 @@ def probed(shop: Workshop, operator: OperatorEntry, solver: SolverEntry, probe: 
     scale = sum(one.image.numel() for one in pictures) / (len(pictures) * picture.image.numel())
     samples *= times
     counts = {"nfe": solution.nfe * whole / done * samples, "backward": solution.backward * whole / done * samples}
-    return {**counts, "seconds": (first + step * (whole - begun)) * samples * scale, "peak_bytes": peak.bytes}
+    seconds = (first + step * (whole - begun)) * samples * scale
+    return {**with_tuning(solver.tune, counts, seconds), "peak_bytes": peak.bytes}
+
+
+def with_tuning(tune: str | None, counts: dict[str, float], seconds: float) -> dict[str, float]:
+    """The numbers of a picture with what its tuning may take at most: its budget."""
+    if tune is None:
+        return {**counts, "seconds": seconds}
+    amount = float(tune.rstrip(" abcdefghijklmnopqrstuvwxyz"))
+    if not tune.endswith("nfe"):
+        return {**counts, "seconds": seconds + amount * {"s": 1, "n": 60, "h": 3600}[tune[-1]]}
+    each = seconds / max(1.0, counts["nfe"] + counts["backward"])
+    return {**counts, "nfe": counts["nfe"] + amount, "seconds": seconds + amount * each}
 
 
 def few_steps(solver: Any) -> tuple[Any, float]:

@@ -3,6 +3,7 @@
 import pytest
 
 from invsolve.bench import Suite, run
+from invsolve.bench.forecast import with_tuning
 from invsolve.bench.runner import Job
 from invsolve.errors import InputError
 
@@ -46,3 +47,11 @@ def test_a_row_without_has_the_key_that_it_had(tmp_path):
 def test_a_wrong_budget_is_refused_before_anything_runs(budget):
     with pytest.raises(InputError, match="tune"):
         Suite.make({**SUITE, "solver": [{**SOLVER, "tune": budget}]})
+
+
+@pytest.mark.parametrize(
+    ("tune", "nfe", "seconds"), [(None, 10, 2.0), ("500 nfe", 510, 102.0), ("60s", 10, 62.0), ("2 min", 10, 122.0), (".5h", 10, 1802.0)]
+)
+def test_a_plan_counts_the_tuning(tune, nfe, seconds):
+    found = with_tuning(tune, {"nfe": 10.0, "backward": 0.0}, 2.0)
+    assert (found["nfe"], found["seconds"]) == (nfe, pytest.approx(seconds))
