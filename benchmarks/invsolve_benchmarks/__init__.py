@@ -64,6 +64,7 @@ def invsolve_register(registry: Any) -> None:
     add("metric", "ms-ssim", f"{structure}:MSSSIM", summary="structural similarity over five scales; needs 176 pixels a side")
     add("metric", "gmsd", f"{structure}:GMSD", summary="gradient magnitude similarity deviation; needs no weights")
     add("metric", "null-space-share", f"{samples}:NullSpaceShare", summary="share of the squared error that no measurement reaches")
+    add("metric", "interval-width", f"{samples}:IntervalWidth", summary="mean width of the interval that coverage looks at")
     add("metric", "crps", f"{samples}:CRPS", summary="continuous ranked probability score of the samples, fair")
     add("metric", "diversity", f"{samples}:Diversity", summary="how far the samples of one measurement lie apart")
     add("metric", "sure", "invsolve.bench.sure:SURE", summary="Stein's estimate of the error of Hx, without the truth")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from invsolve.bench.case_metrics import NullSpaceError
+from invsolve.bench.case_metrics import Coverage, NullSpaceError
 from invsolve.bench.metrics import Case, Metric, undefined
 
 
@@ -53,6 +53,32 @@ class Diversity(Metric):
         if case.samples is None or len(case.samples) < 2:
             return undefined(case)
         return case.samples.double().var(0).flatten(1).mean(1).sqrt()
+
+
+class IntervalWidth(Metric):
+    """Mean width of the interval that `coverage` looks at, in units of the image: of two that cover alike the narrower one says more.
+
+    From the k-th smallest to the k-th largest sample of every value, k as in `Coverage`; NaN without samples, or with one.
+
+    Args:
+        level: of the interval, in (0, 1).
+
+    Raises:
+        InputError: a level outside (0, 1).
+    """
+
+    label, digits, higher = "interval width", 4, None
+
+    def __init__(self, level: float = 0.9) -> None:
+        self.coverage = Coverage(level)
+        self.settings = f"mean width of the central interval of level {level:g} of the samples, before clipping"
+
+    def measure(self, case: Case) -> Tensor:
+        """(B,)."""
+        if case.samples is None or len(case.samples) < 2:
+            return undefined(case)
+        ordered, k = case.samples.double().sort(0).values, self.coverage.rank(len(case.samples))
+        return (ordered[-k] - ordered[k - 1]).flatten(1).mean(1)
 
 
 class NullSpaceShare(Metric):

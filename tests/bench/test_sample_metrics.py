@@ -12,7 +12,7 @@ from scipy.signal import convolve2d
 from invsolve import GaussianNoise, InputError, Problem, Rng
 from invsolve.bench.case_metrics import NullSpaceError
 from invsolve.bench.metrics import SSIM, Case
-from invsolve.bench.sample_metrics import CRPS, Diversity, NullSpaceShare
+from invsolve.bench.sample_metrics import CRPS, Diversity, IntervalWidth, NullSpaceShare
 from invsolve.bench.structure_metrics import GMSD, MSSSIM
 from invsolve.solution import Solution, Status
 
@@ -116,3 +116,18 @@ def test_what_is_too_small_is_refused():
         MSSSIM()(torch.zeros(1, 1, 128, 128), torch.zeros(1, 1, 128, 128))
     with pytest.raises(InputError, match="scales must be 1 to 5; given 0"):
         MSSSIM(0)
+
+
+def test_interval_width_is_that_of_the_order_statistics():
+    """Of n uniform samples the k-th smallest and largest lie (n + 1 - 2k) / (n + 1) apart on average."""
+    drawn = torch.rand(19, 1, 1, 60, 60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    truth = torch.zeros(1, 1, 60, 60, dtype=torch.float64)
+    # k = 1 at 90 %; the range of 19 uniform numbers has the standard deviation sqrt(2 * 18 / 21) / 20 = .065, over 3600 pixels
+    assert IntervalWidth(0.9).measure(case(drawn, truth)).item() == pytest.approx(18 / 20, abs=5 * 0.066 / 60)
+    assert IntervalWidth(0.5).measure(case(drawn, truth)).item() == pytest.approx(10 / 20, abs=5 * 0.12 / 60)
+    assert IntervalWidth().measure(case(7 * drawn - 3, truth)).item() == pytest.approx(
+        7 * IntervalWidth().measure(case(drawn, truth)).item()
+    )
+    assert math.isnan(IntervalWidth().measure(case(drawn[:1], truth)).item())
+    with pytest.raises(InputError, match="between 0 and 1"):
+        IntervalWidth(1.0)
