@@ -32,7 +32,7 @@ class Asked:
 
     def tell(self, score: float | None) -> None:
         """What it scored; None where it failed."""
-        from optuna.trial import TrialState
+        from optuna.trial import TrialState  # pyright: ignore[reportMissingImports]
 
         self.study.tell(self.trial, score, TrialState.FAIL if score is None else None)
 
@@ -44,7 +44,7 @@ def asked(first: Candidate, draws: Draws, names: Sequence[str], seed: int) -> As
         InputError: no optuna, and what `declared` and `level` raise.
     """
     try:
-        import optuna
+        import optuna  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError("method optuna needs optuna: pip install 'invsolve[optuna]'; random and grid are built in") from None
     ranges = declared(first.solver, first.prior, names)
