@@ -80,6 +80,23 @@ class Choice:
 
 
 Ranges = Mapping[str, Range | Choice]
+PRIOR = "prior."
+
+
+def joint(solver: Ranges, regulariser: Ranges | None, names: Sequence[str] = ()) -> dict[str, Range | Choice]:
+    """The ranges of a solver, and as `prior.NAME` those of its regulariser; None with a denoiser. {} where neither declares any.
+
+    Raises:
+        InputError: a name that is none of them.
+    """
+    inner = {f"{PRIOR}{name}": one for name, one in (regulariser or {}).items()}
+    return fitting({**solver, **inner}, "denoiser" if regulariser is None else "regulariser", names)
+
+
+def parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What of values by such names is the solver's, and what its prior's, by the prior's own names."""
+    own = {name: value for name, value in values.items() if not name.startswith(PRIOR)}
+    return own, {name.removeprefix(PRIOR): value for name, value in values.items() if name.startswith(PRIOR)}
 
 
 def drawn(ranges: Ranges, count: int, seed: int, sigma_x: float = 1.0) -> Iterator[dict[str, Any]]:

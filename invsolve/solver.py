@@ -196,8 +196,7 @@ class Solver(metaclass=Remembering):
             chosen = self._tuned(problem, prior, tune, generator, samples)
             others = {"x_init": x_init, "start": start, "callback": callback, "keep": keep, "throw": throw, "chunk": chunk, "paste": paste}
             bounds = {"budget_s": budget_s, "budget_nfe": budget_nfe, "checkpoint": checkpoint}
-            run = chosen.solver.solve(problem, chosen.prior, generator=generator, samples=samples, **others, **bounds)
-            return replace(run, why=chosen.why, tuning=chosen.record())
+            return chosen.solve(problem, generator=generator, samples=samples, **others, **bounds)
         with ExitStack() as left:
             if torch.is_inference_mode_enabled():  # no gradient can be taken in there; without one, nothing is lost by leaving it
                 left.enter_context(torch.inference_mode(False))

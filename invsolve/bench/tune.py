@@ -26,6 +26,7 @@ from invsolve.bench.plan import Workshop
 from invsolve.bench.presets import Preset, Tuned
 from invsolve.bench.runner import run
 from invsolve.bench.score import gauges
+from invsolve.bench.study import Study
 from invsolve.bench.suite import SolverEntry, Suite
 from invsolve.errors import InputError
 from invsolve.io.files import write_text
@@ -33,10 +34,9 @@ from invsolve.plugins import registry
 from invsolve.plugins.part import Part
 from invsolve.priors.base import Regulariser
 from invsolve.problem import Problem
-from invsolve.ranges import Range, Ranges, drawn, fitting, gridded
+from invsolve.ranges import Range, drawn, gridded, joint, parted
 
 BLIND = {"discrepancy": "residual", "sure": "sure"}  # what needs no truth, and the metric it is made of
-PRIOR = "prior."
 Method = Literal["random", "grid", "optuna"]
 
 
@@ -176,8 +176,7 @@ class Task:
         for index, values in enumerate(settings):
             table = self.entry.model_dump(by_alias=True, exclude_none=True)
             table.pop("tuned", None)
-            own = {name: value for name, value in values.items() if not name.startswith(PRIOR)}
-            inner = {name.removeprefix(PRIOR): value for name, value in values.items() if name.startswith(PRIOR)}
+            own, inner = parted(values)
             table = {**table, **own, "label": label_of(index, values), "prior": {**table["prior"], **inner}}
             for override in table.get("for", {}).values():
                 for name in own:
@@ -209,26 +208,18 @@ class Task:
 
     def led(self, trials: int, seed: int, rows_of: Callable[[list[dict[str, Any]]], Any], settings: list[dict[str, Any]]) -> Any:
         """Settings one after the other as optuna's sampler asks for them; they are added to the list, and the last rows returned."""
-        try:
-            import optuna  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise InputError("method optuna needs optuna: pip install 'invsolve[optuna]'; random and grid are built in") from None
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        study = Study.make(self.ranges, self.sigma_x, seed)
         rows: Any = []
         for index in range(1, trials):
-            asked = study.ask()
-            places = {name: asked.suggest_float(name, 0.0, 1.0) for name in self.ranges}
-            settings.append({name: one.at(places[name], self.sigma_x) for name, one in self.ranges.items()})
+            settings.append(study.ask())
             rows = rows_of(settings)
             score = self.trial(index, settings[-1], rows).score
-            study.tell(asked, None if score is None else self.signed(score), optuna.trial.TrialState.FAIL if score is None else None)
+            study.tell(None if score is None else self.signed(score))
         return rows
 
     def preset(self, best: Trial, found: list[Trial], method: str, seed: int, on: str) -> Preset:
         """The best setting as a file, with where it comes from."""
-        own = {name: value for name, value in best.values.items() if not name.startswith(PRIOR)}
-        inner = {name.removeprefix(PRIOR): value for name, value in best.values.items() if name.startswith(PRIOR)}
+        own, inner = parted(best.values)
         shop = Workshop(self.suite, torch.device("cpu"))
         pictures = {one.sha256[:16] for operator in self.suite.operator for one in shop.pictures(operator)}
         labels = dict.fromkeys(name for operator in self.suite.operator for name in self.suite.data_names(operator)[:1])
@@ -268,9 +259,7 @@ def declared(entry: SolverEntry, names: Sequence[str]) -> dict[str, Any]:
     """
     solver, prior = registry().load("solver", entry.name), registry().load("prior", entry.prior.name)
     regular = isinstance(prior, type) and issubclass(prior, Regulariser)
-    inner: Ranges = prior.ranges if regular else {}
-    whole = {**solver.ranges, **{f"{PRIOR}{name}": one for name, one in inner.items()}}
-    found = fitting(whole, "regulariser" if regular else "denoiser", names)
+    found = joint(solver.ranges, prior.ranges if regular else None, names)
     if not found:
         raise InputError(f"solver {entry.name} with prior {entry.prior.name} declares no range to look in: its class attribute `ranges`")
     return found

@@ -30,7 +30,7 @@ def invsolve_find_damage(photo: Any) -> Any:
 
 @hookspec(firstresult=True)
 def invsolve_tune(solver: Any, problem: Any, prior: Any, how: Any, options: dict[str, Any]) -> Any:
-    """What serves `solve(..., tune=how)`: an object with solver, prior, why and record(); None if `how` is none of yours."""
+    """What serves `solve(..., tune=how)`: an object with solver, prior and solve(problem, **options); None if `how` is none of yours."""
 
 
 @hookspec

@@ -11,11 +11,10 @@ from invsolve.plugins import registry
 from invsolve.plugins.interrupts import attempted
 from invsolve.priors.base import Prior, Regulariser
 from invsolve.problem import Problem
-from invsolve.ranges import Range, drawn, fitting, gridded
+from invsolve.ranges import Range, drawn, fitting, gridded, joint, parted
 from invsolve.solver import Solver
 from invsolve.solvers.auto import Auto
 
-PRIOR = "prior."
 # Cheap ones first, so that a small budget has seen the ones that most often win. A regulariser of its own where one is named.
 PORTFOLIO: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("hqs", {}, ""),
@@ -51,8 +50,9 @@ class Candidate:
     reason: str = ""
 
 
-def tried(label: str, solver: Solver, prior: Prior, values: dict[str, Any]) -> Candidate:
+def tried(solver: Solver, prior: Prior, values: dict[str, Any]) -> Candidate:
     """The candidate with some hyperparameters set; one that cannot be made says why, and is never tried."""
+    label = ", ".join(f"{name} {value}" for name, value in values.items())
     made = attempted(lambda: changed(solver, prior, values))
     if isinstance(made, BaseException):
         return Candidate(label, solver, prior, values, f"{type(made).__name__}: {made}"[:300])
@@ -61,8 +61,7 @@ def tried(label: str, solver: Solver, prior: Prior, values: dict[str, Any]) -> C
 
 def changed(solver: Solver, prior: Prior, values: dict[str, Any]) -> tuple[Solver, Prior]:
     """Both with some hyperparameters set."""
-    own = {name: value for name, value in values.items() if not name.startswith(PRIOR)}
-    inner = {name.removeprefix(PRIOR): value for name, value in values.items() if name.startswith(PRIOR)}
+    own, inner = parted(values)
     if own:
         solver = replace(solver, **own) if is_dataclass(solver) else type(solver)(**{**solver.arguments, **own})  # pyright: ignore
     return solver, type(prior)(**{**prior.arguments, **inner}) if inner else prior
@@ -84,11 +83,7 @@ def settings(
         wanted = list(drawn(ranges, count - 1, seed, sigma_x))
     else:
         raise InputError(f"method must be random or grid; given {method!r:.40}")
-    found = [Candidate("as given", solver, prior)]
-    for values in wanted:
-        label = ", ".join(f"{name} {value}" for name, value in values.items())
-        found.append(tried(label, solver, prior, values))
-    return found
+    return [Candidate("as given", solver, prior), *(tried(solver, prior, values) for values in wanted)]
 
 
 def declared(solver: Solver, prior: Prior, names: Sequence[str] = ()) -> dict[str, Any]:
@@ -97,10 +92,7 @@ def declared(solver: Solver, prior: Prior, names: Sequence[str] = ()) -> dict[st
     Raises:
         InputError: neither declares any, or not the named ones.
     """
-    regular = isinstance(prior, Regulariser)
-    inner = prior.ranges if regular else {}
-    whole = {**solver.ranges, **{f"{PRIOR}{name}": one for name, one in inner.items()}}
-    found = fitting(whole, "regulariser" if regular else "denoiser", names)
+    found = joint(solver.ranges, prior.ranges if isinstance(prior, Regulariser) else None, names)
     if not found:
         able = "a solver says where its hyperparameters are looked for in its class attribute `ranges`"
         raise InputError(f"{type(solver).__name__} with {type(prior).__name__} declares nothing to tune: {able}; or tune 'auto'")

@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from invsolve.bench.study import Study
 from invsolve.errors import InputError
 from invsolve.plugins.interrupts import attempted
-from invsolve.predictive.asked import Asked
 from invsolve.predictive.budget import Purse
-from invsolve.predictive.candidates import Candidate
+from invsolve.predictive.candidates import Candidate, tried
 from invsolve.predictive.draws import Draws, chunk
 from invsolve.predictive.scores import Score, numbers
 from invsolve.solution import Solution, Status
@@ -144,13 +144,13 @@ class Race:
             alive = going if index == len(self.rungs) - 1 else going[: -(-len(going) // 2)]
         return self.best(everyone)
 
-    def led(self, everyone: list[Trial], study: Asked, most: int) -> Trial:
+    def led(self, everyone: list[Trial], study: Study, most: int) -> Trial:
         """One candidate after the other, on all draws, as the study asks for them; they are added to `everyone`."""
         first = everyone[0]
         self.advance(first, len(self.draws), given=True)
         self.note(everyone)
         while len(everyone) < most and not self.stopped and self.purse.left >= self.cost(first, first) * len(self.draws):
-            trial = Trial(study.next())
+            trial = Trial(tried(first.candidate.solver, first.candidate.prior, study.ask()))
             everyone.append(trial)
             self.advance(trial, len(self.draws))
             self.note(everyone)

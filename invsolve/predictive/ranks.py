@@ -22,8 +22,6 @@ from invsolve.errors import InputError
 from invsolve.predictive.calibration import Calibration
 from invsolve.rng import Rng
 
-LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
-
 
 @dataclass(frozen=True)
 class Ranks:

@@ -32,13 +32,11 @@ class Score:
         name: as it was asked for.
         of: (Solution, truth (B, ...)) -> (B,), more is better.
         samples: how many are drawn for it, None for a plain run.
-        unit: in words.
     """
 
     name: str
     of: Scorer
     samples: int | None = None
-    unit: str = ""
 
 
 def psnr(solution: Solution, truth: Tensor) -> Tensor:
@@ -72,8 +70,8 @@ def scored(wanted: str | Scorer, samples: int | None) -> Score:
         count = SAMPLES if samples is None else samples
         if count < 2:
             raise InputError(f"calibration is about the spread of samples: samples must be at least 2; given {count}")
-        return Score("calibration", calibration, count, "minus CRPS")
-    plain = {"psnr": Score("psnr", psnr, samples, "dB"), "perception": Score("perception", perception, samples, "HaarPSI")}
+        return Score("calibration", calibration, count)
+    plain = {"psnr": Score("psnr", psnr, samples), "perception": Score("perception", perception, samples)}
     if wanted not in plain:
         raise InputError(f"for_ must be psnr, perception, calibration, or a function (solution, truth) -> (B,); given {wanted!r:.60}")
     return plain[wanted]
@@ -90,6 +88,3 @@ def numbers(score: Score, solution: Solution, truth: Tensor) -> list[float]:
         given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise InputError(f"{score.name} must give a tensor ({len(truth)},), a number per item; given {given}")
     return [float(one) for one in torch.where(found.isfinite(), found, found.new_tensor(-torch.inf))]
-
-
-__all__ = ["Score", "numbers", "scored"]

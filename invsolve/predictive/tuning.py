@@ -16,24 +16,25 @@ from pathlib import Path
 from typing import Any
 
 from invsolve.bench.presets import Preset, Tuned
+from invsolve.bench.study import Study
 from invsolve.errors import InputError
 from invsolve.io.files import write_text
 from invsolve.plugins import registry
 from invsolve.plugins.part import Part
-from invsolve.predictive.asked import OPTUNA, asked
 from invsolve.predictive.budget import Budget, Purse
-from invsolve.predictive.candidates import PRIOR, portfolio, settings
+from invsolve.predictive.candidates import declared, level, portfolio, settings
 from invsolve.predictive.draws import SIDE, Draws, Generator, Pool, draw, seed_of, window
 from invsolve.predictive.fit import Fit, look
 from invsolve.predictive.race import MOST, Race, Trial
 from invsolve.predictive.scores import Scorer, scored
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
+from invsolve.ranges import parted
 from invsolve.solution import Solution
 from invsolve.solver import Solver
 from invsolve.solvers.auto import Auto
 
-AUTO = "auto"
+AUTO, OPTUNA = "auto", "optuna"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Tuning:
 
     def solve(self, problem: Problem, **options: Any) -> Solution:
         """The chosen solver's solution; options as of `Solver.solve`."""
-        return applied(self, problem, options)
+        return replace(self.solver.solve(problem, self.prior, **options), why=self.why, tuning=self.record())
 
     def record(self) -> dict[str, Any]:
         """Everything but the images, as JSON data."""
@@ -119,17 +120,15 @@ class Tuning:
 
     def preset(self) -> Preset:
         """The chosen setting as a file that suites name; of the portfolio, the chosen solver as it was tried."""
-        values = self.best.candidate.values
-        inner = {name.removeprefix(PRIOR): value for name, value in values.items() if name.startswith(PRIOR)}
+        own, inner = parted(self.best.candidate.values)
         name = registry().name_of("solver", self.solver)
         if name is None:
             raise InputError(f"{type(self.solver).__name__} is not registered, and a preset names its solver; register it first")
         believed = registry().name_of("prior", self.prior)
-        plain = {key: value for key, value in self.solver.arguments.items() if isinstance(value, bool | int | float | str)}
         other = self.prior is not self.trials[0].candidate.prior and believed is not None
-        held = {k: v for k, v in self.prior.arguments.items() if isinstance(v, bool | int | float | str)} if other else inner
+        held = plain(self.prior) if other else inner
         return Preset(
-            solver=Part.model_validate({**plain, **{k: v for k, v in values.items() if not k.startswith(PRIOR)}, "name": name}),
+            solver=Part.model_validate({**plain(self.solver), **own, "name": name}),
             prior=Part.model_validate({"name": believed, **held}) if believed and (inner or other) else None,
             tuned=Tuned(on=self.draws.origin[:200], by=f"predictive {self.for_}"[:200], trials=len(self.trials)),
             record={key: value for key, value in self.record().items() if value is not None and key != "regret"},
@@ -141,6 +140,11 @@ class Tuning:
 
     def __repr__(self) -> str:
         return f"Tuning({self.why})"
+
+
+def plain(part: Solver | Prior) -> dict[str, Any]:
+    """The arguments that it was made with, as far as a file holds them."""
+    return {name: value for name, value in part.arguments.items() if isinstance(value, bool | int | float | str)}
 
 
 def finite(values: Sequence[float]) -> list[float | None]:
@@ -204,8 +208,11 @@ def tune(
         purse.nfe += draws.nfe * len(draws)
     race = Race(draws, score, seed, purse, callback)
     everyone = entered(race, chosen, prior, trials, names, method)
-    led = method == OPTUNA and not isinstance(chosen, Auto)
-    best = race.led(everyone, asked(everyone[0].candidate, draws, names, seed), trials or MOST) if led else race.run(everyone)
+    if method == OPTUNA and not isinstance(chosen, Auto):
+        ranges = declared(chosen, prior, names)
+        best = race.led(everyone, Study.make(ranges, level(draws.problem, ranges), seed), trials or MOST)
+    else:
+        best = race.run(everyone)
     looked = look(problem, draws, side)
     return Tuning(
         best.candidate.solver,
@@ -239,9 +246,3 @@ def entered(race: Race, solver: Solver, prior: Prior, trials: int | None, names:
         count = race.affordable(first) if trials is None else trials
         found = settings(solver, prior, problem, count, names=names, method=method, seed=race.seed)
     return [first, *(Trial(candidate) for candidate in found[1 : trials or MOST])]
-
-
-def applied(tuning: Tuning, problem: Problem, options: dict[str, Any]) -> Solution:
-    """The solution by a tuning's choice, with its record."""
-    solution = tuning.solver.solve(problem, tuning.prior, **options)
-    return replace(solution, why=tuning.why, tuning=tuning.record())

@@ -91,7 +91,6 @@ OWN_LIBRARIES = {
     "io": {"PIL", "safetensors", "pydantic", "tifffile", "imagecodecs", "nibabel"},
     "recipe": {"pydantic"},
     "plugins": {"pydantic"},
-    "predictive": {"optuna"},
     "testing": set(),
 }
 
