@@ -208,11 +208,8 @@ def tune(
         purse.nfe += draws.nfe * len(draws)
     race = Race(draws, score, seed, purse, callback)
     everyone = entered(race, chosen, prior, trials, names, method)
-    if method == OPTUNA and not isinstance(chosen, Auto):
-        ranges = declared(chosen, prior, names)
-        best = race.led(everyone, Study.make(ranges, level(draws.problem, ranges), seed), trials or MOST)
-    else:
-        best = race.run(everyone)
+    led = method == OPTUNA and not isinstance(chosen, Auto)
+    best = race.led(everyone, study(race, chosen, prior, names), trials or MOST) if led else race.run(everyone)
     looked = look(problem, draws, side)
     return Tuning(
         best.candidate.solver,
@@ -228,6 +225,16 @@ def tune(
         tuple(race.curve),
         score.samples,
     )
+
+
+def study(race: Race, solver: Solver, prior: Prior, names: Sequence[str]) -> Study:
+    """Optuna's, of the declared ranges.
+
+    Raises:
+        InputError: no optuna, and what `declared` and `level` raise.
+    """
+    ranges = declared(solver, prior, names)
+    return Study.make(ranges, level(race.draws.problem, ranges), race.seed)
 
 
 def entered(race: Race, solver: Solver, prior: Prior, trials: int | None, names: Sequence[str], method: str) -> list[Trial]:
