@@ -121,6 +121,7 @@ class Race:
         sound = [one for one in everyone if one.scores and not one.reason]
         seen = max((len(one.scores) for one in sound), default=0)
         ahead = max((one for one in sound if len(one.scores) == seen), key=lambda one: one.score, default=everyone[0])
+        ahead = settled(ahead, everyone[0])
         return next(index for index, one in enumerate(everyone) if one is ahead)
 
     def run(self, everyone: list[Trial]) -> Trial:
@@ -159,7 +160,7 @@ class Race:
         return self.best(everyone)
 
     def best(self, everyone: list[Trial]) -> Trial:
-        """The best of those that saw every draw.
+        """The best of those that saw every draw; what was given, unless that one is better by more than a standard error.
 
         Raises:
             InputError: every candidate failed.
@@ -168,11 +169,24 @@ class Race:
         if not final:
             reasons = "; ".join(f"{one.label}: {one.reason}" for one in everyone[:3] if one.reason)
             raise InputError(f"every candidate failed on the draws. {reasons}")
-        return max(final, key=lambda one: one.score)  # the first of equals: what was given
+        return settled(max(final, key=lambda one: one.score), everyone[0])
 
     def note(self, everyone: list[Trial]) -> None:
         """A point of the curve."""
         self.curve.append((self.purse.nfe, self.purse.seconds, self.leader(everyone)))
+
+
+def settled(ahead: Trial, given: Trial) -> Trial:
+    """`ahead`, if its mean gain on what was given, over the draws that both were tried on, is more than its standard error; else `given`.
+
+    The best of several has the luckiest noise, and what was given (a default, say) is knowledge of more pictures than the draws are.
+    With a single draw there is no standard error, and `ahead` it is.
+    """
+    pairs = [one - other for one, other in zip(ahead.scores, given.scores, strict=False)]
+    if ahead is given or given.reason or not pairs:
+        return ahead
+    error = statistics.stdev(pairs) / len(pairs) ** 0.5 if len(pairs) > 1 else 0.0
+    return ahead if statistics.fmean(pairs) > error else given
 
 
 def work(solver: Solver) -> float:

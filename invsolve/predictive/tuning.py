@@ -4,7 +4,8 @@
 
 by successive halving (Jamieson, Talwalkar 2016, arXiv 1502.07943): all candidates on a quarter of the draws, the better half on the next
 quarter, the better half of these on the rest. All see the same draws and the same random streams, so differences are paired. The candidate
-as given is carried to the end, so that what is chosen is never worse than it on the draws. A candidate that fails is never chosen.
+as given is carried to the end and left only for one whose paired gain is above its standard error, so that what is chosen is never worse
+than it on the draws. A candidate that fails is never chosen.
 """
 
 from __future__ import annotations
@@ -77,7 +78,10 @@ class Tuning:
 
     @property
     def regret(self) -> list[tuple[int, float, float]]:
-        """(evaluations, seconds, how far the leader then was below the chosen one, on the draws that it was tried on)."""
+        """(evaluations, seconds, how far the leader then was below the chosen one, on the draws that it was tried on).
+
+        Leader and chosen one are what was given, unless another is better by more than a standard error (`race.settled`).
+        """
         out = []
         for nfe, seconds, leader in self.curve:
             pairs = [a - b for a, b in zip(self.best.scores, self.trials[leader].scores, strict=False)]
@@ -89,7 +93,7 @@ class Tuning:
         """In a sentence."""
         mean, error = self.gain
         tried = sum(bool(trial.scores) for trial in self.trials)
-        first = "as given: nothing tried was better" if self.best is self.trials[0] else self.best.label
+        first = "as given: nothing tried was better by more than its standard error" if self.best is self.trials[0] else self.best.label
         gain = "" if self.best is self.trials[0] else f", {mean:.3g}{'' if error != error else f' ± {error:.2g}'} above what was given"
         doubt = "" if self.fit.fits else f". {self.fit.said}"
         return f"tuned by {self.for_} on {self.draws.origin}: {first}{gain}; {tried} tried in {self.seconds:.0f} s{doubt}"

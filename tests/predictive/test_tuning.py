@@ -15,6 +15,8 @@ from invsolve.errors import CompatibilityError, InputError
 from invsolve.operator import Capability
 from invsolve.predictive import Tuning, draw, tune
 from invsolve.predictive.budget import Budget
+from invsolve.predictive.candidates import Candidate
+from invsolve.predictive.race import Trial, settled
 from invsolve.priors import Denoiser, GaussianPrior, Prior, TotalVariation
 from invsolve.ranges import Range
 from invsolve.solvers import DPS, HQS, Auto, DiffPIR
@@ -73,6 +75,34 @@ def test_what_was_given_is_kept_where_nothing_is_better():
     assert found.solver == best
     assert found.best is found.trials[0]
     assert "nothing tried was better" in found.why
+
+
+def trial(*scores, reason=""):
+    return Trial(Candidate("", Shrink(), PRIOR), list(scores), reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "given", "left"),
+    [
+        ((1.0, 3.0), (0.0, 1.5), True),  # gains 1 and 1.5: mean 1.25, standard error .25
+        ((1.0, 3.0), (0.0, 0.0), True),  # 1 and 3: 2, 1
+        ((1.0, 3.0), (1.5, 1.5), False),  # -.5 and 1.5: .5, 1
+        ((0.0, 2.0), (0.0, 0.0), False),  # 0 and 2: 1, 1: not above it
+        ((1.0,), (0.9,), True),  # one draw has no standard error
+        ((1.0, 1.0, 1.0), (0.9, 0.9), True),  # the same gain on both
+        ((1.0, 1.0), (1.0, 1.0), False),
+    ],
+)
+def test_what_was_given_is_left_for_a_gain_above_its_standard_error_only(ahead, given, left):
+    first, other = trial(*given), trial(*ahead)
+    assert settled(other, first) is (other if left else first)
+    assert settled(first, first) is first
+
+
+def test_what_was_given_and_failed_is_left():
+    other = trial(-5.0, 5.0)
+    assert settled(other, trial(reason="broken")) is other
+    assert settled(other, trial()) is other
 
 
 def test_candidates_are_compared_on_the_same_draws_and_streams():
