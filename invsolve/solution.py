@@ -106,7 +106,7 @@ class Solution:
             cannot be seen.
         why: why this solver was taken, where one was chosen (`Auto`, `solve(..., tune=)`).
         tuning: how its settings were found, where they were (`invsolve.predictive.Tuning.record`).
-        calibration: what its intervals are calibrated by (`invsolve.predictive.Calibration`); `save` does not keep it.
+        calibration: what its intervals are calibrated by (`invsolve.predictive.Calibration`).
     """
 
     x: Tensor
@@ -199,13 +199,16 @@ class Solution:
         write_image(path, x[item], bits=bits)
 
     def save(self, path: str | Path) -> None:
-        """Write a folder with x (safetensors) and configuration, seed and versions (JSON); a calibration is not kept, which a note says."""
+        """Write a folder with x (safetensors) and configuration, seed and versions (JSON).
+
+        A calibration is kept too, with its draws; where their operator or noise has no registered name it is not, which a note says.
+        """
         from invsolve.io.stored import save_solution
 
-        if self.calibration is not None:
-            text = "the calibration is not saved with the solution: after loading its intervals are those of the samples alone"
+        lost = save_solution(self, path)
+        if lost:
+            text = f"the calibration is not saved with the solution ({lost}): after loading its intervals are those of the samples alone"
             warnings.warn(text, Note, stacklevel=2)
-        save_solution(self, path)
 
     @classmethod
     def load(cls, path: str | Path, *, solver: Solver | None = None) -> Solution:

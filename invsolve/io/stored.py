@@ -24,6 +24,7 @@ from invsolve.io.encoding import ForeignError, Pool, decode, describe, encode, r
 from invsolve.io.files import regular_file, replacing_folder
 from invsolve.io.writing import SUFFIXES
 from invsolve.operator.measurement import Measurement
+from invsolve.plugins import registry
 
 if TYPE_CHECKING:
     from invsolve.noise import NoiseModel
@@ -46,16 +47,22 @@ class Stored(BaseModel):
     sha256: str
 
 
-class StoredProblem(Stored):
-    """`config.json` of a Problem."""
+class ProblemTable(BaseModel):
+    """A Problem as data."""
 
-    kind: Literal["problem"]
+    model_config = ConfigDict(extra="forbid", strict=True)
     operator: dict[str, Any]
     noise: dict[str, Any]
     y: Any
     items: list[int]
     check_range: bool
     context: Any = {"dict": {}}
+
+
+class StoredProblem(Stored, ProblemTable):
+    """`config.json` of a Problem."""
+
+    kind: Literal["problem"]
 
 
 class StoredPrior(Stored):
@@ -84,6 +91,7 @@ class StoredSolution(Stored):
     stats: Any = {"dict": {}}
     why: str = ""
     tuning: dict[str, Any] = {}
+    calibration: dict[str, Any] | None = None
 
 
 def save_problem(problem: Problem, path: str | Path) -> None:
@@ -96,8 +104,12 @@ def save_problem(problem: Problem, path: str | Path) -> None:
         InputError: the place cannot be written, or holds something else.
     """
     pool = Pool()
-    data = {
-        "kind": "problem",
+    write_stored(Path(path), {"kind": "problem", **problem_table(problem, pool)}, pool)
+
+
+def problem_table(problem: Problem, pool: Pool) -> dict[str, Any]:
+    """A problem as JSON data, its tensors in the pool."""
+    return {
         "operator": _module("operator", problem.operator, pool),
         "noise": _module("noise", problem.noise, pool),
         "y": encode(problem.y, pool, "y"),
@@ -105,7 +117,6 @@ def save_problem(problem: Problem, path: str | Path) -> None:
         "check_range": bool(problem.check_range),
         "context": encode(problem.context, pool, "context"),
     }
-    write_stored(Path(path), data, pool)
 
 
 def read_problem(path: str | Path, operator: Operator | None = None, noise: NoiseModel | None = None) -> dict[str, Any]:
@@ -120,7 +131,13 @@ def read_problem(path: str | Path, operator: Operator | None = None, noise: Nois
         InputError: no such folder, damaged or torn files, a foreign operator and none given, an operator that does not fit y.
         UnknownNameError: an operator or noise of a plug-in that is not installed.
     """
-    stored, pool = read_stored(Path(path), StoredProblem)
+    return problem_fields(*read_stored(Path(path), StoredProblem), path, operator, noise)
+
+
+def problem_fields(
+    stored: ProblemTable, pool: Pool, path: str | Path, operator: Operator | None = None, noise: NoiseModel | None = None
+) -> dict[str, Any]:
+    """The arguments of the Problem that `problem_table` wrote; raises as `read_problem`."""
     y = decode(stored.y, pool)
     if not (isinstance(y, Tensor) or (isinstance(y, tuple) and all(isinstance(part, Tensor) for part in y))):
         raise InputError(f"{path}: y is not a tensor or a tuple of tensors")
@@ -156,8 +173,11 @@ def read_prior(path: str | Path) -> Prior:
     return _unmodule("prior", stored.prior, pool, path)
 
 
-def save_solution(solution: Solution, path: str | Path) -> None:
+def save_solution(solution: Solution, path: str | Path) -> str:
     """Write a solution, its trace and its solver's configuration to the folder `path`; an earlier save there is replaced.
+
+    Returns:
+        Why its calibration is not in it; "" where it is, or there is none.
 
     Raises:
         InputError: the place cannot be written, holds something else, or is named like a picture.
@@ -177,7 +197,9 @@ def save_solution(solution: Solution, path: str | Path) -> None:
         "tuning": dict(solution.tuning),
         "trace": [step_table(step, pool, f"trace.{index}") for index, step in enumerate(solution.trace)],
     }
+    data["calibration"], lost = (None, "") if solution.calibration is None else calibration_table(solution.calibration, pool)
     write_stored(Path(path), data, pool)
+    return lost
 
 
 def read_solution(path: str | Path, solver: Solver | None = None) -> dict[str, Any]:
@@ -212,8 +234,35 @@ def read_solution(path: str | Path, solver: Solver | None = None) -> dict[str, A
         "stats": stats,
         "why": stored.why,
         "tuning": stored.tuning,
+        "calibration": None if stored.calibration is None else calibration_fields(stored.calibration, pool, path),
         **numbers,
     }
+
+
+def calibration_table(calibration: Any, pool: Pool) -> tuple[dict[str, Any] | None, str]:
+    """(a calibration as JSON data, ""), or (None, why it cannot be written)."""
+    kept, apart = dict(calibration.record()), Pool(dict(pool.tensors))
+    table = problem_table(kept.pop("problem"), apart)
+    for part in ("operator", "noise"):
+        if "foreign" in table[part]:
+            return None, f"its {part} {table[part]['foreign']} cannot be made again: {table[part]['reason']}"
+    found = {name: encode(value, apart, f"calibration.{name}") for name, value in kept.items()}
+    pool.tensors.update(apart.tensors)
+    return {**found, "problem": table}, ""
+
+
+def calibration_fields(data: dict[str, Any], pool: Pool, path: str | Path) -> Any:
+    """The calibration that `calibration_table` wrote, by the plug-in that knows it.
+
+    Raises:
+        InputError: it is malformed.
+    """
+    try:
+        table = ProblemTable.model_validate(data.get("problem"))
+    except ValidationError as error:
+        raise InputError(f"{path}: malformed calibration: {error.errors()[0]['msg']}") from error
+    kept = {name: decode(value, pool) for name, value in data.items() if name != "problem"}
+    return registry().calibration({**kept, "problem": problem_fields(table, pool, path)})
 
 
 def step_table(step: Step, pool: Pool, key: str) -> dict[str, Any]:

@@ -314,6 +314,14 @@ class Registry:
             raise InputError(f'tune is a budget, such as "60s", seconds, or "5000 nfe", or a Tuning; given {how!r:.60}')
         return found
 
+    def calibration(self, data: dict[str, Any]) -> Any:
+        """What a saved solution's intervals are calibrated by, from the first plug-in that knows such data; None where none does.
+
+        Raises:
+            InputError: the one that does finds them malformed.
+        """
+        return self.manager.hook.invsolve_calibration(data=data)
+
     def add_commands(self, commands: Any) -> None:
         """Call invsolve_add_commands, each plug-in on its own."""
         for plugin in self._plugins_with("invsolve_add_commands"):

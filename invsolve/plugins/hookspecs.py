@@ -33,6 +33,11 @@ def invsolve_tune(solver: Any, problem: Any, prior: Any, how: Any, options: dict
     """What serves `solve(..., tune=how)`: an object with solver, prior and solve(problem, **options); None if `how` is none of yours."""
 
 
+@hookspec(firstresult=True)
+def invsolve_calibration(data: dict[str, Any]) -> Any:
+    """What calibrated a saved solution's intervals, from the data that its `record()` gave; None if they are none of yours."""
+
+
 @hookspec
 def invsolve_solve_finished(problem: Any, solution: Any) -> None:
     """Called after every solve, with the Problem and the Solution: for loggers and trackers."""

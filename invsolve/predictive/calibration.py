@@ -229,6 +229,12 @@ class Calibration:
         """The calibration for the pixels of another problem of the same kind: a large one, of which the draws were windows."""
         return replace(self, own=groups_of(problem))
 
+    def record(self) -> dict[str, Any]:
+        """As data, for `Solution.save`."""
+        from invsolve.predictive.kept import record
+
+        return record(self)
+
     def attach(self, solution: Solution) -> Solution:
         """The solution, whose `interval` is calibrated from now on.
 

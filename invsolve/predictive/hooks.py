@@ -1,4 +1,4 @@
-"""What `solve(..., tune=)` finds here, by the hook that everybody's plug-in may serve."""
+"""What `solve(..., tune=)` and `Solution.load` find here, by the hooks that everybody's plug-in may serve."""
 
 from __future__ import annotations
 
@@ -26,3 +26,11 @@ def invsolve_tune(solver: Any, problem: Any, prior: Any, how: Any, options: dict
     if isinstance(how, str | int | float | Budget) and not isinstance(how, bool):
         return tune(problem, prior, solver, budget=how, **options)
     return None
+
+
+@hookimpl
+def invsolve_calibration(data: dict[str, Any]) -> Any:
+    """The Calibration that `record` made into data."""
+    from invsolve.predictive.kept import recalled
+
+    return recalled(data) if "truths" in data else None

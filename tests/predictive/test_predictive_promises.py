@@ -17,12 +17,17 @@ from invsolve.io.writing import write_image
 from invsolve.predictive import Budget, certify, draw, tune
 from invsolve.predictive.calibration import groups_of
 from invsolve.predictive.draws import window
+from invsolve.predictive.kept import recalled
 from invsolve.priors import GaussianPrior
 from invsolve.ranges import Range
 from invsolve.solvers import HQS, Auto, DiffPIR
 
 SHAPE = (1, 12, 12)
 PRIOR = GaussianPrior(0.5, 0.2)
+
+
+class Local(Identity):
+    """An operator without a name in the registry."""
 
 
 def measured(operator=None, noise=0.05, batch=1, seed=3):
@@ -97,12 +102,53 @@ def test_y_is_looked_at_with_draws_made_before():
     assert not tune(problem, PRIOR, Shrink(), nfe=100, draws=draws).fit.fits
 
 
-def test_a_loaded_solution_says_that_its_calibration_is_gone(tmp_path):
-    problem, _ = measured()
-    found = certify(problem, PRIOR, DiffPIR(steps=2), samples=4, draws=9)
-    with pytest.warns(Note, match="calibration is not saved"):
+@pytest.mark.parametrize("operator", [Identity(SHAPE), BoxMask(SHAPE, 4), GaussianBlur((1, 80, 80), 1.0)])
+@pytest.mark.parametrize("samples", [None, 4])
+def test_a_calibration_is_kept_with_its_solution(operator, samples, tmp_path):
+    problem, _ = measured(operator)
+    found = certify(problem, PRIOR, DiffPIR(steps=2), samples=samples, draws=9)
+    found.solution.save(tmp_path / "answer")
+    loaded = Solution.load(tmp_path / "answer")
+    for mine, theirs in zip(loaded.interval(0.9), found.interval(0.9), strict=True):
+        assert torch.equal(mine, theirs)
+    assert loaded.calibration.covered(0.5) == found.calibration.covered(0.5)
+    assert loaded.calibration.fit == found.calibration.fit
+    assert torch.equal(loaded.calibration.draws.problem.y, found.calibration.draws.problem.y)
+    again = certify(problem, PRIOR, DiffPIR(steps=2), samples=samples, draws=loaded.calibration.draws, solution=loaded)
+    assert torch.equal(again.interval()[0], found.interval()[0])
+
+
+def test_a_calibration_that_cannot_be_made_again_says_that_it_is_lost(tmp_path):
+    problem, _ = measured(Local(SHAPE))
+    found = certify(problem, PRIOR, HQS(), samples=None, draws=9)
+    with pytest.warns(Note, match=r"calibration is not saved with the solution \(its operator Local cannot"):
         found.solution.save(tmp_path / "answer")
     assert Solution.load(tmp_path / "answer").calibration is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mean": None},
+        {"mean": torch.zeros(9, 1, 12, 11)},
+        {"samples": torch.zeros(2, 3, 1, 12, 12)},
+        {"groups": torch.zeros(1, 1, 12, 12)},
+        {"groups": torch.full((1, 1, 12, 12), 7)},
+        {"groups": torch.zeros(12, 12, dtype=torch.long)},
+        {"own": torch.ones(1)},
+        {"truths": torch.zeros(9)},
+        {"solver": 3},
+        {"seconds": "long"},
+        {"fit": {"p": 0.5}},
+        {"fit": {"p": "x", "what": "", "score": 0.0, "level": 0.01}},
+    ],
+)
+def test_a_stored_calibration_is_checked(change):
+    problem, _ = measured()
+    data = certify(problem, PRIOR, DiffPIR(steps=2), samples=2, draws=9).calibration.record()
+    assert recalled(data).factors() == recalled(dict(data)).factors()
+    with pytest.raises(InputError, match="malformed calibration"):
+        recalled({**data, **change})
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 8, 8), (1, 8, 8, 8), (1, 8, 5, 8)])
