@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,8 @@ import click
 from click.core import ParameterSource
 
 from invsolve.cli.loudness import quiet
-from invsolve.cli.output import clean, line, noting, print_table
+from invsolve.cli.output import clean, line, noting, print_json, print_table
+from invsolve.cli.wording import worded
 from invsolve.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--draws", type=click.IntRange(min=1), default=20, show_default=True, help="How many; 90 % needs 9.")
 @click.option("--pool", help="In place of draws from the prior: a folder of pictures, or another prior, such as natural.")
 @click.option("--held", type=click.Path(exists=True), help="A folder of pictures to hold the intervals against.")
+@click.option("--side", type=click.IntRange(min=8), default=64, show_default=True, help="Of the window that stands for a large image.")
 @click.option("--cache", type=click.Path(file_okay=False), help="A folder that draws are kept in.")
 @click.option("--seed", type=int, help="Seed of everything; 0 is a seed.")
 @click.option("--out", type=click.Path(file_okay=False), help="Folder of page and pictures; NAME_certificate unless said.")
@@ -41,6 +42,7 @@ def certify(
     draws: int,
     pool: str | None,
     held: str | None,
+    side: int,
     cache: str | None,
     seed: int | None,
     out: str | None,
@@ -71,15 +73,17 @@ def certify(
             pool=pool,
             held=held,
             generator=seed,
+            side=side,
             cache=cache,
         )
         folder = Path(out) if out else Path(f"{Path(problem).stem}_certificate")
         written = write(found, folder)
     if as_json:
-        facts = dict(found.rows()[1:])
-        click.echo(json.dumps({"certified": found.certified, "said": found.said, **facts, "out": written, "notes": notes}, indent=2))
+        facts = {name: worded(value) for name, value in found.rows()[1:]}
+        facts = {"certified": found.certified, "said": worded(found.said), **facts, "out": written, "notes": notes}
+        print_json(facts)
     elif not quiet():
-        click.echo(clean(found.text()))
+        click.echo(clean(worded(found.text())))
         for one in written:
             click.echo(f"written  {clean(one)}")
     if not found.certified:
@@ -95,7 +99,7 @@ def chosen(config: Config, setup: Setup, seed: int, *, echo: bool) -> tuple[Solv
     options = {"generator": seed, "samples": config.run.samples}
     found = registry().tuned(setup.solver, setup.problem, setup.prior, config.run.tune, options)
     if echo and not quiet():
-        click.echo(clean(found.why))
+        click.echo(clean(worded(found.why)))
     return found.solver, found.prior
 
 
@@ -144,8 +148,8 @@ def tune_problem(path: str, solver: str | None, save: str | None, options: dict[
     if quiet():
         return
     print_table(("setting", found.for_, "draws", "evaluations each"), list(rows(found)))
-    click.echo(clean(found.why))
-    click.echo(clean(found.fit.said))
+    click.echo(clean(worded(found.why)))
+    click.echo(clean(worded(found.fit.said)))
     click.echo(f"preset: {line(target)}; a suite's solver names it: preset = '{line(target.name)}'")
 
 

@@ -20,6 +20,13 @@ WAYS = (
     (re.compile(r"Problem\.unconditional, in a file data\.shape"), "data.shape in a problem file"),
     (re.compile(r"none: Problem\.unconditional\(shape, batch\)"), "none: data.shape in a problem file"),
     (re.compile(r"; invsolve\.priors\.as_denoiser wraps a network"), ""),
+    (re.compile(r"\b(?:solve|certify|calibrate)\(\.\.\., samples=(\d+)\)"), r"--samples \1 (run.samples in a file)"),
+    (re.compile(r"\b(pool|draws|side)=('?)(\w+)\2"), r"--\1 \3"),
+    (re.compile(r"\bgive a function of yours as for_"), "choose --by psnr"),
+    (
+        re.compile(r"\bfor_ must be psnr, perception, calibration, or a function \(solution, truth\) -> \(B,\)"),
+        "--by must be psnr, perception or calibration",
+    ),
     (re.compile(r"make it with channels=(\d+)"), r"--set prior.channels=\1"),
 )
 # Words of English, too: only where they stand for the class.
@@ -29,9 +36,7 @@ PACKAGES = "invsolve"  # and what begins with it: the packages beside it, plug-i
 
 def worded(text: str) -> str:
     """The text with the shell's words."""
-    if not CAMEL.search(text):
-        return text
-    names = registered()
+    names = registered() if CAMEL.search(text) else {}
     text = DOOR.sub(lambda found: door(found, names), text)
     for pattern, way in WAYS:
         text = pattern.sub(way, text)

@@ -137,7 +137,7 @@ def named(pool: Pool) -> Pool:
 def from_prior(template: Problem, prior: Prior, seed: int, cache: str | Path | None) -> tuple[Tensor, str, int, bool]:
     """(truths, origin, evaluations each, whether they were at hand) drawn from a prior."""
     image, name = template.image, type(prior).__name__
-    other = "give pictures in place of its draws, pool=FOLDER, or another prior to draw from, pool='natural' (--pool on the command line)"
+    other = "give pictures in place of its draws, pool=FOLDER, or another prior to draw from, pool='natural'"
     if not isinstance(prior, Denoiser):
         raise InputError(f"{name} is a penalty and cannot be drawn from; {other}")
     if prior.sees_y:

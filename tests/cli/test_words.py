@@ -1,8 +1,11 @@
 """What the shell says of what it cannot do: the registered names that were typed, no class, exit code 2."""
 
+import ast
 import functools
 import re
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -171,3 +174,27 @@ def test_bad_input_ends_with_2_and_names_no_class(what, folder, monkeypatch):
     assert class_words(done.output) == [], done.output
     assert (done.exit_code, "Error: " in done.stderr, bool(re.search(r"unexpected \w+:", done.stderr))) == (2, True, False), done.output
     assert sorted(one.name for one in folder.iterdir()) == ["photo.png"]
+
+
+def said_in(module):
+    """What the errors of a module say, with 9 in place of what is put in."""
+    for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+        if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and getattr(node.exc.func, "id", "") == "InputError"):
+            continue
+        for text in node.exc.args:
+            parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "9" for part in parts)
+
+
+def test_what_draws_calibration_and_tuning_ask_for_are_options():
+    names = ("draws", "calibration", "certificate", "ranks", "scores", "tuning", "fit")
+    said = [one for name in names for one in said_in(import_module(f"invsolve.predictive.{name}"))]
+    assert len(said) > 25
+    written = [worded(one) for one in said if "for_" in one or re.search(r"\b(pool|draws|side|samples)=", one)]
+    assert len(written) >= 8
+    assert [one for one in written if "for_" in one or re.search(r"\w=(?!=)", one)] == []
+    assert (
+        worded("(draws=99); pool='natural', or take larger ones, side=256")
+        == "(--draws 99); --pool natural, or take larger ones, --side 256"
+    )
+    assert worded("the operator withdraws=9") == "the operator withdraws=9"
