@@ -36,7 +36,12 @@ def list_weights(as_json: bool) -> None:
 @weights.command()
 @click.argument("names", nargs=-1, metavar="[NAME or FILE]...")
 def verify(names: tuple[str, ...]) -> None:
-    """Check the shipped files (or those named): size, sha256, header, shapes, and that the network denoises. Exit code 1 if one fails."""
+    """Check the shipped files (or those named): size, sha256, header, shapes, and that the network denoises.
+
+    Exit code 1 if one fails, 2 if a name or path is none that there is.
+    """
+    from invsolve.plugins import is_path
+    from invsolve_weights.cards import is_shipped
     from invsolve_weights.places import names as all_names
 
     failed = 0
@@ -44,10 +49,19 @@ def verify(names: tuple[str, ...]) -> None:
         try:
             click.echo(f"ok    {line(name)}  {line(verified(name))}")
         except Exception as error:  # whatever is wrong with one file, the next ones are looked at too
-            failed += 1
+            there = exists(name) if is_path(name) else is_shipped(name)
+            failed = max(failed, 1 if there else 2)
             click.echo(f"FAIL  {line(name)}  {line(error)}")
     if failed:
-        sys.exit(1)
+        sys.exit(failed)
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file or folder; False for what no path can be."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def verified(name: str) -> str:

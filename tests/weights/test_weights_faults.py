@@ -74,7 +74,7 @@ def test_a_name_that_is_a_folder_gets_a_hint(tmp_path, monkeypatch):
         load_prior("./natural")
     assert load_prior("natural").card.name == "natural"
     result = invoke("verify", "df", "nope", "dncnn")
-    assert result.exit_code == 1
+    assert result.exit_code == 2  # bad input, not a bad file
     assert "say './df'" in result.output
     assert re.search(r"no weight file of that name; there are .*\bdncnn\b", result.output)
     assert "ok    dncnn" in result.output
@@ -86,7 +86,9 @@ def test_names_that_no_file_can_have(name):
         with pytest.raises(InputError, match="no path to weights") as raised:
             load()
         assert len(str(raised.value)) < 500
-    assert invoke("verify", name, "dncnn").output.count("ok    dncnn") == 1
+    result = invoke("verify", name, "dncnn")
+    assert result.output.count("ok    dncnn") == 1
+    assert result.exit_code == 2
 
 
 def test_what_a_convention_may_hold():
