@@ -40,8 +40,6 @@ def verify(names: tuple[str, ...]) -> None:
 
     Exit code 1 if one fails, 2 if a name or path is none that there is.
     """
-    from invsolve.plugins import is_path
-    from invsolve_weights.cards import is_shipped
     from invsolve_weights.places import names as all_names
 
     failed = 0
@@ -49,18 +47,21 @@ def verify(names: tuple[str, ...]) -> None:
         try:
             click.echo(f"ok    {line(name)}  {line(verified(name))}")
         except Exception as error:  # whatever is wrong with one file, the next ones are looked at too
-            there = exists(name) if is_path(name) else is_shipped(name)
-            failed = max(failed, 1 if there else 2)
+            failed = max(failed, 1 if exists(name) else 2)
             click.echo(f"FAIL  {line(name)}  {line(error)}")
     if failed:
         sys.exit(failed)
 
 
-def exists(path: str) -> bool:
-    """Whether there is such a file or folder; False for what no path can be."""
+def exists(name: str) -> bool:
+    """Whether there are weights of that name, or such a file or folder; False for what no path can be."""
+    from invsolve.errors import InputError
+    from invsolve.plugins import is_path
+    from invsolve_weights.cards import is_shipped
+
     try:
-        return Path(path).exists()
-    except (OSError, ValueError):
+        return Path(name).exists() if is_path(name) else is_shipped(name)
+    except (OSError, ValueError, InputError):
         return False
 
 
