@@ -30,6 +30,7 @@ from invsolve.testing.cases import need
 from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, empirical, gaussian_case, normal, wasserstein
 from invsolve.testing.pooled import Pooled
 from invsolve.testing.settings import settings, truth
+from invsolve.testing.shared import made_of, once_made
 from invsolve.testing.subjects import Kept, NegativeLog
 
 SIZE, CHAINS, STEPS, SAMPLES = 8, 400, 100, 8
@@ -143,7 +144,7 @@ def rows(solver: Solver, chains: int = CHAINS) -> Iterator[Row]:
             prior = prior_of(kind, law)
             if solver.requires.measurement:
                 shaped = y if not isinstance(operator, Kept) else (y @ matrix).reshape(2, 1, 1, SIZE)
-                short = Problem(operator, shaped, GaussianNoise(SIGMAS[name]))
+                short = once_made(("posterior", name), lambda o=operator, y=shaped, s=SIGMAS[name]: Problem(o, y, GaussianNoise(s)))
             else:
                 short = Problem.unconditional((1, 1, SIZE), 2, dtype=torch.float64)
             if solver.mismatches(short, prior) or (not solver.requires.measurement and name in ("I", "N")):
@@ -151,7 +152,7 @@ def rows(solver: Solver, chains: int = CHAINS) -> Iterator[Row]:
             found += 1
             random, answer = first_draw(solver, short, prior)
             if random:
-                many = short.rows([0] * chains + [1] * chains)
+                many = made_of(short, ("chains", chains), lambda p=short: p.rows([0] * chains + [1] * chains))
                 answer = solver.solve(many, prior, generator=Pooled(0, many.items))
             x = answer.x.flatten(1).double().reshape(2, -1, SIZE)
             yield row(name, kind, law, matrix if solver.requires.measurement else None, y, x, random)

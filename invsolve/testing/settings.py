@@ -19,7 +19,6 @@ from torch import Tensor
 from invsolve.errors import InputError, InvsolveError, PluginError
 from invsolve.noise import GaussianNoise, NoiseModel, NoNoise, PoissonNoise
 from invsolve.operator import Operator, Shape
-from invsolve.operator.cache import written
 from invsolve.operator.measurement import mapped, parts
 from invsolve.plugins import registry
 from invsolve.plugins.former import without
@@ -34,6 +33,7 @@ from invsolve.schedule import DiscreteVP
 from invsolve.solution import Solution
 from invsolve.solver import Solver, asked_noise
 from invsolve.testing.cases import need
+from invsolve.testing.shared import once_made, versions
 from invsolve.testing.subjects import Coupled, Hidden, Kept, NegativeLog, ValueOnly, Watched, evaluations, poisoned, watched
 
 __all__ = [
@@ -197,6 +197,9 @@ def settings(
     Raises:
         AssertionError: there is none, with every reason, or the solver refuses a problem of its own.
     """
+    key = (shape, batch, dtype, every)
+    if operators is None and (held := remembered(solver, key)) is not None:
+        return held
     reasons: list[str] = []
     found = [
         one
@@ -206,6 +209,32 @@ def settings(
     if shape == SHAPE and operators is None:
         found += own(solver, dtype)
         need(bool(found), "no problem fits:\n" + "\n".join(dict.fromkeys(reasons)))
+    return remember(solver, key, found) if operators is None else found
+
+
+LAST: dict[Any, tuple[list[Setting], list[int]]] = {}  # the settings of one solver: its checks follow each other
+
+
+def of_solver(solver: Solver) -> Any:
+    """What the settings of a solver depend on."""
+    entries = tuple(one for (kind, _), one in registry().entries.items() if kind in ("noise", "prior"))
+    return type(solver), repr(solver), solver.requires, id(type(solver).settings), entries
+
+
+def remembered(solver: Solver, key: Any) -> list[Setting] | None:
+    """What was found for the solver, if it was the last one that was asked for and nobody wrote into it."""
+    held = LAST.get((of_solver(solver), key))
+    if held is None or held[1] != versions([one.problem for one in held[0]]):
+        return None
+    return list(held[0])
+
+
+def remember(solver: Solver, key: Any, found: list[Setting]) -> list[Setting]:
+    """Keep it for the next check."""
+    whose = of_solver(solver)
+    if any(other != whose for other, _ in LAST):
+        LAST.clear()
+    LAST[whose, key] = (list(found), versions([one.problem for one in found]))
     return found
 
 
@@ -294,26 +323,16 @@ def fitted(
     return f"{label}: {'; '.join(gaps)}" if gaps else Setting(problem, prior, label)
 
 
-MADE: dict[Any, tuple[Problem, list[int]]] = {}
-
-
 def measured(index: int, shape: Shape, count: int, dtype: torch.dtype, noise: NoiseModel) -> Problem:
     """What an operator that is built in measures of the truth: once for all checks and solvers, and anew after somebody wrote into it.
 
     Raises:
         InputError: such as counts of a negative H(x).
     """
-    key = (index, shape, count, dtype, noise)
-    held = MADE.get(key)
-    if held is None or versions(held[0]) != held[1]:
-        problem = Problem.simulate(BUILT_IN[index](shape), truth(shape, count, dtype), noise, generator=5)
-        held = MADE[key] = (problem, versions(problem))
-    return held[0]
-
-
-def versions(problem: Problem) -> list[int]:
-    """How often each of its tensors was written into."""
-    return [written(one) for one in (*parts(problem.y), *problem.operator.buffers(), *problem.noise.buffers())]
+    return once_made(
+        (index, shape, count, dtype, noise),
+        lambda: Problem.simulate(BUILT_IN[index](shape), truth(shape, count, dtype), noise, generator=5),
+    )
 
 
 def counts(noise: NoiseModel) -> bool:

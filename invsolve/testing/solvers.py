@@ -48,6 +48,7 @@ from invsolve.testing.settings import (
     truth,
     watched,
 )
+from invsolve.testing.shared import items as items_of
 from invsolve.testing.shifts import check_moved, check_positive
 from invsolve.testing.units import check_converged, check_perturbed_operator, check_unit_invariance
 from invsolve.testing.world import kept, unmoved, worlds
@@ -111,8 +112,9 @@ def check_item_alone(solver: Solver) -> None:
         batch = run(solver, setting, rng)
         items = range(setting.problem.batch)
         for item in items if setting.label in usual else [items[1 + turn % (len(items) - 1)] if len(items) > 1 else 0]:
-            alone_rng = Rng(2, setting.problem[item].items)
-            alone = solver.solve(setting.problem[item], setting.prior[item], generator=alone_rng)
+            one = items_of(setting.problem, item)
+            alone_rng = Rng(2, one.items)
+            alone = solver.solve(one, setting.prior[item], generator=alone_rng)
             need(torch.equal(alone_rng.state()[0], rng.state()[item]), f"{setting.label}: item {item} drew other numbers than in the batch")
             same(alone.x[0], batch.x[item], DOUBLE, f"{setting.label}: item {item} alone and in a batch of 3")
 
@@ -128,7 +130,7 @@ def check_parts(solver: Solver) -> None:
     for setting in [*usual.values(), *list(further.values())[zlib.crc32(repr(solver).encode()) % 3 :: 3]]:
         problem, prior = setting.problem, setting.prior
         pieces = [slice(first, first + 2) for first in range(0, problem.batch, 2)]
-        parts = [solver.solve(problem[piece], prior[piece], generator=1) for piece in pieces]
+        parts = [solver.solve(items_of(problem, piece.start, piece.stop), prior[piece], generator=1) for piece in pieces]
         cut = run(solver, setting, chunk=2)
         same(cut.x, torch.cat([part.x for part in parts]), 0, f"{setting.label}: chunk=2 and the parts' own runs")
         if (kind := isinstance(prior, Denoiser)) in sampled:  # samples are runs beside each other: no matter of the prior
@@ -226,7 +228,7 @@ def check_start(solver: Solver) -> None:
         solution = run(solver, setting, x_init=x_init)
         same(x_init, kept, 0, f"{setting.label}: x_init was changed")
         need(torch.isfinite(solution.x).all(), f"{setting.label}: NaN or Inf from x_init")
-        alone = solver.solve(setting.problem[1], setting.prior[1], generator=1, x_init=x_init[1:2])
+        alone = solver.solve(items_of(setting.problem, 1), setting.prior[1], generator=1, x_init=x_init[1:2])
         same(alone.x[0], solution.x[1], DOUBLE, f"{setting.label}: item 1 from x_init, alone and in a batch")
 
 

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from unittest import SkipTest
 
@@ -31,6 +32,7 @@ from invsolve.testing.oracle import Gaussian
 from invsolve.testing.pooled import Pooled
 from invsolve.testing.posterior import at_length, draws
 from invsolve.testing.settings import SHAPE, Setting, truth, under_every_noise
+from invsolve.testing.shared import made_of, once_made
 from invsolve.testing.subjects import Coupled, Kept, NegativeLog
 
 FACTORS = (1e-4, 0.5, 1e4)
@@ -48,6 +50,11 @@ def in_units(problem: Problem, factor: float) -> Problem:
     return Problem(factor * problem.operator, y, problem.noise.scaled(factor), problem.items, False, problem.context)
 
 
+def rescaled(problem: Problem, factor: float) -> Problem:
+    """The same, made once."""
+    return made_of(problem, ("in units of", factor), lambda: in_units(problem, factor))
+
+
 def check_unit_invariance(solver: Solver) -> None:
     """The problem (cH, cy, c sigma) has the answer of (H, y, sigma), to 1e-6 of its size in float64.
 
@@ -62,14 +69,14 @@ def check_unit_invariance(solver: Solver) -> None:
     known: dict[int, Tensor] = {}  # what is asked in two units is solved as it stands once
     for setting, factor in in_turn([*under_every_noise(solver), *closed_forms(solver)], FACTORS):
         try:
-            problem = in_units(setting.problem, factor)
+            problem = rescaled(setting.problem, factor)
         except CapabilityError as error:
             missed.append(str(error))
             continue
         gaps = solver.mismatches(problem, setting.prior)
         if gaps:
             # what 1 H is refused for as well is a capability that a scaled operator does not have, such as MASK
-            same = solver.mismatches(in_units(setting.problem, 1.0), setting.prior)
+            same = solver.mismatches(rescaled(setting.problem, 1.0), setting.prior)
             need(bool(same), f"{setting.label}: (cH, cy, c sigma) with c = {factor:g} is refused: {'; '.join(gaps)}")
             missed += same
             continue
@@ -115,7 +122,10 @@ def closed_forms(solver: Solver, sigmas: tuple[float, ...] = (0.005, 0.5)) -> li
     exact = GaussianPrior(0.5, 0.25)
     for sigma in sigmas:
         for operator in (Kept(SHAPE), Coupled(SHAPE)):
-            problem = Problem.simulate(operator, truth(SHAPE, 2, torch.float64), GaussianNoise(sigma), generator=5)
+            problem = once_made(
+                ("closed form", type(operator), sigma),
+                lambda o=operator, s=sigma: Problem.simulate(o, truth(SHAPE, 2, torch.float64), GaussianNoise(s), generator=5),
+            )
             for prior in (exact, NegativeLog(exact)):
                 if not solver.mismatches(problem, prior):
                     label = f"{type(solver).__name__} on {operator.label}, sigma {sigma:g}, with {type(prior).__name__}"
@@ -135,7 +145,7 @@ def check_converged(solver: Solver) -> None:
     long = lengthened(solver)
     for setting, factor in in_turn([*under_every_noise(solver), *closed_forms(solver)], (1.0, FACTORS[0], FACTORS[-1])):
         try:
-            problem = setting.problem if factor == 1 else in_units(setting.problem, factor)
+            problem = setting.problem if factor == 1 else rescaled(setting.problem, factor)
         except CapabilityError:
             continue
         if solver.mismatches(problem, setting.prior):
@@ -191,6 +201,7 @@ def matrix_of(operator: Operator) -> Tensor:
     return flat(operator(torch.eye(size, dtype=torch.float64).reshape(size, *operator.in_shape))).T
 
 
+PERTURBED = ("H (1 + 1e-3)", "H as a matrix", "H as a matrix + 1e-3 |H|")
 PERTURBATION, FACTOR, REST, CHAINS = 1e-3, 10.0, 0.01, 200
 
 
@@ -200,11 +211,17 @@ def perturbed(operator: Operator) -> list[tuple[str, Operator]]:
     noise = Rng(0, [0], purpose="perturbation").normal(matrix.shape, matrix)[0]
     size = PERTURBATION * torch.linalg.matrix_norm(matrix, 2) / torch.linalg.matrix_norm(noise, 2)
     shapes: Any = (operator.in_shape, operator.out_shape)
-    return [
-        ("H (1 + 1e-3)", (1 + PERTURBATION) * operator),
-        ("H as a matrix", Operator.from_matrix(matrix, *shapes)),
-        ("H as a matrix + 1e-3 |H|", Operator.from_matrix(matrix + size * noise, *shapes)),
+    made = [
+        (1 + PERTURBATION) * operator,
+        Operator.from_matrix(matrix, *shapes),
+        Operator.from_matrix(matrix + size * noise, *shapes),
     ]
+    return list(zip(PERTURBED, made, strict=True))
+
+
+def disturbed(problem: Problem) -> list[Problem]:
+    """The problem with each of them in place of H."""
+    return [replace(problem, operator=operator, check_range=False) for _, operator in perturbed(problem.operator)]
 
 
 def check_perturbed_operator(solver: Solver) -> None:
@@ -227,8 +244,7 @@ def check_perturbed_operator(solver: Solver) -> None:
     for setting in closed_forms(solver, (0.05, 0.5)):
         mean, std = gaussian_answer(setting.problem, setting.prior)
         plain: Tensor | None = None
-        for name, operator in perturbed(setting.problem.operator):
-            problem = replace(setting.problem, operator=operator, check_range=False)
+        for name, problem in zip(PERTURBED, made_of(setting.problem, "perturbed", partial(disturbed, setting.problem)), strict=True):
             gaps = solver.mismatches(problem, setting.prior)
             if gaps:
                 missed += gaps

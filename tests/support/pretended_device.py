@@ -58,7 +58,11 @@ def each(tree, change):
 
 def tensors(tree):
     found = []
-    each(tree, lambda one: found.append(one) if isinstance(one, torch.Tensor) else None)
+    for one in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, (list, tuple, dict)):
+            found += tensors(one)
     return found
 
 
