@@ -201,6 +201,10 @@ def main() -> None:
             print(*export_autoencoder(arguments.run, config, arguments.folder, images), sep="\n")
             return
         file, *cards = export_run(arguments.run, config, arguments.folder, None if config.data.autoencoder else images)
+        if cards:
+            from invsolve_priors.tone import carried
+
+            carried(arguments.run / file.name, file)
         print(read_card(file).text() if cards else f"{file} (a class of one's own: no card)")
     except InputError as error:
         parser.exit(2, f"Error: {error}\n")

@@ -20,6 +20,8 @@ class Natural(Shipped):
         channels_last: memory format inside the network.
         channels: 3, or 1 for grey images (sigma up to 46 then).
         weights: another weight file of the same form.
+        tone: whether a linear filter in closed form answers at large noise, where the network is behind it: blended in from sigma 1.5,
+            alone from 20 on; see `invsolve_weights.tone`.
 
     Raises:
         InputError: see Shipped.
@@ -29,8 +31,10 @@ class Natural(Shipped):
         Plug-and-Play Image Restoration with Deep Denoiser Prior (Zhang et al., 2021), arXiv:2008.13751.
     """
 
-    def __init__(self, precision: str = "float32", channels_last: bool = True, channels: int = 3, weights: str = "natural") -> None:
-        super().__init__(weights, channels, precision, channels_last)
+    def __init__(
+        self, precision: str = "float32", channels_last: bool = True, channels: int = 3, weights: str = "natural", tone: bool = True
+    ) -> None:
+        super().__init__(weights, channels, precision, channels_last, tone)
 
 
 class DnCNNPrior(Shipped):
@@ -108,6 +112,7 @@ class NaturalGray(OwnChannels):
         precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
         channels_last: memory format inside the network.
         weights: another weight file of the same form.
+        tone: see Natural.
 
     Raises:
         InputError: see Shipped.
@@ -116,8 +121,8 @@ class NaturalGray(OwnChannels):
         See Natural.
     """
 
-    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "natural-gray") -> None:
-        super().__init__(weights, 1, precision, channels_last)
+    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "natural-gray", tone: bool = True) -> None:
+        super().__init__(weights, 1, precision, channels_last, tone)
 
 
 class DnCNNGray(OwnChannels):

@@ -53,7 +53,10 @@ def train(config: Path | None, resume: Path | None, out: Path | None, data: Path
 
         run, exported = prepared_autoencoder(chosen, places, folder), lambda: export(folder, chosen, places)
     else:
-        run, exported = prepared(chosen, places, folder), lambda: export_run(folder, chosen)
+        from invsolve_priors.tone import toned
+
+        run = prepared(chosen, places, folder)
+        exported = lambda: toned(export_run(folder, chosen), run, chosen)  # noqa: E731 (the other branch makes one, too)
     first = run.processes.rank == 0
     bar = progress_bar(run, hidden=not first)
     try:

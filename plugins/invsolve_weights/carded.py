@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from invsolve.errors import InputError
 from invsolve.priors.base import Denoiser, Prior
-from invsolve.priors.convert import NetworkDenoiser
+from invsolve.priors.convert import NetworkDenoiser, check_images, levels
 from invsolve_weights.cards import Card, has_card, load_network, read_card
 from invsolve_weights.formats import Convention
 from invsolve_weights.hub import PREFIX, fetched
@@ -20,6 +20,7 @@ from invsolve_weights.own import load_weights
 from invsolve_weights.places import check_path
 from invsolve_weights.selftest import card_test
 from invsolve_weights.tables import read_table
+from invsolve_weights.tone import tone_of
 
 log = logging.getLogger("invsolve")
 
@@ -67,12 +68,13 @@ class Shipped(NetworkDenoiser):
         channels: 3, or 1 for grey images through the colour network (see GreyThroughColour); None: as the network has them.
         precision: "float32", "float64", "bfloat16" for autocast inside the network, or "auto": the faster one on the device.
         channels_last: the networks' fastest memory format on CPUs.
+        tone: whether the closed form on its card, where there is one, answers at large noise; see `tone.Tone`. It counts as the network.
 
     Raises:
         InputError: weights that are missing, changed or of another network; channels that it does not serve.
     """
 
-    def __init__(self, weights: str, channels: int | None, precision: str, channels_last: bool) -> None:
+    def __init__(self, weights: str, channels: int | None, precision: str, channels_last: bool, tone: bool = True) -> None:
         network, card = load_network(weights)
         own = int(card.arguments.get("channels", 3))
         channels = own if channels is None else channels
@@ -80,7 +82,9 @@ class Shipped(NetworkDenoiser):
             served = "3 (colour) or 1 (grey through the colour network)" if own == 3 else f"{own}, as the network '{card.name}' has"
             raise InputError(f"channels must be {served}; given {channels}")
         low, high = card.sigma_range
+        law = tone_of(card.tone, own) if tone else None
         if channels == 1 and own == 3:
+            law = None if law is None else law.of_grey()
             network, low, high = GreyThroughColour(network), low / math.sqrt(3), high / math.sqrt(3)
         super().__init__(
             network,
@@ -94,8 +98,16 @@ class Shipped(NetworkDenoiser):
         # Photographs of anything, trained on with all turns and flips; of a file of one's own nothing is known.
         self.placeless = weights in ("natural", "natural-gray", "dncnn", "dncnn-gray")
         self.card: Card = card
+        self.law = law
         self.weights_sha256 = card.sha256
         self.made_with = (1, own)
+
+    def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """x0_hat in x's dtype: the network's, at large noise the closed form's."""
+        if self.law is None:
+            return super().forward(x, sigma)
+        check_images(x, self.channels)
+        return self.law.joined(super().forward, x, levels(sigma, x))
 
     @classmethod
     def examples(cls) -> list[Prior]:
@@ -111,15 +123,22 @@ class OwnNetwork(Shipped):
         path: NAME.safetensors.
         precision, channels_last, channels: see Natural; channels None: as the network has them.
         check: whether the network is put to the test on a smooth picture (five calls).
+        tone: see Shipped.
 
     Raises:
         InputError: see Shipped.
     """
 
     def __init__(
-        self, path: str, precision: str = "float32", channels_last: bool = True, channels: int | None = None, check: bool = True
+        self,
+        path: str,
+        precision: str = "float32",
+        channels_last: bool = True,
+        channels: int | None = None,
+        check: bool = True,
+        tone: bool = True,
     ) -> None:
-        super().__init__(path, channels, precision, channels_last)
+        super().__init__(path, channels, precision, channels_last, tone)
         if check:
             inner = self.net.net if isinstance(self.net, GreyThroughColour) else self.net
             result = card_test(inner, self.card)  # pyright: ignore[reportArgumentType]

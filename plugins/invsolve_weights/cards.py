@@ -24,6 +24,7 @@ from invsolve_weights.networks import NETWORKS
 from invsolve_weights.places import FOLDER, file_of
 from invsolve_weights.skeletons import skeleton as bounded
 from invsolve_weights.tables import is_count, is_number, read_table
+from invsolve_weights.tone import tone_of
 
 HEADER_LIMIT = 1 << 20
 FILE_LIMIT = 1 << 30
@@ -31,7 +32,7 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # Fields of a card by the kind of their value.
 KINDS: dict[type, tuple[str, ...]] = {
     str: ("name", "network", "dtype", "sha256", "data", "licence", "reproduce"),
-    dict: ("arguments", "training", "storage", "psnr", "tiles", "samples"),
+    dict: ("arguments", "training", "storage", "psnr", "tiles", "samples", "tone"),
     list: ("tried", "promise", "weaknesses"),
 }
 WORDS = {str: "text", dict: "a table", list: "a list"}
@@ -59,6 +60,7 @@ class Card:
         promise: (sigma, part of the noise that is left) on the smooth picture of `selftest.py`, measured when the file was made, of a
             network whose data are unlike it; empty where it denoises that picture as any denoiser would, or does not denoise.
         weaknesses: what it is known to do badly.
+        tone: the closed form that answers at large noise, see `tone.Tone`; empty where the network answers everywhere.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Card:
     tried: list[str] = field(default_factory=list)
     promise: list[tuple[float, float]] = field(default_factory=list)
     weaknesses: list[str] = field(default_factory=list)
+    tone: dict[str, Any] = field(default_factory=dict)
 
     def text(self) -> str:
         """The card as JSON."""
@@ -138,6 +141,8 @@ def checked(card: Card) -> Card:
     pairs = [pair for pair in card.promise if isinstance(pair, list | tuple) and len(pair) == 2]
     if len(pairs) < len(card.promise) or not all(is_number(one) and one > 0 for pair in pairs for one in pair):
         raise InputError(f"promise must be a list of (sigma, part that is left); given {card.promise!r:.100}")
+    channels = card.arguments.get("channels", 3)
+    tone_of(card.tone, channels if isinstance(channels, int) else 0)
     sigma_range, clip = interval("sigma_range", card.sigma_range, above=0.0), interval("clip", card.clip)
     return replace(card, sigma_range=sigma_range, clip=clip)
 
