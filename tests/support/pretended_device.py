@@ -58,7 +58,7 @@ def each(tree, change):
 
 def tensors(tree):
     found = []
-    for one in tree.values() if isinstance(tree, dict) else tree:
+    for one in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else (tree,):
         if isinstance(one, torch.Tensor):
             found.append(one)
         elif isinstance(one, (list, tuple, dict)):
