@@ -49,6 +49,10 @@ class PluginError(InvsolveError, ImportError):
     """A registered entry cannot be imported."""
 
 
+class NotInstalledError(PluginError):
+    """An entry needs a package that is not installed, or another version of it; the message says what to install."""
+
+
 class DivergedError(InvsolveError, ArithmeticError):
     """An iterate became NaN or infinite, or grew without end; the message names the step.
 

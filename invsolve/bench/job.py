@@ -29,7 +29,7 @@ from invsolve.bench.measurements import alike, sha256_of
 from invsolve.bench.memory import Peak
 from invsolve.bench.metrics import Case as Case
 from invsolve.bench.metrics import Metric, SetMetric
-from invsolve.bench.plan import Workshop
+from invsolve.bench.plan import Absent, Workshop
 from invsolve.bench.progress import Bar
 from invsolve.bench.records import Answer, CellRecord, cell_record
 from invsolve.bench.score import Gauge, fault, gauges
@@ -271,13 +271,14 @@ class Job:
         return True
 
     def compute(self, chunk: list[Cell], bar: Bar) -> list[Outcome]:
-        """Solve and give the answers; an incompatible pair is skipped."""
+        """Solve and give the answers; an incompatible pair is skipped, and one whose package is not installed."""
         first = chunk[0]
         prior = self.prior(first.solver.at(first.operator.label)[1])[0]
         measured = self.measured[first.measurement]
         broken = prior if isinstance(prior, str) else measured if isinstance(measured, str) else ""
         if broken or isinstance(prior, str):
-            return [(case, self.answer(case, "failed", broken), {}) for case in chunk]
+            status = "skipped" if isinstance(broken, Absent) else "failed"
+            return [(case, self.answer(case, status, broken), {}) for case in chunk]
         with kept():  # a solver that draws from a global generator has the same one each time, and what it sets ends with it
             World(first.inputs["seed"], torch.float32).place()
             problem = self.problem(chunk)

@@ -14,7 +14,7 @@ from invsolve.bench.cells import canonical
 from invsolve.bench.fingerprint import described
 from invsolve.bench.suite import Labelled, OperatorEntry, SolverEntry, Suite
 from invsolve.data import Picture, fitting, folder_sha256, keys, load_set
-from invsolve.errors import ArgumentError, ConstructorError, InputError, InvsolveError, PluginError
+from invsolve.errors import ArgumentError, ConstructorError, InputError, InvsolveError, NotInstalledError, PluginError
 from invsolve.io.images import TENSOR_FILES, load_image, read_tensor
 from invsolve.noise import NoiseModel
 from invsolve.operator import Operator
@@ -96,6 +96,10 @@ def _fault(suite: Suite, where: str, kind: str, part: Part, place: tuple[int | s
     return ""
 
 
+class Absent(str):
+    """Why there is no prior: a package is not installed, which is nobody's failure."""
+
+
 @dataclass
 class Workshop:
     """Makes the objects of a suite, each once, on one device; a prior that fails to load gives its error text.
@@ -155,7 +159,9 @@ class Workshop:
         key = canonical({"name": entry.name, "parameters": entry.arguments})
         if key not in self._priors:
             made = attempted(lambda: recipe.build("prior", entry, self.suite).to(self.device))
-            self._priors[key] = f"prior '{entry.name}': {type(made).__name__}: {made}" if isinstance(made, BaseException) else made
+            said = f"prior '{entry.name}': {type(made).__name__}: {made}"
+            absent = isinstance(made, NotInstalledError)
+            self._priors[key] = Absent(said) if absent else said if isinstance(made, BaseException) else made
         return self._priors[key]
 
     def pictures(self, entry: OperatorEntry | None = None) -> list[Picture]:

@@ -15,6 +15,7 @@ PACKAGES = {
     "invsolve_diffusers": ROOT / "plugins" / "invsolve_diffusers",
     "invsolve_classes": ROOT / "plugins" / "invsolve_classes",
     "invsolve_damage": ROOT / "plugins" / "invsolve_damage",
+    "invsolve_third_party": ROOT / "plugins" / "invsolve_third_party",
     "invsolve_app": ROOT / "plugins" / "invsolve_app",
     "invsolve_benchmarks": ROOT / "benchmarks" / "invsolve_benchmarks",
 }
