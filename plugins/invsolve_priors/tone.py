@@ -36,6 +36,7 @@ WIDTHS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 LEVELS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # at which the fit is judged
 TRIED = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0)  # at which network and filter are held against each other
 STARTS, ENDS = (1.5, 2.0, 3.0, 5.0), (3.0, 5.0, 10.0, 15.0, 20.0, 40.0)
+ALLOWED = 0.002  # .01 dB
 Cut = dict[int, np.ndarray]
 
 
@@ -149,27 +150,40 @@ def moments(tone: Tone, network: nn.Module, images: Tensor, sigma: float, draws:
     return float(found[0]), float(found[1]), float(found[2])
 
 
-def blended(tone: Tone, network: nn.Module, images: Tensor, high: float) -> Tone | None:
+def blended(tone: Tone, network: nn.Module, sets: Sequence[Tensor], high: float) -> Tone | None:
     """The filter with the blend that errs least on held-out images, in the mean logarithm over TRIED; None where the network alone does.
+
+    Of the blends that err nowhere by more than ALLOWED above the filter, where there are such.
 
     Args:
         tone: the filter.
         network: (x, sigma) -> x0_hat.
-        images: (N, C, H, W).
+        sets: images (N, C, H, W) of one size or several.
         high: the network's last level.
     """
     levels = torch.tensor([sigma for sigma in TRIED if sigma <= high], dtype=torch.float64)
     if not len(levels):
         return None
-    own, filters, both = torch.tensor([moments(tone, network, images, float(sigma)) for sigma in levels], dtype=torch.float64).T
-    best, found = float(own.log().mean()), None
-    for blend in itertools.product(STARTS, ENDS):
-        tried = replace(tone, blend=blend)
-        part = tried.weight(levels)
-        error = float(((1 - part) ** 2 * own + part**2 * filters + 2 * part * (1 - part) * both).log().mean())
-        if blend[0] < blend[1] <= high and error < best:
-            best, found = error, tried
-    return found
+    measured = [[moments(tone, network, images, float(sigma)) for sigma in levels] for images in sets]
+    own, filters, both = torch.tensor(measured, dtype=torch.float64).movedim(-1, 0)
+    found = [(False, float(own.log().mean()), (0.0, 0.0))]
+    for low, end in itertools.product(STARTS, ENDS):
+        if low < end <= high:
+            part = replace(tone, blend=(low, end)).weight(levels)
+            error = (1 - part) ** 2 * own + part**2 * filters + 2 * part * (1 - part) * both
+            found.append((bool((error > filters * (1 + ALLOWED)).any()), float(error.log().mean()), (low, end)))
+    if min(found[1:], default=found[0], key=lambda one: one[1])[1] >= found[0][1]:
+        return None
+    return replace(tone, blend=min(found[1:])[2])
+
+
+def at_sides(images: Tensor, patch: int) -> list[Tensor]:
+    """Images as they are, and cut into squares of a patch's side where that is smaller."""
+    side = min(patch, *images.shape[-2:])
+    if side == max(images.shape[-2:]):
+        return [images]
+    cut = images.unfold(2, side, side).unfold(3, side, side)
+    return [images, cut.permute(0, 2, 3, 1, 4, 5).reshape(-1, images.shape[1], side, side)]
 
 
 def add_tone(file: Path, crops: Crops, images: Tensor, patch: int) -> Tone | None:
@@ -187,7 +201,7 @@ def add_tone(file: Path, crops: Crops, images: Tensor, patch: int) -> Tone | Non
     network, card = load_network(file)
     tone = None
     if card.sigma_range[1] >= ENDS[0]:
-        tone = blended(fitted(cut(crops, patch)), network, images.cpu(), card.sigma_range[1])
+        tone = blended(fitted(cut(crops, patch)), network, at_sides(images.cpu(), patch), card.sigma_range[1])
     write_bytes(file.with_suffix(".json"), replace(card, tone={} if tone is None else tone.table()).text().encode())
     return tone
 

@@ -249,11 +249,11 @@ def test_network_and_filter_meet_where_that_errs_least():
 
     grey = nn.Module()
     grey.forward = lambda x, sigma: torch.full_like(x, 0.5)
-    left = blended(tone, grey, images, 80.0)
+    left = blended(tone, grey, [images], 80.0)
     assert left is not None
     assert left.blend == (1.5, 3.0)
-    assert blended(tone, Best(), images, 80.0) is None
-    assert blended(tone, grey, images, 2.0) is None  # no levels at which the filter could answer alone
+    assert blended(tone, Best(), [images], 80.0) is None
+    assert blended(tone, grey, [images], 2.0) is None  # no levels at which the filter could answer alone
 
 
 def test_a_training_ends_with_a_tone_where_it_helps(tmp_path, monkeypatch):
