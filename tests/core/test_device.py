@@ -18,7 +18,7 @@ from invsolve.priors.tv import TotalVariation
 from invsolve.testing.conditions import FirstItem, for_one_problem
 from invsolve.testing.denoisers import middle, noisy
 from invsolve.testing.probes import calls, image, measurement
-from invsolve.testing.settings import Setting, settings
+from invsolve.testing.settings import settings
 from invsolve.testing.subjects import NegativeLog
 
 OPERATORS = registry().names("operator")
@@ -60,27 +60,31 @@ def test_operators_stay_on_the_device_and_do_not_wait(name):
         assert not found.get("adjoint", 0), found
 
 
-def there(setting):
-    """The setting, on the device; to be called while there is one."""
-    problem, prior = setting.problem, moved(setting.prior)
-    moved(problem.operator)
-    moved(problem.noise)
-    context = {name: value.to(NAME) for name, value in problem.context.items()}
-    return Setting(replace(problem, y=mapped(lambda part: part.to(NAME), problem.y), context=context), prior, setting.label)
+TWINS = {}
+
+
+def there(problem):
+    """The problem, on the device; to be called while there is one. Once for all solvers, and so is what it keeps: where they begin."""
+    if id(problem) not in TWINS:
+        twin = copy.deepcopy(problem)
+        moved(twin.operator)
+        moved(twin.noise)
+        context = {name: value.to(NAME) for name, value in twin.context.items()}
+        TWINS[id(problem)] = problem, replace(twin, y=mapped(lambda part: part.to(NAME), twin.y), context=context)
+    return TWINS[id(problem)][1]
 
 
 def waits_per_step(solver, setting):
     """How often the host waited in each step but the first, which makes ready as well; the answer is held against the CPU's."""
     wanted = solver.solve(setting.problem, setting.prior, generator=1)
-    twin, waits = Setting(copy.deepcopy(setting.problem), copy.deepcopy(setting.prior), setting.label), []
+    twin, waits = copy.deepcopy(setting.prior), []
     with elsewhere() as device:
 
         def count(step):
             waits.append(device.waits)
             device.counts.clear()
 
-        twin = there(twin)
-        found = solver.solve(twin.problem, twin.prior, generator=1, callback=count)
+        found = solver.solve(there(setting.problem), moved(twin), generator=1, callback=count)
         assert isinstance(found.x, Away)
         assert torch.equal(found.x.held, wanted.x)
     return waits[1:]
