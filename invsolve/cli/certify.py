@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("problem", type=click.Path(dir_okay=False))
 @click.argument("overrides", nargs=-1)
 @click.option("--level", type=float, default=0.9, show_default=True, help="Of the intervals.")
-@click.option("--samples", type=click.IntRange(min=1), help="Of the answer and of each draw; run.samples or 8 unless said.")
+@click.option("--samples", type=click.IntRange(min=1), help="Of the answer and of each draw; run.samples or 4 unless said.")
 @click.option("--draws", type=click.IntRange(min=1), default=20, show_default=True, help="How many; 90 % needs 9.")
 @click.option("--pool", help="In place of draws from the prior: a folder of pictures, or another prior, such as natural.")
 @click.option("--held", type=click.Path(exists=True), help="A folder of pictures to hold the intervals against.")
@@ -56,12 +56,13 @@ def certify(
     """
     from invsolve.cli.setup import set_up
     from invsolve.predictive import certify as certified
+    from invsolve.predictive.calibration import SAMPLES
     from invsolve.recipe.config import load_config
 
     with noting(echo=not as_json) as notes:
         config = load_config(problem, list(overrides))
         setup = set_up(config)
-        seed, count = config.run.seed if seed is None else seed, samples or config.run.samples or 8
+        seed, count = config.run.seed if seed is None else seed, samples or config.run.samples or SAMPLES
         solver, prior = chosen(config, setup, seed, echo=not as_json)
         found = certified(
             setup.problem,

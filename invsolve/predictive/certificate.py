@@ -114,7 +114,7 @@ class Certificate:
     def apart(self, one: int, other: int) -> Tensor:
         """How far two samples differ, in widths of the interval, (B, *in_shape): above 1 they cannot both be right at this level."""
         if self.solution.samples is None:
-            raise InputError("a plain run has no samples to compare: certify(..., samples=8)")
+            raise InputError("a plain run has no samples to compare: certify(..., samples=4)")
         count = self.solution.samples
         for index in (one, other):
             if not isinstance(index, int) or not 0 <= index < count:

@@ -91,7 +91,7 @@ def simulated(calibration: Calibration, of: Mapping[str, Callable[[Tensor], Tens
         InputError: plain runs, or a solver whose samples are all alike: neither has a law.
     """
     if not calibration.random:
-        raise InputError("ranks need samples that differ, of every draw: calibrate(..., samples=8) of a solver that draws")
+        raise InputError("ranks need samples that differ, of every draw: calibrate(..., samples=4) of a solver that draws")
     out = []
     for index, (name, value) in enumerate((of or projections(4, seed)).items()):
         truth = value(calibration.draws.truths).double().cpu()
