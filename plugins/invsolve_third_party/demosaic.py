@@ -88,20 +88,20 @@ def load_regression(path: Path) -> Regression:
     return network
 
 
-@lru_cache(maxsize=1)
-def installed() -> Regression:
-    """The network of the installed package, read once.
+@lru_cache(maxsize=2)
+def installed(dtype: torch.dtype = torch.float32) -> Regression:
+    """The network of the installed package in a type, read once.
 
     Raises:
         NotInstalledError: see `Package.path`.
     """
-    return load_regression(DEMOSAICNET.path())
+    return load_regression(DEMOSAICNET.path()).to(dtype)
 
 
-def colours(operator: Operator) -> Tensor | None:
-    """Which colour is measured at every pixel, (3, H, W) of zeros and ones, where the operator is a Bayer mosaic; else None.
+def colours(operator: Operator) -> tuple[Tensor, float] | None:
+    """Which colour is measured at every pixel, (3, H, W) of zeros and ones, and g, where the operator is a Bayer mosaic; else None.
 
-    y = sum_c m_c x_c, so that H^T 1 = m.
+    y = g sum_c m_c x_c, so that H^T 1 = g m.
     """
     if len(operator.in_shape) != 3 or operator.batch is not None or tuple(operator.out_shape) != (1, *operator.in_shape[1:]):
         return None
@@ -110,7 +110,10 @@ def colours(operator: Operator) -> Tensor | None:
     like = next(operator.buffers(), torch.zeros(1))
     like = like if like.is_floating_point() else torch.zeros(1, device=like.device)
     found = operator.adjoint(torch.ones((1, 1, *operator.in_shape[1:]), dtype=like.dtype, device=like.device))[0].cpu().float()
-    return found if offsets(found) is not None else None
+    gain = float(found.max())
+    mask = (found / gain).round() if gain > 0 else found
+    exact = gain > 0 and bool((found / gain - mask).abs().max() < 1e-5)
+    return (mask, gain) if exact and offsets(mask) is not None else None
 
 
 def offsets(mask: Tensor) -> tuple[int, int] | None:
@@ -148,9 +151,10 @@ def demosaiced(network: Regression, mosaic: Tensor, mask: Tensor) -> Tensor:
 class DemosaicNet(Solver):
     """A Bayer mosaic by one call of a network that was trained on noiseless ones; the prior is not asked.
 
-        x = net(H^T y)
+        x = net(H^T y / g^2)
 
-    Any of the four patterns, edges mirrored. The noise is not told to it, and not looked at.
+    g is the gain of the mosaic, 1 unless it is scaled. Any of the four patterns, edges mirrored. It is not told the noise, and does not
+    look at it.
 
     Raises:
         CompatibilityError: another operator than a Bayer mosaic, or demosaicnet 0.0.14 is not installed.
@@ -182,11 +186,13 @@ class DemosaicNet(Solver):
         """x is the answer."""
         if start is not None and start.index >= 0:
             return
-        mask = colours(problem.operator)
-        assert mask is not None
+        found = colours(problem.operator)
+        assert found is not None
         assert isinstance(problem.y, Tensor)
-        mosaic = problem.operator.adjoint(problem.y)
-        x = demosaiced(installed(), mosaic.float(), mask).to(mosaic)
+        mask, gain = found
+        mosaic = problem.operator.adjoint(problem.y) / gain**2
+        dtype = torch.float64 if mosaic.dtype == torch.float64 else torch.float32
+        x = demosaiced(installed(dtype), mosaic.to(dtype), mask).to(mosaic)
         yield Step(0, 1, x, x)
 
     @classmethod

@@ -9,7 +9,9 @@ entries, each after a norm of both. Images of this prior are v = u / 10 = log(1 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from invsolve.errors import InputError
 from invsolve.priors.base import DiffusionPrior, Prior
 from invsolve.priors.convert import as_denoiser
+from invsolve.rng import Rng
 from invsolve.schedule import VariancePreserving
 from invsolve_third_party.installed import GALAXYGRAD
 from invsolve_third_party.states import filled
@@ -172,6 +175,16 @@ class Galaxy(DiffusionPrior):
         super().__init__(inner.denoiser, schedule, inner.unit)
         side = network.into.kernel_size[0] * math.isqrt(network.norm.normalized_shape[1])
         self.in_shape = (1, side, side)
+
+    @torch.no_grad()
+    def sample(self, shape: Sequence[int], rng: Rng, like: Tensor) -> Tensor:
+        """(B, *shape) draws from the prior: its deterministic sampler (DDIM) with 30 steps from noise."""
+        grid = self.sigmas(30)
+        x = grid[0] * rng.normal(shape, like)
+        for level, following in pairwise(grid):
+            x0_hat = self(x, level)
+            x = x0_hat + following / level * (x - x0_hat)
+        return x
 
     @classmethod
     def examples(cls) -> list[Prior]:

@@ -43,5 +43,5 @@ def filled(network: nn.Module, state: dict[str, Tensor], path: Path) -> nn.Modul
     bad = next((key for key, value in state.items() if not bool(torch.isfinite(value).all())), None)
     if bad is not None:
         raise InputError(f"{path}: {bad} is not finite")
-    network.load_state_dict(state)
+    network.float().load_state_dict(state)  # whatever the default type is
     return network.eval().requires_grad_(False)

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from invsolve_operators import Mask, Mosaic
+from invsolve_operators import GaussianBlur, Mask, Mosaic
 from invsolve_third_party import STLPIPS, DemosaicNet, Galaxy, installed
 from invsolve_third_party import demosaic as demosaic_module
 from invsolve_third_party.demosaic import Regression, demosaiced, load_regression, offsets
@@ -195,7 +195,7 @@ def test_every_pattern_and_every_side_is_shown_as_the_network_was_trained(patter
             assert bool(colour[:, 1, ::2, ::2].all() and colour[:, 0, ::2, 1::2].all() and colour[:, 2, 1::2, ::2].all())
             return mosaic[..., 31:-31, 31:-31]
 
-    monkeypatch.setattr(demosaic_module, "installed", Passing)
+    monkeypatch.setattr(demosaic_module, "installed", lambda dtype=None: Passing())
     for sides in ((64, 66), (37, 40), (5, 7), (2, 3)):
         operator = Mosaic((3, *sides), pattern)
         x = 0.1 + Rng(0, (0, 1)).uniform((3, *sides), torch.empty(0))
@@ -203,6 +203,8 @@ def test_every_pattern_and_every_side_is_shown_as_the_network_was_trained(patter
         solution = DemosaicNet().solve(problem)
         assert solution.nfe == 0
         assert torch.equal(solution.x, operator.adjoint(problem.y))
+        scaled = Problem.simulate(4.0 * operator, x, NoNoise())  # in other units of y: by a power of two, to the bit
+        assert torch.equal(DemosaicNet().solve(scaled).x, solution.x)
 
 
 def test_a_regression_file_is_read_and_padded_by_its_margin(tmp_path):
@@ -221,8 +223,8 @@ def test_a_regression_file_is_read_and_padded_by_its_margin(tmp_path):
 
 
 def test_other_operators_are_refused(monkeypatch):
-    monkeypatch.setattr(demosaic_module, "installed", lambda: Regression(1, 2))
-    for operator in (Mask((3, 8, 8), keep=0.5), 2.0 * Mosaic((3, 8, 8))):
+    monkeypatch.setattr(demosaic_module, "installed", lambda dtype=None: Regression(1, 2))
+    for operator in (Mask((3, 8, 8), keep=0.5), Mosaic((3, 8, 8)) @ GaussianBlur((3, 8, 8), sigma=1.0)):
         problem = Problem.simulate(operator, torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)), NoNoise())
         with pytest.raises(CompatibilityError, match="no Bayer mosaic"):
             DemosaicNet().solve(problem)
