@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from setting_turns import half, in_turn
 from turns import by_turns
 
 from invsolve.noise import GaussianNoise
@@ -34,8 +35,16 @@ def cases():
 
 
 @pytest.mark.parametrize(("solver", "check"), cases())
-def test_conformance(solver, check):
-    check(solver)
+def test_conformance(solver, check, pytestconfig):
+    in_turn(check, solver, SOLVERS.index(solver), pytestconfig)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 8])
+def test_two_checks_that_follow_each_other_have_every_setting(count):
+    first, second = half(0)(list(range(count))), half(1)(list(range(count)))
+    assert sorted({*first, *second}) == list(range(count))
+    assert count < 2 or not {*first} & {*second}
+    assert all(abs(2 * len(one) - count) <= 1 for one in (first, second))
 
 
 def test_a_plain_run_has_every_check_of_every_class_and_some_of_every_example():
