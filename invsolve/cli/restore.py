@@ -52,7 +52,7 @@ class Level(click.ParamType):
 @click.command(short_help="Restore one image.", help=HELP)
 @click.argument("image", type=click.Path(dir_okay=False))
 @click.option("--denoise", is_flag=True, help="It is noisy, and nothing else.")
-@click.option("--blur", type=float, metavar="SIGMA", help="It is blurred by a Gaussian of so many pixels.")
+@click.option("--blur", metavar="SIGMA", help="It is blurred by a Gaussian of so many pixels; of volumes voxels, or millimetres: 1.6mm.")
 @click.option("--defocus", type=float, metavar="RADIUS", help="It is out of focus: a point became a disk of so many pixels.")
 @click.option("--motion", metavar="LENGTH[,ANGLE]", help="It is blurred by a motion of so many pixels, in degrees from the horizontal.")
 @click.option("--kernel", type=click.Path(dir_okay=False), help="It is blurred by this: a picture of a point, .npy, .npz or .mat.")
@@ -87,7 +87,7 @@ class Level(click.ParamType):
 def restore(
     image: str,
     denoise: bool,
-    blur: float | None,
+    blur: str | None,
     defocus: float | None,
     motion: str | None,
     kernel: str | None,
@@ -127,7 +127,7 @@ def restored(image: str, said: dict[str, Any], settings: tuple[str, ...], save_c
     task = named(image, said)
     note = None if task is None else task.told
     if task is None and said["operator"] is None:
-        others = ", --".join(("blur", "operator") if is_volume(image) else HAPPENED[1:])
+        others = ", --".join(("blur", "mask", "operator") if is_volume(image) else HAPPENED[1:])
         task, note = unsaid(image), f"nothing is said of what happened to the picture, so noise is what is looked for; there are --{others}"
     config = make_config(tables(image, said, task), settings, what="restore")
     if save_config is not None:

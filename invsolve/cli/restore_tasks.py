@@ -53,9 +53,30 @@ def bounded(blur: dict[str, Any], what: str) -> Task:
     return Task(table, what, frame=True)
 
 
-def blurred(sigma: float) -> Task:
-    """By a Gaussian of so many pixels: along rows and columns in turn, whose data step has a closed form beyond the frame, too."""
-    return Task({"name": "separable-gaussian-blur", "sigma": sigma, "boundary": "valid"}, "a Gaussian blur of this width", frame=True)
+def blurred(sigma: str | float) -> Task:
+    """By a Gaussian of so many pixels: along rows and columns in turn, whose data step has a closed form beyond the frame, too.
+
+    Raises:
+        InputError: no number, or millimetres, which a picture's file does not know.
+    """
+    number, unit = length(sigma)
+    if unit:
+        raise InputError(f"--blur {sigma}: a picture has no millimetres; give the width in pixels")
+    return Task({"name": "separable-gaussian-blur", "sigma": number, "boundary": "valid"}, "a Gaussian blur of this width", frame=True)
+
+
+def length(width: str | float) -> tuple[float, str]:
+    """(number, "mm" or "").
+
+    Raises:
+        InputError: something else.
+    """
+    text = str(width)
+    number, unit = (text[:-2], "mm") if text.endswith("mm") else (text, "")
+    try:
+        return float(number), unit
+    except ValueError:
+        raise InputError(f"--blur reads a number of pixels, such as 1.6, of a volume millimetres too, 1.6mm; given {text!r:.40}") from None
 
 
 def out_of_focus(radius: float) -> Task:
@@ -177,7 +198,7 @@ def chosen(image: str, said: dict[str, Any]) -> Task | None:
     (name,) = given
     value = said[name]
     if is_volume(image):
-        return of_volume(name, value)
+        return of_volume(image, name, value)
     if name == "denoise":
         return noisy()
     if name == "jpeg":
@@ -191,11 +212,11 @@ def chosen(image: str, said: dict[str, Any]) -> Task | None:
 
 def unsaid(image: str) -> Task:
     """What is looked for where nothing is said: noise."""
-    return of_volume("denoise", True) if is_volume(image) else noisy()
+    return of_volume(image, "denoise", True) if is_volume(image) else noisy()
 
 
-def of_volume(name: str, value: Any) -> Task:
-    """What happened to a volume; a blur of so many voxels along every axis, mirrored at the faces.
+def of_volume(image: str, name: str, value: Any) -> Task:
+    """What happened to a volume; a blur of so many voxels along every axis, or of so many millimetres, mirrored at the faces.
 
     Raises:
         InputError: something else.
@@ -203,9 +224,22 @@ def of_volume(name: str, value: Any) -> Task:
     if name == "denoise":
         return noisy()
     if name == "blur":
-        blur = {"name": "separable-gaussian-blur", "sigma": value, "boundary": "symmetric"}
+        blur = {"name": "separable-gaussian-blur", "sigma": in_voxels(image, value), "boundary": "symmetric"}
         return Task(blur, "a Gaussian blur of this width", prior=DENOISER)
-    raise InputError(f"--{name} is for pictures; volumes take --denoise, --blur SIGMA in voxels, or --operator (mask, separable-blur, ...)")
+    if name == "mask":
+        return with_holes(value)
+    takes = "--denoise, --blur SIGMA in voxels or mm, --mask FILE, or --operator (mask, separable-blur, ...)"
+    raise InputError(f"--{name} is for pictures; volumes take {takes}")
+
+
+def in_voxels(image: str, text: str | float) -> Any:
+    """A width in voxels; of millimetres one for each axis, [[depth, height, width]], by the sizes of the file's voxels."""
+    number, unit = length(text)
+    if not unit:
+        return number
+    from invsolve.io.volumes import read_volume
+
+    return [[number / size for size in read_volume(image)[1].voxel]]
 
 
 def prior_for(image: str, prior: Any) -> Any:

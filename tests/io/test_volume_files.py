@@ -8,11 +8,14 @@ import pytest
 import tifffile
 import torch
 from click.testing import CliRunner
+from invsolve_operators import FileMask
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from invsolve.cli import main
 from invsolve.errors import InputError, PluginError
 from invsolve.io.volumes import is_volume, read_volume, stem_of, suffix_of, write_volume
+from invsolve.recipe.config import load_config
 from invsolve.unit import Unit
 
 nibabel = pytest.importorskip("nibabel", reason="nibabel is not installed (extra volumes)")
@@ -182,3 +185,74 @@ def test_samples_stacks_and_what_is_for_pictures():
     assert done.exit_code == 2
     assert "--motion is for pictures; volumes take --denoise, --blur SIGMA" in done.output
     assert restore("stack.tif", "--denoise", "--set", "prior.axis=depth", "--out", "x.npy")["out"] == ["x.npy"]
+
+
+def test_a_hole_in_a_scan_is_filled_and_the_rest_kept():
+    clean = phantom()
+    hole = np.zeros(clean.shape, bool)
+    hole[2:6, 6:12, 8:14] = True
+    nifti("scan.nii.gz", (np.where(hole, 0.05, clean) * 1000).T.astype(np.float32))
+    nifti("known.nii.gz", (~hole).T.astype(np.uint8))
+    facts = restore("scan.nii.gz", "--mask", "known.nii.gz", "--set", "solver.steps=6", "--set", "prior.axis=depth")
+    assert facts["out"] == ["scan_restored.nii.gz"]
+    filled = nibabel.load("scan_restored.nii.gz").get_fdata().T / 1000
+    given = nibabel.load("scan.nii.gz").get_fdata().T / 1000
+    assert np.abs(filled - given)[~hole].max() < 4 * np.finfo(np.float32).eps  # there and back through [0, 1]
+    assert np.square(filled - clean)[hole].mean() < 0.25 * np.square(given - clean)[hole].mean()
+
+
+def written(kind, known):
+    """A mask as a file of one kind; known is (D, H, W)."""
+    if kind == "nii":
+        nifti("mask.nii", known.T.astype(np.int16))
+    elif kind == "labels":
+        nifti("mask.nii", (known.T * 3).astype(np.int16))
+    elif kind == "tif":
+        tifffile.imwrite("mask.tif", known.astype(np.uint8) * 255, photometric="minisblack")
+    elif kind == "npy":
+        np.save("mask.npy", known)
+    return {"labels": "mask.nii"}.get(kind, f"mask.{kind}")
+
+
+@pytest.mark.parametrize("kind", ["nii", "labels", "tif", "npy"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_masks_of_volumes(kind, channels):
+    known = np.random.default_rng(0).random((4, 5, 6)) < 0.6
+    H = FileMask((channels, 4, 5, 6), written(kind, known))
+    x = torch.rand(1, channels, 4, 5, 6)
+    expected = x * torch.from_numpy(known)
+    assert torch.equal(H.adjoint(H(x)), expected)
+    rest = FileMask((channels, 4, 5, 6), written(kind, known), invert=True)
+    assert torch.equal(rest.adjoint(rest(x)), x - expected)
+
+
+def test_a_picture_is_the_mask_of_every_slice_and_other_sizes_are_refused():
+    known = np.random.default_rng(0).random((5, 6)) < 0.6
+    Image.fromarray((known * 255).astype(np.uint8)).save("mask.png")
+    x = torch.rand(1, 1, 4, 5, 6)
+    H = FileMask((1, 4, 5, 6), "mask.png")
+    assert torch.equal(H.adjoint(H(x)), x * torch.from_numpy(known))
+    np.save("mask.npy", np.random.default_rng(0).random((3, 5, 6)) < 0.6)
+    with pytest.raises(InputError, match=r"mask\.npy is 3 x 5 x 6, the image 4 x 5 x 6"):
+        FileMask((1, 4, 5, 6), "mask.npy")
+    nifti("greys.nii", np.linspace(0, 1, 24 * 20 * 8, dtype=np.float32).reshape(24, 20, 8))
+    with pytest.raises(InputError, match="looks like no mask"):
+        FileMask((1, 8, 20, 24), "greys.nii")
+    nifti("below.nii", np.linspace(-1, 1, 120, dtype=np.float32).reshape(6, 5, 4))
+    with pytest.raises(InputError, match="values from -1 to 1"):
+        FileMask((1, 4, 5, 6), "below.nii")
+
+
+def test_a_blur_in_millimetres():
+    nifti("scan.nii", (phantom() * 1000).T.astype(np.float32))
+    options = ("--set", "solver.steps=2", "--set", "prior.axis=depth", "--save-config", "p.toml")
+    restore("scan.nii", "--blur", "3mm", *options)
+    depth, height, width = np.hypot(0.2, 3), np.hypot(1.5, 0.2), 2.0
+    (blur,) = load_config("p.toml", []).operator
+    found = blur.arguments
+    assert np.allclose(found["sigma"], [[3 / depth, 3 / height, 3 / width]])
+    Image.fromarray(np.full((70, 70), 99, np.uint8)).save("photo.png")
+    for file, width, said in (("photo.png", "3mm", "has no millimetres"), ("scan.nii", "3cm", "reads a number of pixels")):
+        done = CliRunner().invoke(main, ["restore", file, "--blur", width])
+        assert done.exit_code == 2
+        assert said in done.output

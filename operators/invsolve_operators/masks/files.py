@@ -15,6 +15,7 @@ from torch import Tensor
 from invsolve.errors import InputError, Note
 from invsolve.io.files import regular_file
 from invsolve.io.images import FORMATS, TENSOR_FILES, channels_first, read_image, read_tensor
+from invsolve.io.volumes import is_volume, read_volume
 
 # Between these is neither dark nor bright; a pixel there is at an edge if both lie within REACH pixels of it.
 DARK, BRIGHT, REACH = 0.25, 0.75, 3
@@ -24,14 +25,14 @@ WAYS = "a mask has two levels: 0 / 1, 0 / 255, black / white, false / true, or t
 
 
 def read_mask(path: str | Path, threshold: float | None = None) -> Tensor:
-    """True where known: (1, H, W), (C, H, W) or (B, C, H, W) for arrays that hold so many.
+    """True where known: (1, H, W); (C, H, W) or (B, C, H, W) for arrays that hold so many; (C, D, H, W) of a volume.
 
     Arrays: bool; integers 0 / 1 and 0 / 255 (or any two of which one is 0); floats in [0, 1], or 0 / 255. Pictures: grey, palette, 1 bit
     and RGB by their grey values, 0 / 1 as well as 0 / 255; where there is transparency that is the mask, and colours that contradict it
     are refused.
 
     Args:
-        path: an image, .npy or .safetensors.
+        path: an image, a volume (.nii, .nii.gz, a stack of TIFF pages), .npy or .safetensors.
         threshold: values above it are known, in [0, 1], and greys are allowed; None for 0.5, where greys are refused but at edges.
 
     Raises:
@@ -40,7 +41,8 @@ def read_mask(path: str | Path, threshold: float | None = None) -> Tensor:
     """
     file = regular_file(path, "mask file")
     limit = 0.5 if threshold is None else _limit(threshold)
-    values = _array(file) if file.suffix.lower() in TENSOR_FILES else _picture(file)
+    volume = is_volume(file)
+    values = _volume(file) if volume else _array(file) if file.suffix.lower() in TENSOR_FILES else _picture(file)
     if threshold is None:
         _refuse_greys(values, file)
     known = values > limit
@@ -76,6 +78,22 @@ def _array(file: Path) -> Tensor:
     if least < 0 or (most > 1 and not whole):
         raise InputError(f"{file} holds values from {least:g} to {most:g}; {WAYS}")
     return _levels(value, 255 if most <= 255 else 65535, file) if most > 1 else value
+
+
+def _volume(file: Path) -> Tensor:
+    """The volume in [0, 1].
+
+    Raises:
+        InputError: negative numbers, greys that are none, labels.
+    """
+    values, info = read_volume(file)
+    numbers = info.unit.to(values.double())
+    whole = bool((numbers - numbers.round()).abs().max() < 1e-3)  # read as float32 over its own range
+    numbers = numbers.round() if whole else numbers
+    least, most = float(numbers.min()), float(numbers.max())
+    if least < 0 or (most > 1 and not whole):
+        raise InputError(f"{file} holds values from {least:g} to {most:g}; {WAYS}")
+    return _levels(numbers, 255 if most <= 255 else 65535, file) if most > 1 else numbers
 
 
 def _levels(numbers: Tensor, white: float, file: Path) -> Tensor:

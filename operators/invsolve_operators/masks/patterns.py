@@ -150,9 +150,9 @@ class FileMask(Mask):
     """A mask from a file: bright, 1, true or opaque is known; dark, 0, false or transparent is missing.
 
     Args:
-        in_shape: (C, H, W); a picture of another size is refused.
-        path: an image, .npy or .safetensors, see `mask_files.read_mask`; None for everything known. In a file of tables a
-            relative path starts from its folder.
+        in_shape: (C, H, W), or (C, D, H, W) of volumes; a file of another size is refused.
+        path: an image, a volume, .npy or .safetensors, see `files.read_mask`; of volumes a picture holds for every slice. None for
+            everything known. In a file of tables a relative path starts from its folder.
         threshold: values above it are known, in [0, 1), and greys are allowed; None for 0.5, where greys are refused but at edges.
         invert: the other way round.
 
@@ -163,16 +163,20 @@ class FileMask(Mask):
     def __init__(
         self, in_shape: Sequence[int], path: str | Path | None = None, threshold: float | None = None, invert: bool = False
     ) -> None:
-        shape = image_shape(in_shape)
+        shape = image_shape(in_shape, volumes=True)
         known = torch.ones(1, *shape[1:], dtype=torch.bool) if path is None else read_mask(path, threshold)
-        if known.shape[-2:] != shape[1:]:
-            raise InputError(f"{path} is {known.shape[-2]} x {known.shape[-1]}, the image {shape[1]} x {shape[2]}; resize one of them")
+        if len(shape) == 4 and known.ndim == 3:  # a picture, or an array (D, H, W)
+            known = known[:, None].expand(-1, shape[1], -1, -1) if len(known) == 1 else known[None]
+        sides = len(shape) - 1
+        if known.shape[-sides:] != shape[1:]:
+            mine, theirs = (" x ".join(map(str, one[-sides:])) for one in (known.shape, shape))
+            raise InputError(f"{path} is {mine}, the image {theirs}; resize one of them")
         super().__init__(shape, mask=known != bool(invert))
 
     @classmethod
     def examples(cls) -> list[Operator]:
         """Without a file."""
-        return [cls((3, 4, 4)), cls((1, 4, 6), invert=True)]
+        return [cls((3, 4, 4)), cls((1, 4, 6), invert=True), cls((1, 3, 4, 5))]
 
 
 class BayerMask(Mask):
