@@ -149,7 +149,8 @@ class Burst:
                 say(f"first step after {time.monotonic() - start:.0f} s")
             if time.monotonic() - last > EVERY:
                 last = self._written(out, validation, start, losses, say)
-        self._written(out, validation, start, losses, say)
+        if losses:
+            self._written(out, validation, start, losses, say)
 
     def _written(self, out: Path, validation: Tensor | None, start: float, losses: list[Tensor], say: Callable[[str], None]) -> float:
         """Write a state and its line of the log; the time when it was done."""

@@ -151,6 +151,13 @@ def test_a_rehearsal_goes_on_and_its_average_becomes_a_prior(burst, packed, monk
     assert card.training["images"] == 2 * kept["step"]
 
 
+def test_a_state_at_every_step_and_none_twice(burst, packed, monkeypatch):
+    monkeypatch.setattr(burst, "EVERY", 0.0)
+    rehearse(burst, packed, *SHORT)
+    table = json.loads((packed / "out" / "figures.json").read_text())
+    assert [row["images"] for row in table["rows"]] == list(range(2, table["images"] + 1, 2))
+
+
 def test_it_learns(burst, packed):
     """Flat pictures, whose noise the mean of 256 pixels takes away: the loss falls far below that of the network it began with."""
     config = TrainConfig.load(packed / "toy.toml")
