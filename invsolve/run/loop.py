@@ -191,7 +191,7 @@ class Run:
         x = pasted(self.outer, x) if self.options.paste else x
         seconds, nfe, nbe = time.perf_counter() - began, -(-meter.forward // rows), -(-meter.backward // rows)
         stats = {name: value.detach() for name, value in last.stats.items()} if last is not None else {}
-        if any(watch.still) and status == Status.FINISHED:
+        if watch.still.any() and status == Status.FINISHED:
             stats["still"] = torch.tensor(watch.still, dtype=x.real.dtype, device=x.device)
         met = seam(self.outer, x)
         stats |= {} if met is None else {"seam": met}

@@ -6,7 +6,9 @@ import math
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from invsolve.errors import DivergedError
@@ -30,9 +32,9 @@ class Watch:
 
     def __init__(self, solver: Any) -> None:
         self.solver = solver
-        self.norms: list[list[float]] = []
-        self.usual: list[float] = []
-        self.still: list[int] = []
+        self.norms: list[NDArray[np.float64]] = []
+        self.usual: NDArray[np.float64] = np.zeros(0)
+        self.still: NDArray[np.int64] = np.zeros(0, np.int64)
         self.seen = 0
 
     def fault(self, step: Step) -> str:
@@ -41,20 +43,17 @@ class Watch:
             return "" if step.finite else "NaN or Inf"
         sizes = sizes_of(step.x)
         self._count(sizes)
-        if not all(map(math.isfinite, sizes)):
+        if not np.isfinite(sizes).all():
             return "NaN or Inf"
         if self.seen <= FIRST:
-            self.usual = [max(size, kept) for size, kept in zip(sizes, self.usual or sizes, strict=True)]
-        worst = max((size / usual for size, usual in zip(sizes, self.usual, strict=True) if usual), default=0.0)
+            self.usual = np.maximum(sizes, self.usual) if len(self.usual) else sizes
+        with np.errstate(over="ignore"):
+            worst = float(np.divide(sizes, self.usual, out=np.zeros_like(sizes), where=self.usual > 0).max(initial=0.0))
         return f"x has grown to {worst:.1e} times its first size" if worst > GROWTH else ""
 
-    def _count(self, sizes: list[float]) -> None:
+    def _count(self, sizes: NDArray[np.float64]) -> None:
         self.seen += 1
-        if self.norms:
-            same = [before == now for before, now in zip(self.norms[-1], sizes, strict=True)]
-            self.still = [count + 1 if stands else 0 for count, stands in zip(self.still, same, strict=True)]
-        else:
-            self.still = [0] * len(sizes)
+        self.still = np.where(self.norms[-1] == sizes, self.still + 1, 0) if self.norms else np.zeros(len(sizes), np.int64)
         self.norms = [*self.norms[-4:], sizes]
 
     def error(self, step: Step, fault: str, last: Tensor | None) -> DivergedError:
@@ -62,7 +61,7 @@ class Watch:
         where = "" if step.sigma is None else f" at sigma {step.sigma:.4g}"
         values = {field.name: getattr(self.solver, field.name) for field in fields(self.solver) if field.name in STEP_SIZES}
         shown = ", ".join(f"{name}={value:.4g}" for name, value in values.items() if isinstance(value, int | float))
-        norms = [max(row, default=0.0) for row in self.norms]
+        norms = [float(row.max(initial=0.0)) for row in self.norms]
         hint = f"take a smaller step ({shown})" if shown else "take a smaller step, or another solver"
         sizes = ", ".join(f"{norm:.3g}" for norm in norms)
         return DivergedError(
@@ -78,7 +77,7 @@ class Watch:
 
 
 @torch.no_grad()
-def sizes_of(x: Tensor) -> list[float]:
+def sizes_of(x: Tensor) -> NDArray[np.float64]:
     """|x| / sqrt(n) per item, on the host: one pass and one read."""
     rows = x.detach().flatten(1)
-    return (torch.linalg.vector_norm(rows, dim=1) / math.sqrt(max(1, rows.shape[1]))).cpu().tolist()
+    return (torch.linalg.vector_norm(rows, dim=1) / math.sqrt(max(1, rows.shape[1]))).cpu().double().numpy()
