@@ -155,7 +155,7 @@ class Solution:
         Raises:
             InputError: a level outside (0, 1), or too few samples.
         """
-        if not 0 < level < 1:
+        if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
             raise InputError(f"level must be between 0 and 1; given {level!r}")
         if self.calibration is not None:
             return self.calibration.interval(self, level)

@@ -160,7 +160,7 @@ def by_draws(line: dict[str, Any]) -> int:
     """Which setting the draws choose, as `tune` does."""
     part = Candidate("", DiffPIR(), GaussianPrior(0.0, 1.0))  # plays no part in the choice
     trials = [Trial(part, row[0] or [], reason="" if row[0] else "failed") for row in line["scores"]]
-    return trials.index(settled(max(trials, key=lambda one: one.score), trials[0]))
+    return next(k for k, one in enumerate(trials) if one is settled([trial for trial in trials if not trial.reason], trials[0]))
 
 
 def regret_report(lines: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,7 @@ from invsolve.errors import InputError
 if TYPE_CHECKING:
     from invsolve.cli.setup import Setup
     from invsolve.predictive import Certificate, Trial, Tuning
-    from invsolve.priors import Prior
     from invsolve.recipe.config import Config
-    from invsolve.solver import Solver
 
 
 @click.command(short_help="What can be trusted of the answer to the problem in a TOML file.")
@@ -63,7 +62,8 @@ def certify(
         config = load_config(problem, list(overrides))
         setup = set_up(config)
         seed, count = config.run.seed if seed is None else seed, samples or config.run.samples or SAMPLES
-        solver, prior = chosen(config, setup, seed, echo=not as_json)
+        tuning = chosen(config, setup, seed)
+        solver, prior = (tuning.solver, tuning.prior) if tuning else (setup.solver, setup.prior)
         found = certified(
             setup.problem,
             prior,
@@ -77,6 +77,7 @@ def certify(
             side=side,
             cache=cache,
         )
+        found = replace(found, solution=replace(found.solution, why=tuning.why, tuning=tuning.record())) if tuning else found
         folder = Path(out) if out else Path(f"{Path(problem).stem}_certificate")
         written = write(found, folder)
     if as_json:
@@ -91,17 +92,14 @@ def certify(
         raise SystemExit(1)
 
 
-def chosen(config: Config, setup: Setup, seed: int, *, echo: bool) -> tuple[Solver, Prior]:
-    """The solver and the prior that `run` would take: with run.tune the tuned ones."""
+def chosen(config: Config, setup: Setup, seed: int) -> Tuning | None:
+    """What run.tune chooses, as `run` would; None without it."""
     from invsolve.plugins import registry
 
     if config.run.tune is None:
-        return setup.solver, setup.prior
+        return None
     options = {"generator": seed, "samples": config.run.samples}
-    found = registry().tuned(setup.solver, setup.problem, setup.prior, config.run.tune, options)
-    if echo and not quiet():
-        click.echo(clean(worded(found.why)))
-    return found.solver, found.prior
+    return registry().tuned(setup.solver, setup.problem, setup.prior, config.run.tune, options)
 
 
 def write(found: Certificate, folder: Path) -> list[str]:

@@ -227,9 +227,29 @@ def of_volume(image: str, name: str, value: Any) -> Task:
         blur = {"name": "separable-gaussian-blur", "sigma": in_voxels(image, value), "boundary": "symmetric"}
         return Task(blur, "a Gaussian blur of this width", prior=DENOISER)
     if name == "mask":
+        same_place(image, value)
         return with_holes(value)
     takes = "--denoise, --blur SIGMA in voxels or mm, --mask FILE, or --operator (mask, separable-blur, ...)"
     raise InputError(f"--{name} is for pictures; volumes take {takes}")
+
+
+def same_place(image: str, mask: str) -> None:
+    """Raise InputError where two NIfTI files say that their voxels lie at other places.
+
+    Raises:
+        InputError: says so.
+    """
+    from invsolve.io.volumes import read_volume
+
+    if not is_volume(mask):
+        return
+    mine, theirs = (read_volume(file)[1].affine for file in (image, mask))
+    if mine is None or theirs is None:
+        return
+    # a hundredth of the smallest voxel
+    if abs(mine - theirs).max() > 0.01 * min(read_volume(image)[1].voxel):
+        how = "bring it onto the volume's grid, such as with nibabel.processing.resample_from_to(mask, volume, order=0)"
+        raise InputError(f"{mask} says that its voxels lie elsewhere than those of {image} (their affines differ); {how}")
 
 
 def in_voxels(image: str, text: str | float) -> Any:

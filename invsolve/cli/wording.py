@@ -27,6 +27,7 @@ WAYS = (
         re.compile(r"\bfor_ must be psnr, perception, calibration, or a function \(solution, truth\) -> \(B,\)"),
         "--by must be psnr, perception or calibration",
     ),
+    (re.compile(r"give GaussianNoise\(sigma\) with sigma > 0"), "say a level above 0, --noise 0.01 (noise.sigma in a file)"),
     (re.compile(r"make it with channels=(\d+)"), r"--set prior.channels=\1"),
 )
 # Words of English, too: only where they stand for the class.

@@ -27,7 +27,8 @@ from scipy import stats
 from torch import Tensor
 
 from invsolve.errors import InputError
-from invsolve.predictive.draws import SIDE, Draws, Generator, Pool, chunk, differing, draw, seed_of, window
+from invsolve.io.digest import state_hash
+from invsolve.predictive.draws import SIDE, Draws, Generator, Pool, chunk, differing, distinct, draw, seed_of, window
 from invsolve.predictive.fit import Fit, look
 from invsolve.priors.base import Prior
 from invsolve.problem import Problem
@@ -241,6 +242,8 @@ class Calibration:
         Raises:
             InputError: see `width`.
         """
+        if repr(solution.solver) != self.solver:
+            raise InputError(f"calibrated for {self.solver}; the solution is by {solution.solver!r}: other settings, other errors")
         self.width(solution, min(0.5, len(self) / (len(self) + 1)))
         return replace(solution, calibration=self)
 
@@ -316,6 +319,20 @@ def groups_of(problem: Problem) -> Tensor:
     return (~found[0]).long()
 
 
+def alike(draws: Draws, problem: Problem) -> None:
+    """Raise InputError unless the draws were measured as the problem was.
+
+    Raises:
+        InputError: another H or another noise.
+    """
+    for what in ("operator", "noise"):
+        mine, theirs = getattr(draws.problem, what), getattr(problem, what)
+        if state_hash(mine) != state_hash(theirs) and theirs.batch is None:
+            raise InputError(
+                f"the draws were measured with another {what}, {mine!r:.100}; the problem's is {theirs!r:.100}: draw for this one"
+            )
+
+
 def calibrate(
     problem: Problem,
     prior: Prior,
@@ -352,7 +369,13 @@ def calibrate(
         raise InputError("the items differ in H, noise or context, and the promise is made for one of them: take problem[i], one at a time")
     seed = seed_of(generator)
     if not isinstance(draws, Draws):
-        draws = draw(window(problem, side), prior, draws, pool=pool, generator=seed, cache=cache)
+        # Other draws than those that `tune` with the same seed chose settings on: the promise is that of a solver chosen without them.
+        draws = draw(window(problem, side), prior, draws, pool=pool, generator=derive(seed, "calibration"), cache=cache)
+    else:
+        alike(draws, window(problem, side))
+    if pool is not None and len(distinct(draws)) < len(draws):
+        given = f"{len(distinct(draws))} of {len(draws)} differ"
+        raise InputError(f"every draw must be another picture, and of those from the pool {given}; give more pictures, or ask fewer draws")
     limit = max(1, chunk(draws.problem) // (samples or 1))
     # Streams of their own: the draws must not share the noise of the run on the problem at hand.
     solution = solver.solve(draws.problem, prior, generator=derive(seed, "calibrate"), samples=samples, chunk=limit)

@@ -82,7 +82,7 @@ def settings(
     elif method == "random":
         wanted = list(drawn(ranges, count - 1, seed, sigma_x))
     else:
-        raise InputError(f"method must be random or grid; given {method!r:.40}")
+        raise InputError(f"method must be random, grid or optuna; given {method!r:.40}")
     return [Candidate("as given", solver, prior), *(tried(solver, prior, values) for values in wanted)]
 
 

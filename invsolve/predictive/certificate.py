@@ -15,7 +15,7 @@ from invsolve.io.files import write_text
 from invsolve.noise import Ability
 from invsolve.operator import Capability
 from invsolve.predictive.calibration import COUNT, SAMPLES, Calibration, calibrate, groups_of, refused
-from invsolve.predictive.draws import SIDE, Draws, Generator, Pool, draw, seed_of, window
+from invsolve.predictive.draws import SIDE, Draws, Generator, Pool, distinct, draw, seed_of, window
 from invsolve.predictive.ranks import Ranks, expected_coverage, simulated
 from invsolve.predictive.split import Split, checked, split
 from invsolve.priors.base import Prior
@@ -134,7 +134,10 @@ class Certificate:
             ("calibrated on", self.calibration.draws.origin),
             ("does y look like the draws", self.calibration.fit.said),
             ("widths", widths(self.calibration, self.level)),
+            ("half width of the interval", self.half_width()),
         ]
+        if self.solution.why:
+            out.insert(2, ("chosen", self.solution.why))
         if self.coverage:
             mean, error = average(self.coverage)
             out.append((f"coverage of {self.level:.0%} intervals", f"{mean:.1%} ± {error:.1%} on draws left out one at a time"))
@@ -142,7 +145,9 @@ class Certificate:
                 out.append((f"coverage {name}", f"{share:.1%}"))
         if self.held:
             held, spread = average(self.held)
-            out.append((f"coverage on {len(self.held)} held pictures", f"{held:.1%} ± {spread:.1%}"))
+            few = "" if len(self.held) >= JUDGES else f"; fewer than {JUDGES} give no verdict"
+            error = f" ± {spread:.1%}" if len(self.held) > 1 else ""
+            out.append((f"coverage on {len(self.held)} held picture{'s' * (len(self.held) > 1)}", f"{held:.1%}{error}{few}"))
         for one in [*self.ranks, *([] if self.tarp is None else [self.tarp])]:
             verdict = "like draws of the posterior" if one.p >= SURE / (len(self.ranks) + 1) else one.said
             out.append((f"ranks of {one.name}", f"{verdict} (p = {one.p:.2g}; 90 % of its own intervals hold {one.covered(0.9):.0%})"))
@@ -151,6 +156,15 @@ class Certificate:
         if self.open is not None:
             out.append(("energy that H and the noise leave to the prior", listed(self.open.share())))
         return out
+
+    def half_width(self) -> str:
+        """Of the pixels, in words; with a warning where it says nothing."""
+        half = self.calibration.width(self.solution, self.level).flatten()
+        truths = self.calibration.draws.truths
+        spread = float(truths.max() - truths.min())
+        share = float((half >= spread / 2).double().mean())
+        said = "" if share < 0.01 else f"; OF {share:.0%} OF THE PIXELS IT IS AS WIDE AS ALL THAT PICTURES HOLD: take more draws or samples"
+        return f"median {float(half.median()):.3g}, widest {float(half.max()):.3g}{said}"
 
     def text(self) -> str:
         """For a terminal."""
@@ -282,9 +296,7 @@ def on_held(
 ) -> list[float]:
     """The share of pixels that the intervals hold, of pictures that they were not calibrated on: at most as many as there are draws."""
     pictures = draw(problem, prior, len(calibration), pool=held, generator=derive(generator, "held"))
-    # Pictures without room for several windows come again and again; each counts once.
-    same = (pictures.truths[:, None] == pictures.truths[None]).flatten(2).all(2)
-    first = [row for row in range(len(pictures)) if not bool(same[row, :row].any())]
+    first = distinct(pictures)  # pictures without room for several windows come again and again; each counts once
     pictures = Draws(pictures.truths[first], pictures.problem.rows(first), pictures.origin)
     solution = solver.solve(pictures.problem, prior, generator=derive(generator, "held", "solve"), samples=samples)
     half = calibration.of(pictures.problem).width(solution, level)

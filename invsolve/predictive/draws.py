@@ -26,6 +26,7 @@ from invsolve.io.images import load_image, read_tensor
 from invsolve.io.writing import write_image
 from invsolve.operator.windows import Window
 from invsolve.plugins import load_prior, registry
+from invsolve.plugins.arguments import signature_of
 from invsolve.priors.base import Denoiser, Prior
 from invsolve.problem import NoMeasurement, Problem, refuse_unmeasured
 from invsolve.rng import Rng, derive
@@ -100,7 +101,7 @@ def draw(
     if several and count < problem.batch:
         raise InputError(f"the {problem.batch} items differ in H, noise or context, so that each needs draws: give at least that many")
     template = problem.rows([index % problem.batch for index in range(count)])
-    source = prior if pool is None else named(pool)
+    source = prior if pool is None else named(pool, template)
     if isinstance(source, Prior):
         truths, origin, nfe, held = from_prior(template, source, seed, cache)
     else:
@@ -127,11 +128,25 @@ def differing(problem: Problem) -> bool:
     return problem.batch > 1 and (problem.operator.batch is not None or problem.noise.batch is not None or bool(problem.context))
 
 
-def named(pool: Pool) -> Pool:
-    """The prior of that name, where the text names one and no file; else what was given."""
-    if isinstance(pool, str) and not Path(pool).exists() and pool in registry().names("prior"):
-        return load_prior(pool)
-    return pool
+def named(pool: Pool, problem: Problem) -> Pool:
+    """The prior of that name, with the problem's channels, where the text names one and no file; else what was given.
+
+    Raises:
+        InputError: text that is neither.
+    """
+    if not isinstance(pool, str) or Path(pool).exists():
+        return pool
+    if pool in registry().names("prior"):
+        channels = problem.operator.in_shape[0]
+        takes = "channels" in signature_of(registry().load("prior", pool)).parameters
+        return load_prior(pool, channels=channels) if takes else load_prior(pool)
+    raise InputError(f"pool {pool!r:.80} is no file, no folder and no prior; priors are {', '.join(registry().names('prior'))}")
+
+
+def distinct(draws: Draws) -> list[int]:
+    """The rows of the draws that are no copies of earlier ones."""
+    same = (draws.truths[:, None] == draws.truths[None]).flatten(2).all(2)
+    return [row for row in range(len(draws)) if not bool(same[row, :row].any())]
 
 
 def from_prior(template: Problem, prior: Prior, seed: int, cache: str | Path | None) -> tuple[Tensor, str, int, bool]:

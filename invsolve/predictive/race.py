@@ -120,8 +120,7 @@ class Race:
         """Which trial is ahead: of those that have seen most draws."""
         sound = [one for one in everyone if one.scores and not one.reason]
         seen = max((len(one.scores) for one in sound), default=0)
-        ahead = max((one for one in sound if len(one.scores) == seen), key=lambda one: one.score, default=everyone[0])
-        ahead = settled(ahead, everyone[0])
+        ahead = settled([one for one in sound if len(one.scores) == seen], everyone[0])
         return next(index for index, one in enumerate(everyone) if one is ahead)
 
     def run(self, everyone: list[Trial]) -> Trial:
@@ -169,24 +168,30 @@ class Race:
         if not final:
             reasons = "; ".join(f"{one.label}: {one.reason}" for one in everyone[:3] if one.reason)
             raise InputError(f"every candidate failed on the draws. {reasons}")
-        return settled(max(final, key=lambda one: one.score), everyone[0])
+        return settled(final, everyone[0])
 
     def note(self, everyone: list[Trial]) -> None:
         """A point of the curve."""
         self.curve.append((self.purse.nfe, self.purse.seconds, self.leader(everyone)))
 
 
-def settled(ahead: Trial, given: Trial) -> Trial:
-    """`ahead`, if its mean gain on what was given, over the draws that both were tried on, is more than its standard error; else `given`.
+def settled(found: list[Trial], given: Trial) -> Trial:
+    """The best of those whose mean gain on what was given, over the draws that both were tried on, is more than its standard error.
 
-    The best of several has the luckiest noise, and what was given (a default, say) is knowledge of more pictures than the draws are.
-    With a single draw there is no standard error, and `ahead` it is.
+    What was given where there is none: the best of several has the luckiest noise, and what was given (a default, say) is knowledge of
+    more pictures than the draws are. With a single draw there is no standard error, and any gain will do.
     """
-    pairs = [one - other for one, other in zip(ahead.scores, given.scores, strict=False)]
-    if ahead is given or given.reason or not pairs:
-        return ahead
+    ahead = [one for one in found if one is not given and surely(one, given)]
+    return max(ahead, key=lambda one: one.score, default=given)
+
+
+def surely(one: Trial, given: Trial) -> bool:
+    """Whether a trial is ahead of what was given by more than a standard error; of what failed, it is."""
+    pairs = [mine - theirs for mine, theirs in zip(one.scores, given.scores, strict=False)]
+    if given.reason or not pairs:
+        return True
     error = statistics.stdev(pairs) / len(pairs) ** 0.5 if len(pairs) > 1 else 0.0
-    return ahead if statistics.fmean(pairs) > error else given
+    return statistics.fmean(pairs) > error
 
 
 def work(solver: Solver) -> float:

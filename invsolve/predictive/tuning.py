@@ -93,7 +93,11 @@ class Tuning:
         """In a sentence."""
         mean, error = self.gain
         tried = sum(bool(trial.scores) for trial in self.trials)
-        first = "as given: nothing tried was better by more than its standard error" if self.best is self.trials[0] else self.best.label
+        first = self.best.label
+        if self.best is self.trials[0]:
+            first += (
+                ": nothing else tried was better by more than its standard error" if tried > 1 else f": {self.budget} left no other try"
+            )
         gain = "" if self.best is self.trials[0] else f", {mean:.3g}{'' if error != error else f' ± {error:.2g}'} above what was given"
         doubt = "" if self.fit.fits else f". {self.fit.said}"
         return f"tuned by {self.for_} on {self.draws.origin}: {first}{gain}; {tried} tried in {self.seconds:.0f} s{doubt}"
@@ -135,7 +139,7 @@ class Tuning:
             solver=Part.model_validate({**plain(self.solver), **own, "name": name}),
             prior=Part.model_validate({"name": believed, **held}) if believed and (inner or other) else None,
             tuned=Tuned(on=self.draws.origin[:200], by=f"predictive {self.for_}"[:200], trials=len(self.trials)),
-            record={key: value for key, value in self.record().items() if value is not None and key != "regret"},
+            record=without_none({key: value for key, value in self.record().items() if key != "regret"}),
         )
 
     def save(self, path: str | Path) -> None:
@@ -149,6 +153,13 @@ class Tuning:
 def plain(part: Solver | Prior) -> dict[str, Any]:
     """The arguments that it was made with, as far as a file holds them."""
     return {name: value for name, value in part.arguments.items() if isinstance(value, bool | int | float | str)}
+
+
+def without_none(value: Any) -> Any:
+    """Tables and lists without what TOML has no word for."""
+    if isinstance(value, dict):
+        return {key: without_none(one) for key, one in value.items() if one is not None}
+    return [without_none(one) for one in value if one is not None] if isinstance(value, list) else value
 
 
 def finite(values: Sequence[float]) -> list[float | None]:
@@ -249,6 +260,10 @@ def entered(race: Race, solver: Solver, prior: Prior, trials: int | None, names:
     """
     if trials is not None and (not isinstance(trials, int) or isinstance(trials, bool) or trials < 1):
         raise InputError(f"trials must be a whole number, at least 1; given {trials!r:.40}")
+    if isinstance(names, str):
+        raise InputError(f"names is a list of hyperparameters, such as ['zeta']; given {names!r:.40}")
+    if isinstance(solver, Auto) and (names or method != "random"):
+        raise InputError("names and method choose settings of one solver; auto compares several at their defaults")
     problem = race.draws.problem
     found = portfolio(problem, prior) if isinstance(solver, Auto) else settings(solver, prior, problem, 1, names=names)
     first = Trial(found[0])

@@ -256,3 +256,13 @@ def test_a_blur_in_millimetres():
         done = CliRunner().invoke(main, ["restore", file, "--blur", width])
         assert done.exit_code == 2
         assert said in done.output
+
+
+def test_a_mask_that_lies_elsewhere_is_refused():
+    values = np.random.default_rng(0).random((6, 5, 4)).astype(np.float32)
+    nifti("scan.nii", values)
+    flipped = nibabel.Nifti1Image((values[::-1] > 0.3).astype(np.uint8), AFFINE @ np.diag([-1.0, 1, 1, 1]))
+    nibabel.save(flipped, "flipped.nii")
+    done = CliRunner().invoke(main, ["restore", "scan.nii", "--mask", "flipped.nii"])
+    assert done.exit_code == 2
+    assert "affines differ" in done.output

@@ -14,7 +14,7 @@ from invsolve import GaussianNoise, PoissonNoise, Problem, Requires, Rng, Soluti
 from invsolve.cli.app import main
 from invsolve.errors import InputError, Note
 from invsolve.io.writing import write_image
-from invsolve.predictive import Budget, certify, draw, tune
+from invsolve.predictive import Budget, calibrate, certify, draw, tune
 from invsolve.predictive.calibration import groups_of
 from invsolve.predictive.draws import window
 from invsolve.predictive.kept import recalled
@@ -66,7 +66,7 @@ def test_hidden_pixels_of_a_large_picture_have_a_factor_of_their_own(box):
 def test_groups_that_the_draws_lack_are_refused():
     problem, _ = measured(BoxMask((1, 64, 64), 20))
     blank = draw(measured(Identity(SHAPE))[0], PRIOR, 9)
-    with pytest.raises(InputError, match="side="):
+    with pytest.raises(InputError, match="another operator"):
         certify(problem, PRIOR, HQS(), samples=None, draws=blank)
 
 
@@ -154,10 +154,10 @@ def test_a_stored_calibration_is_checked(change):
 @pytest.mark.parametrize("shape", [(1, 4, 8, 8), (1, 8, 8, 8), (1, 8, 5, 8)])
 def test_volumes(shape):
     problem = Problem.simulate(Identity(shape), torch.rand(1, *shape), GaussianNoise(0.1), generator=0)
-    pool = torch.rand(6, *shape, generator=torch.Generator().manual_seed(0))
+    pool = torch.rand(11, *shape, generator=torch.Generator().manual_seed(0))
     found = certify(problem, PRIOR, HQS(), samples=None, draws=9, pool=pool)
     assert found.interval()[0].shape == (1, *shape)
-    assert "of 6 images of a pool" in found.calibration.draws.origin
+    assert "of 11 images of a pool" in found.calibration.draws.origin
 
 
 def test_draws_that_cannot_be_measured_say_what_to_do():
@@ -332,3 +332,59 @@ def test_the_command_line(tmp_path, monkeypatch):
     (tmp_path / "n.toml").write_text(PROBLEM.replace('solver = { name = "diffpir", steps = 2 }', ""))
     assert "solver" in invoke(main, ["tune", "n.toml"]).output
     assert not invoke(main, ["-q", "tune", "p.toml", "--budget", "60 nfe"]).stdout
+
+
+def test_a_picture_of_a_pool_counts_once():
+    problem, x = measured()
+    with pytest.raises(InputError, match="1 of 9 differ"):
+        certify(problem, PRIOR, HQS(), samples=None, draws=9, pool=x)
+
+
+def test_draws_and_solutions_of_something_else_are_refused():
+    problem, _ = measured()
+    other, _ = measured(noise=0.1)
+    with pytest.raises(InputError, match="another noise"):
+        certify(problem, PRIOR, HQS(), samples=None, draws=draw(other, PRIOR, 9))
+    blurred, _ = measured(GaussianBlur(SHAPE, 1.0))
+    with pytest.raises(InputError, match="another operator"):
+        calibrate(problem, PRIOR, HQS(), samples=None, draws=draw(blurred, PRIOR, 9))
+    calibration = calibrate(problem, PRIOR, DiffPIR(steps=2, zeta=0.1), samples=2, draws=9)
+    with pytest.raises(InputError, match="other settings, other errors"):
+        calibration.attach(DiffPIR(steps=2).solve(problem, PRIOR, samples=2))
+
+
+def test_draws_that_calibrate_are_not_those_that_settings_were_chosen_on():
+    problem, _ = measured()
+    chosen = tune(problem, PRIOR, DiffPIR(steps=2), nfe=100, draws=9, generator=5)
+    calibration = calibrate(problem, PRIOR, DiffPIR(steps=2), samples=2, draws=9, generator=5)
+    assert not torch.isclose(chosen.draws.truths, calibration.draws.truths).any(0).all()
+
+
+def test_few_held_pictures_give_no_verdict_and_say_so():
+    problem, _ = measured()
+    held = 3 * torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0)) - 1
+    rows = dict(certify(problem, PRIOR, HQS(), samples=None, draws=9, held=held).rows())
+    assert "fewer than 3 give no verdict" in rows["coverage on 2 held pictures"]
+
+
+def test_an_interval_that_says_nothing_is_called_so():
+    problem, _ = measured(BoxMask(SHAPE, 10))
+    narrow = dict(certify(measured()[0], PRIOR, HQS(), samples=None, draws=9).rows())
+    assert "AS WIDE AS" not in narrow["half width of the interval"]
+    wide = dict(certify(problem, PRIOR, DiffPIR(steps=2), samples=2, draws=9).rows())
+    assert "AS WIDE AS ALL THAT PICTURES HOLD" in wide["half width of the interval"]
+
+
+def test_a_prior_of_a_pool_takes_the_problem_s_channels():
+    problem, _ = measured(Identity((1, 16, 16)))
+    with pytest.raises(InputError, match="no file, no folder and no prior"):
+        draw(problem, PRIOR, 2, pool="nosuchprior")
+    assert draw(problem, PRIOR, 2, pool="natural").truths.shape == (2, 1, 16, 16)
+
+
+@pytest.mark.parametrize("level", ["0.9", True, 0, 1.0])
+def test_levels_of_a_calibrated_solution(level):
+    problem, _ = measured()
+    solution = certify(problem, PRIOR, HQS(), samples=None, draws=9).solution
+    with pytest.raises(InputError, match="level must be between 0 and 1"):
+        solution.interval(level)

@@ -74,7 +74,7 @@ def test_what_was_given_is_kept_where_nothing_is_better():
     found = tune(measured(0.2), PRIOR, best, nfe=3000, trials=13, method="grid")
     assert found.solver == best
     assert found.best is found.trials[0]
-    assert "nothing tried was better" in found.why
+    assert "nothing else tried was better" in found.why
 
 
 def trial(*scores, reason=""):
@@ -95,14 +95,41 @@ def trial(*scores, reason=""):
 )
 def test_what_was_given_is_left_for_a_gain_above_its_standard_error_only(ahead, given, left):
     first, other = trial(*given), trial(*ahead)
-    assert settled(other, first) is (other if left else first)
-    assert settled(first, first) is first
+    assert settled([first, other], first) is (other if left else first)
+    assert settled([first], first) is first
 
 
 def test_what_was_given_and_failed_is_left():
     other = trial(-5.0, 5.0)
-    assert settled(other, trial(reason="broken")) is other
-    assert settled(other, trial()) is other
+    assert settled([other], trial(reason="broken")) is other
+    assert settled([other], trial()) is other
+
+
+def test_a_lucky_one_does_not_hide_one_that_is_surely_better():
+    given, lucky, sure = trial(0.0, 0.0), trial(9.0, -1.0), trial(1.0, 1.2)  # gains 4 ± 5 and 1.1 ± .1
+    assert settled([given, lucky, sure], given) is sure
+
+
+def test_one_draw_is_enough_for_a_preset(tmp_path):
+    found = tune(measured(), PRIOR, DiffPIR(steps=4, zeta=0.5), draws=1, nfe=200)
+    found.save(tmp_path / "z.toml")
+    assert DiffPIR(**Preset.read(tmp_path / "z.toml").solver.arguments) == found.solver
+
+
+def test_what_a_choice_is_called():
+    chosen = tune(measured(), PRIOR, "auto", nfe=200, draws=2)
+    assert chosen.best.label in chosen.why
+    assert "as given" not in chosen.why
+    alone = tune(measured(), PRIOR, DiffPIR(steps=20), nfe=30, draws=2)
+    assert "30 evaluations left no other try" in alone.why or "30 nfe left no other try" in alone.why
+
+
+def test_auto_takes_no_names_and_no_method():
+    for wrong in ({"names": ["zeta"]}, {"method": "grid"}):
+        with pytest.raises(InputError, match="auto compares several at their defaults"):
+            tune(measured(), PRIOR, "auto", nfe=200, draws=2, **wrong)
+    with pytest.raises(InputError, match="names is a list"):
+        tune(measured(), PRIOR, DiffPIR(steps=4), nfe=200, names="zeta")
 
 
 def test_candidates_are_compared_on_the_same_draws_and_streams():
@@ -199,7 +226,7 @@ def test_calibration_prefers_the_right_spread():
 def test_ranges_and_methods_are_checked():
     with pytest.raises(InputError, match="nothing declares a range for b"):
         tune(measured(), PRIOR, Shrink(), nfe=100, names=["b"])
-    with pytest.raises(InputError, match="random or grid"):
+    with pytest.raises(InputError, match="random, grid"):
         tune(measured(), PRIOR, Shrink(), nfe=100, method="annealing")
     with pytest.raises(InputError, match="trials must be"):
         tune(measured(), PRIOR, Shrink(), nfe=100, trials=0)
@@ -253,8 +280,8 @@ def test_the_portfolio_takes_the_best_of_several():
 
 def test_solve_with_tune():
     problem = measured()
-    found = tune(problem, PRIOR, DiffPIR(steps=4), nfe=600, generator=5)
-    solution = DiffPIR(steps=4).solve(problem, PRIOR, tune="600 nfe", generator=5)
+    found = tune(problem, PRIOR, DiffPIR(steps=4), nfe=400, generator=5)
+    solution = DiffPIR(steps=4).solve(problem, PRIOR, tune="400 nfe", generator=5)
     assert solution.solver == found.solver
     assert solution.tuning["tried"] == found.record()["tried"]
     assert torch.equal(solution.x, found.solver.solve(problem, PRIOR, generator=5).x)
