@@ -60,13 +60,15 @@ for name in [name for name in os.environ if name.startswith(("INVSOLVE_", "PYTES
     del os.environ[name]
 sys.path.insert(0, {site!r})
 import pytest
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider"]))
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *{more}]))
 """
 
 
-def test_its_own_conformance_run_passes(stranger):
+def test_its_own_conformance_run_passes(stranger, pytestconfig):
+    """But for its suite in a plain run, which `test_its_suite_runs_all_of_them` runs."""
     project, _ = stranger
-    done = run_fresh(OWN_TESTS.format(site=str(project.parent / "site")), project)
+    more = [] if pytestconfig.getoption("--whole") else ["--deselect", "tests/test_benchmark.py::test_suite"]
+    done = run_fresh(OWN_TESTS.format(site=str(project.parent / "site"), more=more), project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.splitlines()[-1].split()[0]) > 60  # the checked kinds together
     assert "passed" in done.stdout.splitlines()[-1]

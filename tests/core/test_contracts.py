@@ -2,8 +2,9 @@
 
 import contract_plugin as lab
 import pytest
+import setting_turns
+import solver_turns
 import torch
-from solver_turns import in_turn
 
 from invsolve import CompatibilityError, GaussianNoise, Operator, Problem, Status
 from invsolve.noise import PoissonNoise
@@ -13,6 +14,7 @@ from invsolve.recipe.storage import load_problem
 from invsolve.solvers import DPS, HQS, AdamTV, DiffPIR, ScoreALD
 from invsolve.testing import failures, noise_checks, prior_checks, solver_checks
 from invsolve.testing.oracle import Gaussian
+from invsolve.testing.pooled import Pooled
 from invsolve.testing.settings import Coupled, Kept, fitting_noises, fitting_priors, settings, truth
 from invsolve.which import which_solvers
 
@@ -46,7 +48,11 @@ def problem(noise=None, operator=None, batch=3, **options):
 def test_the_kit_certifies_it(kind, name, attribute, pytestconfig):
     place = lab.ENTRIES.index((kind, name, attribute))
     for example in getattr(lab, attribute).examples():
-        checks = [(said, lambda one, check=check: in_turn(check, one, place, pytestconfig)) for said, check in CHECKS[kind](example)]
+        in_turn = setting_turns.in_turn if kind == "solver" else solver_turns.in_turn
+        checks = [
+            (said, lambda one, check=check, in_turn=in_turn: in_turn(check, one, place, pytestconfig))
+            for said, check in CHECKS[kind](example)
+        ]
         assert failures(example, checks) == {}
 
 
@@ -212,7 +218,7 @@ class TestCodes:
         """400 chains of score-ald: their mean is nearer to the closed form than half of the prior's mean; every draw is decoder(z)."""
         prior, given = lab.Codes.examples()[0], problem(operator=Coupled(SHAPE), context={}, batch=1)
         exact = lab.CodeMean().solve(given, prior, generator=0).x[0]
-        draws = ScoreALD(steps=60).solve(given.repeat(400), prior, generator=0).x
+        draws = ScoreALD(steps=60).solve(given.repeat(400), prior, generator=Pooled(0, range(400))).x
         ahead = prior.decoder(torch.full((1, 1, 3, 7), 0.7, dtype=torch.float64))[0]
         assert float((draws.mean(0) - exact).norm()) < 0.5 * float((ahead - exact).norm())
         pairs = draws.flatten(1).reshape(400, 21, 2)

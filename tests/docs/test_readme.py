@@ -24,10 +24,19 @@ def test_every_shell_line_is_of_a_known_kind():
     assert sorted(INSTALL + COMMANDS) == sorted(SHELL)
 
 
+PHOTO = "x = quick_photos()[2].image[None]"  # of 128 x 128 pixels; a quarter of them in a plain run
+
+
 @pytest.mark.parametrize("snippet", PYTHON, ids=range(len(PYTHON)))
-def test_python_snippets_run(snippet, tmp_path):
+def test_python_snippets_run(snippet, tmp_path, pytestconfig):
+    if not pytestconfig.getoption("--whole"):
+        snippet = snippet.replace(PHOTO, f"{PHOTO}[..., 32:96, 32:96]")
     done = run_fresh(snippet, tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_photo_that_is_cut_is_there():
+    assert sum(PHOTO in snippet for snippet in PYTHON) == 2
 
 
 @pytest.mark.parametrize("line", COMMANDS)
