@@ -120,18 +120,19 @@ def shake(size: int, intensity: float, seed: int, item: int = 0) -> Tensor:
     rng = Rng(seed, (item,), purpose="camera-shake")
     like = torch.empty(0, dtype=torch.float64)
     start = float(rng.uniform((1,), like)[0, 0]) * 2 * math.pi
-    turns, jumps, reversals = rng.normal((steps,), like)[0], rng.uniform((steps,), like)[0], rng.normal((steps,), like)[0]
+    drawn = rng.normal((steps,), like)[0], rng.uniform((steps,), like)[0], rng.normal((steps,), like)[0]
     x, y, heading = 0.0, 0.0, start
-    path = torch.empty(2, steps, dtype=torch.float64)
-    for step in range(steps):
-        heading += 0.12 * intensity * float(turns[step])
-        if float(jumps[step]) < 0.01 * intensity:  # about ten jerks at full intensity
-            heading += 2 * float(reversals[step])
+    points: list[tuple[float, float]] = []
+    for turn, jump, reversal in zip(*(one.tolist() for one in drawn), strict=True):
+        heading += 0.12 * intensity * turn
+        if jump < 0.01 * intensity:  # about ten jerks at full intensity
+            heading += 2 * reversal
         pull = 0.6 * intensity / steps
         down, right = math.sin(heading) - pull * y, math.cos(heading) - pull * x
         heading = math.atan2(down, right)
         y, x = y + down / steps, x + right / steps
-        path[0, step], path[1, step] = y, x
+        points.append((y, x))
+    path = torch.tensor(points, dtype=torch.float64).T.contiguous()
     path = path - path.mean(1, keepdim=True)
     return splat(path * (0.75 * (size // 2) / float(path.abs().max())), size)
 

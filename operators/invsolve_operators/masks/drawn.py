@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -214,10 +215,11 @@ def erase_line(mask: Tensor, start: tuple[float, float], end: tuple[float, float
     highs = [min(side, math.ceil(max(a, b) + radius) + 1) for a, b, side in zip(start, end, mask.shape, strict=True)]
     if lows[0] >= highs[0] or lows[1] >= highs[1]:
         return
-    rows = torch.arange(lows[0], highs[0], dtype=torch.float64)[:, None] + 0.5 - start[0]
-    columns = torch.arange(lows[1], highs[1], dtype=torch.float64) + 0.5 - start[1]
+    # Thousands of lines of some pixels each: numpy's calls cost a third of torch's.
+    rows = np.arange(lows[0], highs[0], dtype=np.float64)[:, None] + 0.5 - start[0]
+    columns = np.arange(lows[1], highs[1], dtype=np.float64) + 0.5 - start[1]
     along = (end[0] - start[0], end[1] - start[1])
     square = along[0] ** 2 + along[1] ** 2
-    place = ((rows * along[0] + columns * along[1]) / max(square, 1e-12)).clamp(0, 1)
-    distance = (rows - place * along[0]).square() + (columns - place * along[1]).square()
-    mask[lows[0] : highs[0], lows[1] : highs[1]][distance <= radius**2] = 0
+    place = np.minimum(np.maximum((rows * along[0] + columns * along[1]) / max(square, 1e-12), 0), 1)
+    distance = np.square(rows - place * along[0]) + np.square(columns - place * along[1])
+    mask.numpy()[lows[0] : highs[0], lows[1] : highs[1]][distance <= radius**2] = 0
