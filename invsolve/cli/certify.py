@@ -34,18 +34,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(file_okay=False), help="Folder of page and pictures; NAME_certificate unless said.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def certify(
-    problem: str,
-    overrides: tuple[str, ...],
-    level: float,
-    samples: int | None,
-    draws: int,
-    pool: str | None,
-    held: str | None,
-    side: int,
-    cache: str | None,
-    seed: int | None,
-    out: str | None,
-    as_json: bool,
+    problem: str, overrides: tuple[str, ...], samples: int | None, seed: int | None, out: str | None, as_json: bool, **options: Any
 ) -> None:
     """Solve the PROBLEM in a TOML file, and write a page that says what of the answer can be trusted.
 
@@ -64,19 +53,7 @@ def certify(
         seed, count = config.run.seed if seed is None else seed, samples or config.run.samples or SAMPLES
         tuning = chosen(config, setup, seed)
         solver, prior = (tuning.solver, tuning.prior) if tuning else (setup.solver, setup.prior)
-        found = certified(
-            setup.problem,
-            prior,
-            solver,
-            level=level,
-            samples=count,
-            draws=draws,
-            pool=pool,
-            held=held,
-            generator=seed,
-            side=side,
-            cache=cache,
-        )
+        found = certified(setup.problem, prior, solver, samples=count, generator=seed, **options)
         found = replace(found, solution=replace(found.solution, why=tuning.why, tuning=tuning.record())) if tuning else found
         folder = Path(out) if out else Path(f"{Path(problem).stem}_certificate")
         written = write(found, folder)
