@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("overrides", nargs=-1)
 @click.option("--level", type=float, default=0.9, show_default=True, help="Of the intervals.")
 @click.option("--samples", type=click.IntRange(min=1), help="Of the answer and of each draw; run.samples or 4 unless said.")
-@click.option("--draws", type=click.IntRange(min=1), default=20, show_default=True, help="How many; 90 % needs 9.")
+@click.option("--draws", type=click.IntRange(min=1), default=19, show_default=True, help="How many; 90 % needs 9.")
 @click.option("--pool", help="In place of draws from the prior: a folder of pictures, or another prior, such as natural.")
 @click.option("--held", type=click.Path(exists=True), help="A folder of pictures to hold the intervals against.")
 @click.option("--side", type=click.IntRange(min=8), default=64, show_default=True, help="Of the window that stands for a large image.")
