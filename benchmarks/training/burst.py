@@ -248,10 +248,7 @@ def go_on(burst: Burst, out: Path) -> None:
     table, tensors = state_of(out)
     if table["arguments"] != burst.config.network.arguments:
         raise InputError(f"{out} is of another network, {table['arguments']}; give another --out")
-    of = {
-        kind: {key[len(kind) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{kind}.")}
-        for kind in ("network", "ema", *MOMENTS)
-    }
+    of = {kind: within(tensors, kind) for kind in ("network", "ema", *MOMENTS)}
     burst.network.load_state_dict(of["network"])
     for (name, one), average in zip(burst.network.named_parameters(), burst.average, strict=True):
         average.copy_(of["ema"][name])
@@ -269,9 +266,7 @@ def finish(config_path: Path, source: Path, run: Path) -> None:
     config, _ = begin(config_path, run, None)
     if table["arguments"] != config.network.arguments:
         raise InputError(f"{source} is of the network {table['arguments']}; write these arguments into {config_path}")
-    state = {
-        kind: {key[len(kind) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{kind}.")} for kind in ("network", "ema")
-    }
+    state = {kind: within(tensors, kind) for kind in ("network", "ema")}
     # Exports multiply steps by the config's batch.
     numbers = {"step": round(table["images"] / config.run.batch), "seconds": table["seconds"], "loss": table["rows"][-1]["loss"]}
     torch.save({**state, **numbers, "streams": [None], "bf16": table["bf16"], "rows": table["rows"]}, run / "checkpoint.pt")

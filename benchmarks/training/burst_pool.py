@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from invsolve.training.config import TrainConfig
-from invsolve.training.data import MODES, files_of, pixels, read_images
+from invsolve.training.data import MODES, files_of, pixels, read_images, scaled
 
 
 class Pool:
@@ -97,11 +96,6 @@ def pool_of(config: TrainConfig, folder: Path, side: int, device: torch.device) 
     """The pictures of packed sources, at the config's scales."""
     sources = []
     for number, source in enumerate(config.data.source):
-        pictures = []
-        for image in read_images(folder / f"source-{number}.zip", MODES[config.network.channels]):
-            for scale in source.scales:
-                size = (round(image.width * scale), round(image.height * scale))
-                if min(size) > 1:
-                    pictures.append(pixels(image if scale == 1 else image.resize(size, Image.Resampling.LANCZOS)))
-        sources.append((pictures, source.weight))
+        images = read_images(folder / f"source-{number}.zip", MODES[config.network.channels])
+        sources.append(([pixels(one) for image in images for one in scaled(image, source.scales)], source.weight))
     return Pool(sources, side, device)

@@ -59,8 +59,7 @@ def certify(
         written = write(found, folder)
     if as_json:
         facts = {name: worded(value) for name, value in found.rows()[1:]}
-        facts = {"certified": found.certified, "said": worded(found.said), **facts, "out": written, "notes": notes}
-        print_json(facts)
+        print_json({"certified": found.certified, "said": worded(found.said), **facts, "out": written, "notes": notes})
     elif not quiet():
         click.echo(clean(worded(found.text())))
         for one in written:

@@ -243,11 +243,11 @@ def same_place(image: str, mask: str) -> None:
 
     if not is_volume(mask):
         return
-    mine, theirs = (read_volume(file)[1].affine for file in (image, mask))
-    if mine is None or theirs is None:
+    mine, theirs = (read_volume(file)[1] for file in (image, mask))
+    if mine.affine is None or theirs.affine is None:
         return
     # a hundredth of the smallest voxel
-    if abs(mine - theirs).max() > 0.01 * min(read_volume(image)[1].voxel):
+    if abs(mine.affine - theirs.affine).max() > 0.01 * min(mine.voxel):
         how = "bring it onto the volume's grid, such as with nibabel.processing.resample_from_to(mask, volume, order=0)"
         raise InputError(f"{mask} says that its voxels lie elsewhere than those of {image} (their affines differ); {how}")
 

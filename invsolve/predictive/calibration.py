@@ -367,14 +367,14 @@ def calibrate(
     solver.refuse(problem, prior)
     if differing(problem):
         raise InputError("the items differ in H, noise or context, and the promise is made for one of them: take problem[i], one at a time")
-    seed = seed_of(generator)
+    seed, small = seed_of(generator), window(problem, side)
     if not isinstance(draws, Draws):
         # Other draws than those that `tune` with the same seed chose settings on: the promise is that of a solver chosen without them.
-        draws = draw(window(problem, side), prior, draws, pool=pool, generator=derive(seed, "calibration"), cache=cache)
+        draws = draw(small, prior, draws, pool=pool, generator=derive(seed, "calibration"), cache=cache)
     else:
-        alike(draws, window(problem, side))
-    if pool is not None and len(distinct(draws)) < len(draws):
-        given = f"{len(distinct(draws))} of {len(draws)} differ"
+        alike(draws, small)
+    if pool is not None and (several := len(distinct(draws))) < len(draws):
+        given = f"{several} of {len(draws)} differ"
         raise InputError(f"every draw must be another picture, and of those from the pool {given}; give more pictures, or ask fewer draws")
     limit = max(1, chunk(draws.problem) // (samples or 1))
     # Streams of their own: the draws must not share the noise of the run on the problem at hand.

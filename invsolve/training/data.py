@@ -96,6 +96,14 @@ def pixels(image: Image.Image, pad: int = 0) -> np.ndarray:
     return padded(array[..., None] if array.ndim == 2 else array, pad)
 
 
+def scaled(image: Image.Image, scales: Sequence[float]) -> Iterator[Image.Image]:
+    """The image at each of the scales (Lanczos) that leaves a pixel of it."""
+    for scale in scales:
+        width, height = (round(extent * scale) for extent in image.size)
+        if min(width, height) >= 1:
+            yield image if scale == 1 else image.resize((width, height), Image.Resampling.LANCZOS)
+
+
 class Crops:
     """Random square crops (or whole images) with flips, from several sources.
 
@@ -137,14 +145,8 @@ class Crops:
     def _pool(self, path: str | Path | Sequence[Picture], scales: Sequence[float]) -> list[np.ndarray]:
         pool = []
         for image in read_images(path, MODES[self.channels]):
-            for scale in scales:
-                width, height = (round(extent * scale) for extent in image.size)
-                if min(width, height) < 1:
-                    continue
-                resized = image if scale == 1 else image.resize((width, height), Image.Resampling.LANCZOS)
-                array = pixels(resized, self.pad)
-                if min(array.shape[:2]) >= (self.size or 1):
-                    pool.append(array)
+            arrays = [pixels(one, self.pad) for one in scaled(image, scales)]
+            pool += [array for array in arrays if min(array.shape[:2]) >= (self.size or 1)]
         if not pool:
             raise InputError(f"{_named(path)}: no image of at least {self.size} x {self.size} pixels at scales {tuple(scales)}")
         return pool

@@ -8,11 +8,11 @@ ones' features multiply the other half, and what comes out is brought back to fu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,9 @@ from invsolve.priors.base import Prior
 from invsolve.priors.gaussian import GaussianPrior
 from invsolve.problem import Problem
 from invsolve.rng import Rng
-from invsolve.solution import Solution, Step
+from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
+from invsolve.solvers.direct.unasked import Unasked
 from invsolve_third_party.installed import DEMOSAICNET
 from invsolve_third_party.states import filled, read_state
 
@@ -148,7 +149,7 @@ def demosaiced(network: Regression, mosaic: Tensor, mask: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DemosaicNet(Solver):
+class DemosaicNet(Unasked):
     """A Bayer mosaic by one call of a network that was trained on noiseless ones; the prior is not asked.
 
         x = net(H^T y / g^2)
@@ -165,7 +166,6 @@ class DemosaicNet(Solver):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.LINEAR}), prior=(Prior,), noise=())
-    expected_failures: ClassVar[Mapping[str, str]] = {"check_divergence": "the prior, which that check spoils, is not asked"}
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
         """Another operator, or no weights."""
@@ -176,10 +176,6 @@ class DemosaicNet(Solver):
         except (InputError, NotInstalledError) as error:
             return [str(error)]
         return []
-
-    def solve(self, problem: Problem, prior: Prior | None = None, **options: Any) -> Solution:
-        """As `Solver.solve`, and without a prior too, as none is asked."""
-        return super().solve(problem, GaussianPrior() if prior is None else prior, **options)
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Step | None = None) -> Iterator[Step]:

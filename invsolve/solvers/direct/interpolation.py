@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,12 +17,13 @@ from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.pairs import averages
 from invsolve.problem import Problem
 from invsolve.rng import Rng
-from invsolve.solution import Solution, Step
+from invsolve.solution import Step
 from invsolve.solver import Requires, Solver
+from invsolve.solvers.direct.unasked import Unasked
 
 
 @dataclass(frozen=True)
-class Bicubic(Solver):
+class Bicubic(Unasked):
     """y brought to the image's size by bicubic interpolation, for an H that gives an image of fewer pixels.
 
         x = up(y / H(1))
@@ -37,7 +38,6 @@ class Bicubic(Solver):
     """
 
     requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.LINEAR}), prior=(Prior,), noise=())
-    expected_failures: ClassVar[Mapping[str, str]] = {"check_divergence": "the prior, which that check spoils, is not asked"}
     mode: ClassVar[str] = "bicubic"
 
     def gaps(self, problem: Problem, prior: Prior) -> list[str]:
@@ -54,10 +54,6 @@ class Bicubic(Solver):
             if bool((white(problem) != 0).all())
             else [f"{operator.label} does not see a white image everywhere; there is nothing to divide by"]
         )
-
-    def solve(self, problem: Problem, prior: Prior | None = None, **options: Any) -> Solution:
-        """As `Solver.solve`, and without a prior too, as none is asked."""
-        return super().solve(problem, GaussianPrior() if prior is None else prior, **options)
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Prior, rng: Rng, start: Step | None = None) -> Iterator[Step]:

@@ -41,8 +41,7 @@ def read_mask(path: str | Path, threshold: float | None = None) -> Tensor:
     """
     file = regular_file(path, "mask file")
     limit = 0.5 if threshold is None else _limit(threshold)
-    volume = is_volume(file)
-    values = _volume(file) if volume else _array(file) if file.suffix.lower() in TENSOR_FILES else _picture(file)
+    values = _volume(file) if is_volume(file) else _array(file) if file.suffix.lower() in TENSOR_FILES else _picture(file)
     if threshold is None:
         _refuse_greys(values, file)
     known = values > limit
@@ -74,10 +73,7 @@ def _array(file: Path) -> Tensor:
     if value.ndim == 3:
         value, notes = channels_first(value, str(file))
         value = _one_plane(value, file) if notes else value
-    least, most = float(value.min()), float(value.max())
-    if least < 0 or (most > 1 and not whole):
-        raise InputError(f"{file} holds values from {least:g} to {most:g}; {WAYS}")
-    return _levels(value, 255 if most <= 255 else 65535, file) if most > 1 else value
+    return _ranged(value, whole, file)
 
 
 def _volume(file: Path) -> Tensor:
@@ -90,6 +86,15 @@ def _volume(file: Path) -> Tensor:
     numbers = info.unit.to(values.double())
     whole = bool((numbers - numbers.round()).abs().max() < 1e-3)  # read as float32 over its own range
     numbers = numbers.round() if whole else numbers
+    return _ranged(numbers, whole, file)
+
+
+def _ranged(numbers: Tensor, whole: bool, file: Path) -> Tensor:
+    """Numbers in [0, 1]; of whole ones beyond it the levels.
+
+    Raises:
+        InputError: negative ones, others beyond 1.
+    """
     least, most = float(numbers.min()), float(numbers.max())
     if least < 0 or (most > 1 and not whole):
         raise InputError(f"{file} holds values from {least:g} to {most:g}; {WAYS}")
