@@ -82,6 +82,7 @@ class Level(click.ParamType):
     metavar="[SOLVERS]",
     help=f"Other solvers beside it in NAME_grid.png: SOLVER or SOLVER/PRIOR, with commas; {USUAL} unless said.",
 )
+@click.option("--tune", help='Choose the solver\'s settings first, on draws from the prior: a budget, "60s" or "5000 nfe".')
 @click.option("--save-config", type=click.Path(dir_okay=False), help="Write the problem file that gives the same with invsolve run.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 def restore(
@@ -107,14 +108,15 @@ def restore(
     out: str | None,
     bits: int | None,
     grid: str | None,
+    tune: str | None,
     save_config: str | None,
     as_json: bool,
 ) -> None:
     """Restore one image."""
     happened = {"denoise": denoise, "blur": blur, "defocus": defocus, "motion": motion, "kernel": kernel, "mask": mask, "scale": scale}
     parts = {"operator": operator, "solver": solver, "prior": prior, "noise": noise, "simulate": simulate}
-    run = {"samples": samples, "seed": seed, "device": device, "out": out, "bits": bits}
-    restored(image, {**happened, "jpeg": jpeg, "blind": blind, "grid": grid, **parts, **run}, settings, save_config, as_json)
+    run = {"samples": samples, "seed": seed, "device": device, "out": out, "bits": bits, "tune": tune, "grid": grid}
+    restored(image, {**happened, "jpeg": jpeg, "blind": blind, **parts, **run}, settings, save_config, as_json)
 
 
 def restored(image: str, said: dict[str, Any], settings: tuple[str, ...], save_config: str | None, as_json: bool) -> None:
@@ -133,13 +135,13 @@ def restored(image: str, said: dict[str, Any], settings: tuple[str, ...], save_c
     if save_config is not None:
         write_text(save_config, config.toml())
     try:
-        solve(config, as_json, stem_of(image), task, note, said["grid"])
+        solve(config, as_json, stem_of(image), task, note)
     except NoLevelError:
         if said["noise"] is not None:
             raise
         note = f"the noise cannot be found from this measurement, and is taken to be {LEVEL}; --noise says otherwise"
         config = make_config(tables(image, {**said, "noise": LEVEL}, task), settings, what="restore")
-        solve(config, as_json, stem_of(image), task, note, said["grid"])
+        solve(config, as_json, stem_of(image), task, note)
 
 
 def named(image: str, said: dict[str, Any]) -> Task | None:
@@ -165,7 +167,7 @@ def tables(image: str, said: dict[str, Any], task: Task | None) -> dict[str, Any
     from invsolve.plugins.part import prior_part
 
     solver, prior = solving(said, task)
-    run = {name: said[name] for name in ("seed", "device", "samples", "out", "bits")}
+    run = {name: said[name] for name in ("seed", "device", "samples", "out", "bits", "tune", "grid")}
     frame = task is not None and task.frame and not said["simulate"]
     return {
         "data": {"image": image if task is None or task.image is None else task.image, "simulate": said["simulate"]},

@@ -73,12 +73,12 @@ def run_overrides(seed: int | None, device: str | None, out: str | None, bits: i
     return [f"run.{name}={value}" for name, value in given.items() if value is not None]
 
 
-def solve(config: Config, as_json: bool, name: str, task: Task | None = None, note: str | None = None, grid: str | None = None) -> None:
+def solve(config: Config, as_json: bool, name: str, task: Task | None = None, note: str | None = None) -> None:
     """Build, look where the result can go, solve, write, report; with a task, say what the result is worth, or that nothing is to do."""
     with noting(echo=not as_json) as notes:
         tell([] if note is None else [note])
         setup, path = prepared(config, name)
-        idle = nothing_to_do(config, setup, task)
+        idle, grid = nothing_to_do(config, setup, task), config.run.grid
         if idle is None:
             others = [] if grid is None else rivals(config, setup, grid)  # what is misspelt is said before the work
             solution = solved(config, setup, path)

@@ -213,6 +213,8 @@ class Run(Table):
     """A budget, "60s" or "5000 nfe", within which the solver's settings are chosen on draws from the prior; solver "auto": the solver."""
     frame: bool = False
     """Keep only what lies in the measurement's frame, where the restored image is larger by a blur's kernel."""
+    grid: str | None = None
+    """Other solvers on the same problem, SOLVER or SOLVER/PRIOR with commas, shown beside the result in FILE_grid.png."""
 
 
 class Config(Table):

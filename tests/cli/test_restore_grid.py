@@ -1,6 +1,7 @@
 """restore --grid: several solvers on one photograph, in one picture."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,6 +62,29 @@ def test_a_result_larger_than_the_photograph_has_a_grid_too(here):
     done = restore("--scale", 2, "--grid", "bicubic")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["out"][1] == "photo_grid.png"
+
+
+def test_a_saved_problem_draws_the_same_grid(here):
+    assert restore("--denoise", "--grid", "hqs/tv", "--save-config", "saved.toml").exit_code == 0
+    done = CliRunner().invoke(main, ["run", "saved.toml", "--json"])
+    assert json.loads(done.stdout)["out"] == ["saved_restored.png", "saved_grid.png"]
+    with Image.open("photo_grid.png") as one, Image.open("saved_grid.png") as other:
+        assert one.size == other.size
+    Path("saved.toml").write_text(Path("saved.toml").read_text().replace("hqs/tv", "hsq"))
+    wrong = CliRunner().invoke(main, ["run", "saved.toml"])
+    assert wrong.exit_code == 2
+    assert "did you mean hqs" in wrong.output
+
+
+def test_settings_are_chosen_before_as_run_does(here):
+    """`--tune` is `run.tune`: a saved problem says it, and one whose prior draws no pictures is refused before the work."""
+    done = restore("--denoise", "--solver", "diffpir", "--tune", "60 nfe", "--set", "solver.steps=2", "--save-config", "saved.toml")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["why"].startswith("tuned by psnr on")
+    assert 'tune = "60 nfe"' in Path("saved.toml").read_text()
+    refused = restore("--blur", 1, "--tune", "60 nfe")
+    assert refused.exit_code == 2
+    assert "to draw pictures from" in refused.output
 
 
 def test_the_square_that_is_shown_larger_is_where_something_is():
