@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from invsolve.errors import CompatibilityError, InputError
+from invsolve.errors import CompatibilityError, InputError, ask
 from invsolve.noise import Ability, NoiseModel
 from invsolve.operator import Capability
 from invsolve.operator.guard import AUTOCAST
@@ -35,6 +35,7 @@ from invsolve.solution import Solution, Status, Step
 Callback = Callable[[Step], bool | None]
 # More steps than anybody waits for; the grids of noise levels are made before the first one.
 MAX_STEPS = 1_000_000
+FEW_STEP = "takes answers of the prior for means; those of a few-step map are draws. latino, cm4ir and few-step take such a prior as it is"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Requires:
         gradient: the prior must be differentiable.
         prox: a Regulariser must have its prox.
         measurement: False for samplers that take no measurement at all.
+        mean: whether the prior's answers are taken for means E[x0 | x]; False where a few-step map serves as it is.
     """
 
     operator: frozenset[Capability] = frozenset()
@@ -56,6 +58,7 @@ class Requires:
     gradient: bool = False
     prox: bool = False
     measurement: bool = True
+    mean: bool = True
 
     @property
     def asks_prior(self) -> bool:
@@ -215,6 +218,8 @@ class Solver(metaclass=Remembering):
         options.check(start)
         if any(part.is_inference() for part in parts(problem.y)):  # such tensors cannot be kept for a backward pass
             problem = replace(problem, y=mapped(torch.clone, problem.y))
+        if self.requires.mean and self.requires.asks_prior and getattr(prior, "few_step", False):
+            ask(f"{type(self).__name__} {FEW_STEP}")
         inner, back = prior.space(problem)
         solution = Run(self, inner, prior, back, problem, options).go(generator, self._start(inner, x_init, start))
         notify(problem, solution)

@@ -101,6 +101,7 @@ TAKEN = (
     "differentiable",
     "blind",
     "sees_y",
+    "few_step",
 )
 
 
@@ -123,6 +124,7 @@ class Denoiser(Prior):
         differentiable: whether autograd goes through.
         blind: whether sigma is ignored.
         sees_y: whether given(problem) looks at the measurement, so that what samplers of the prior alone draw answers it.
+        few_step: whether it is a few-step map f(x, sigma), a draw at the end of the ODE's path through x, in place of the mean.
         evaluations: network evaluations that one call is, where it calls no other denoiser: what `Solution.nfe` counts. 2 for one that
             calls a network of its own twice; one whose networks are `NetworkDenoiser`s has them counted there.
     """
@@ -140,6 +142,7 @@ class Denoiser(Prior):
     differentiable: bool = True
     blind: bool = False
     sees_y: bool = False
+    few_step: bool = False
     evaluations: int = 1
 
     @abstractmethod

@@ -25,6 +25,7 @@ from .editing.one_shot import OneShot as OneShot  # one-shot: one denoising of a
 from .editing.partdiff import PartDiff as PartDiff  # partdiff: super-resolution by the last K of T steps of a conditional network
 from .editing.sdedit import SDEdit as SDEdit  # sdedit: noise a guide to a middle level, come down by the prior
 from .flow.cm4ir import CM4IR as CM4IR  # cm4ir: few calls of a consistency model, each guided to the data
+from .flow.few_step import FewStep as FewStep  # few-step: draws from the prior in a few calls of a few-step map
 from .flow.latino import LATINO as LATINO  # latino: few-step maps with a proximal data step
 from .flow.ot_ode import OTODE as OTODE  # ot-ode: the flow's ODE given y, covariance by Tweedie's formula
 from .flow.pnp_flow import PnPFlow as PnPFlow  # pnp-flow: data step, noise, denoiser; forward-backward along a flow

@@ -58,6 +58,12 @@ def denoises(problem: Problem, prior: Prior) -> bool:
     return isinstance(prior, Denoiser)
 
 
+def maps(problem: Problem, prior: Prior) -> bool:
+    """Whether the prior is a few-step map."""
+    del problem
+    return isinstance(prior, Denoiser) and prior.few_step
+
+
 def quiet(problem: Problem, prior: Prior) -> bool:
     """Whether the prior is a denoiser and the noise, in units of the image, at most LOUD; not asked where every item has its own.
 
@@ -124,6 +130,7 @@ LOUD = 0.4  # at .2 (means of 4 x 4 with sigma_y .05) half-quadratic steps are a
 # The first that holds and fits. The numbers are means over 8 dev pictures, 64 x 64, noise .01 and .05, at 20 evaluations, the prior
 # `natural`, of PSNR (benchmarks/results/auto.md); HaarPSI agrees.
 RULES = (
+    Rule("latino", maps, "a few-step map: its answers are draws and no means, and are taken as they are"),
     Rule("one-shot", noisy, "y is the image with white noise: one evaluation is the posterior mean, nothing is left to sample for"),
     Rule("admm", scattered, "a mask whose missing pixels have known neighbours: .6 dB above a covariance per frequency", options=LONG),
     Rule("ccdf", wide, "a mask that hides large parts: what is made up looks like a picture, .5 dB above a covariance per frequency"),

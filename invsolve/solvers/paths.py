@@ -16,9 +16,9 @@ from invsolve.solvers.diffusion.common import estimate, generic_step
 def descend(prior: Denoiser, x: Tensor, sigma: float, calls: int, rng: Rng, eta: float = 0.0) -> Tensor:
     """An image from a state at level sigma, in `calls` generic steps: of the ODE (eta 0), or of the ancestral chain (eta 1).
 
-    With eta = 0 it stands in for a consistency model, x0 = f(x, sigma), which one call of such a network is; calls = 1 is the denoiser's
-    mean. The levels are those of `karras` with one more, but for the lowest, which costs a call as others do and changes least; at
-    the lowest level that the prior is good for one call is all.
+    With eta = 0 it is a few-step map, x0 = f(x, sigma), which one call of a prior with `few_step` is, whatever `calls` says; of others,
+    calls = 1 is the denoiser's mean. The levels are those of `karras` with one more, but for the lowest, which costs a call as others do
+    and changes least; at the lowest level that the prior is good for one call is all.
 
     Args:
         prior: the denoiser.
@@ -28,6 +28,8 @@ def descend(prior: Denoiser, x: Tensor, sigma: float, calls: int, rng: Rng, eta:
         rng: of eta > 0; nothing is drawn otherwise.
         eta: share of fresh noise.
     """
+    if prior.few_step and eta == 0:
+        return estimate(prior, x, sigma)
     low = prior.sigma_range[0]
     levels = [*(karras(calls + 1, low, sigma)[:calls] if sigma > low * (1 + 1e-6) else [sigma]), 0.0]
     before: tuple[Tensor, float] | None = None

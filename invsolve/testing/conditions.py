@@ -172,6 +172,8 @@ def check_in_solvers(prior: Prior) -> None:
         asked = solver.requires.measurement or getattr(prior, "sees_y", False)
         one = problem if asked else without_measurement(problem)
         gaps = solver.mismatches(one, prior)
+        if getattr(prior, "few_step", False) and solver.requires.mean and solver.requires.asks_prior:
+            gaps.append("it takes means")
         if gaps:
             refusals.append(f"{entry.name}: {'; '.join(gaps)}")
             continue

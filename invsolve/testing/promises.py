@@ -24,10 +24,11 @@ NUMBERS = 2000  # drawn in all: the squared error's own standard error is 3 %, t
 def check_level(prior: Denoiser) -> None:
     """Of its own draws with noise, the estimate is nearer when it is told the noise that there is than half of it, or twice.
 
-    E[x0 | x] has the least squared error of all functions of x. Asked where the prior draws exactly (`sample`), and not of guidance, which
-    is no such mean. Without draws nothing tells: a Gaussian's D(x, 2 sigma) is D(x, sigma) of one that is half as wide.
+    E[x0 | x] has the least squared error of all functions of x. Asked where the prior draws exactly (`sample`), and not of guidance or of
+    few-step maps, which are no such mean. Without draws nothing tells: a Gaussian's D(x, 2 sigma) is D(x, sigma) of one that is half as
+    wide.
     """
-    if isinstance(prior, Leading) or prior.blind:
+    if isinstance(prior, Leading) or prior.blind or prior.few_step:
         return
     shape = prior.in_shape or (prior.channels or 3, 12, 13)
     count = max(4, -(-NUMBERS // math.prod(shape)))
@@ -53,6 +54,26 @@ def check_level(prior: Denoiser) -> None:
                     f"of noise {sigma:.3g} the squared error is {right:.3g} where that is told, and {other:.3g} where {told:.3g} is: "
                     "sigma is taken for another level than it is (twice or half of it? see Unit)",
                 )
+
+
+def check_few_step(prior: Denoiser) -> None:
+    """A few-step map shows a picture where noise is all there is: at the top of its range its answers spread as the data do.
+
+    The end of the ODE's path has the law of the data, standard deviation s0 (by itself or as the prior says of it: a factor of three is
+    allowed), where a mean says the same of all noise. Asked where the range ends above 10 s0: the noise then leaves a mean s0 / 10 at most.
+    """
+    if not prior.few_step or prior.sigma_range[1] < 10 * prior.s0:
+        return
+    one = FirstItem(prior) if prior.batch is not None or conditional(prior) else prior
+    shape = prior.in_shape or (prior.channels or 3, 12, 13)
+    count = max(4, -(-NUMBERS // math.prod(shape)))
+    noise = Rng(24, range(count), purpose="few-step").normal(shape, torch.zeros(1, dtype=torch.float64))
+    found = one(one.centre + one.sigma_range[1] * noise, one.sigma_range[1])
+    spread = float((found - found.mean(0)).square().mean().sqrt()) / one.s0
+    need(
+        1 / 3 < spread < 3,
+        f"few_step is said, but of pure noise the answers spread by {spread:.3g} s0, those of a map by 1: it is a mean, or s0 is wrong",
+    )
 
 
 def check_condition(prior: Denoiser) -> None:
@@ -115,4 +136,4 @@ def check_codes(prior: Denoiser) -> None:
     )
 
 
-PROMISES = (check_level, check_condition, check_guidance, check_codes)
+PROMISES = (check_level, check_few_step, check_condition, check_guidance, check_codes)

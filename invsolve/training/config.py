@@ -23,6 +23,7 @@ Unknown keys and impossible values are refused before anything is read.
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +39,12 @@ from invsolve.training.objectives import LogSigma, UniformSigma
 from invsolve.training.pairs import Pairs, Partial, Regression
 
 MAX_BYTES = 100_000
+# Kinds of objectives whose configs have keys of their own.
+OWN_CONFIGS = {
+    "autoencoder": "invsolve.training.autoencoder_config:AutoencoderConfig",
+    "classifier": "invsolve.training.classifier_config:ClassifierConfig",
+    "consistency": "invsolve.training.consistency_config:ConsistencyConfig",
+}
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
 # Generous ends: beyond them numbers overflow, or the memory of any machine does.
@@ -330,14 +337,10 @@ class TrainConfig(Table):
         path = Path(path)
         values, text = read_toml(path, "training config", MAX_BYTES)
         objective = values.get("objective")
-        if isinstance(objective, dict) and objective.get("kind") == "autoencoder":
-            from invsolve.training.autoencoder_config import AutoencoderConfig
-
-            cls = AutoencoderConfig
-        if isinstance(objective, dict) and objective.get("kind") == "classifier":
-            from invsolve.training.classifier_config import ClassifierConfig
-
-            cls = ClassifierConfig
+        kind = objective.get("kind") if isinstance(objective, dict) else None
+        if isinstance(kind, str) and kind in OWN_CONFIGS:
+            module, _, name = OWN_CONFIGS[kind].partition(":")
+            cls = getattr(import_module(module), name)
         return modelled(cls, {"name": path.stem.lower(), **values}, f"{path.name} is no training config:", text)
 
     def recipe(self) -> Recipe:

@@ -24,6 +24,7 @@ from invsolve.errors import InputError
 from invsolve.io.files import write_bytes
 from invsolve.training.autoencoder_config import AutoencoderConfig
 from invsolve.training.config import TrainConfig
+from invsolve.training.consistency_config import ConsistencyConfig
 from invsolve.training.data import validation_images
 from invsolve.training.loop import first_line, psnr_at
 from invsolve_priors.runs import kept
@@ -67,6 +68,7 @@ def training_of(state: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
         **({} if objective.damp is None else {"damp": objective.damp.model_dump()}),
         "sigmas": objective.sigmas.model_dump(),
         **({} if config.condition is None else conditioned(config)),
+        **(distilled(config) if isinstance(config, ConsistencyConfig) else {}),
         "rate": run.lr,
         "average_images": run.ema_images,
         "bfloat16": state.get("bf16", run.bf16),
@@ -81,6 +83,12 @@ def conditioned(config: TrainConfig) -> dict[str, Any]:
     objective = config.objective
     moving = {"total": objective.total, "part": objective.part, "align": objective.align} if objective.kind == "partial" else {}
     return {"kind": objective.kind, **moving, "condition": config.condition.model_dump(mode="json") if config.condition else {}}
+
+
+def distilled(config: ConsistencyConfig) -> dict[str, Any]:
+    """What a card says of a few-step map: by its kind the prior knows that it is one."""
+    objective = config.objective
+    return {name: getattr(objective, name) for name in ("kind", "teacher", "levels", "huber", "ode")} | {"target": "x0"}
 
 
 def continued(training: dict[str, Any], file: Path, config: TrainConfig) -> dict[str, Any]:

@@ -207,8 +207,9 @@ def add_tone(file: Path, crops: Crops, images: Tensor, patch: int) -> Tone | Non
 
 
 def toned(files: list[Path], run: Training, config: TrainConfig) -> list[Path]:
-    """The same files, the card with a tone where the run was of a prior of pictures without a condition, and had a validation."""
-    of_pictures = config.condition is None and not config.data.autoencoder and network_name(config) == "edm-drunet"
+    """The same files, the card with a tone where the run was of a denoiser of pictures without a condition, and had a validation."""
+    of_means = config.condition is None and config.objective.kind != "consistency"
+    of_pictures = of_means and not config.data.autoencoder and network_name(config) == "edm-drunet"
     if of_pictures and len(files) == 2 and run.validation is not None and config.objective.sigmas.high >= ENDS[0]:
         add_tone(files[0], run.crops, run.validation, config.data.side or int(run.validation.shape[-1]))
     return files

@@ -19,8 +19,12 @@ from torch import Tensor, nn
 
 from invsolve.data import labels_of
 from invsolve.errors import InputError
+from invsolve.plugins import load_prior
+from invsolve.priors.base import Denoiser
 from invsolve.training.classifier_config import ClassifierConfig
 from invsolve.training.config import TrainConfig
+from invsolve.training.consistency import ConsistencyTraining
+from invsolve.training.consistency_config import ConsistencyConfig
 from invsolve.training.data import Crops, validation_images
 from invsolve.training.labels import ClassifierTraining
 from invsolve.training.loop import Training, first_line
@@ -143,12 +147,33 @@ def prepared(config: TrainConfig, places: Places, out: Path) -> Training:
         if pairs is not None and validation is not None:
             shown = Bound(shown, pairs, validation)
         if pairs is None or validation is not None:
-            write_pictures(shown, out, validation, shape, (sigmas.low, sigmas.high))
+            write_pictures(shown, out, validation, shape, (sigmas.low, sigmas.high), few_step=isinstance(config, ConsistencyConfig))
         average.to(device)
 
+    if isinstance(config, ConsistencyConfig):
+        teacher = teacher_of(config, places, shape) if config.objective.teacher else None
+        return ConsistencyTraining(network, crops, config.recipe(), out, validation, pictures, teacher=teacher)
     if pairs is None:
         return Training(network, crops, config.recipe(), out, validation, pictures)
     return PairTraining(network, crops, config.recipe(), out, validation, pictures, pairs=pairs)
+
+
+def teacher_of(config: ConsistencyConfig, places: Places, shape: tuple[int, int, int]) -> Denoiser:
+    """The denoiser whose paths a few-step map follows, tried on a grey crop; a file lies below the config's or the working folder.
+
+    Raises:
+        InputError: no such prior or file, one that is no denoiser, or that does not take the crops.
+    """
+    name = config.objective.teacher
+    files = [folder / name for folder in (places.config, Path.cwd())] if name.endswith(".safetensors") else []
+    found = load_prior(next((one for one in files if one.is_file()), name))
+    if not isinstance(found, Denoiser):
+        raise InputError(f"objective.teacher = '{name}': a {type(found).__name__}, which has no ODE; give a denoiser such as natural")
+    try:
+        found(torch.full((1, *shape), 0.5), config.objective.sigmas.high)
+    except Exception as error:
+        raise InputError(f"objective.teacher = '{name}': it does not take crops {shape} ({first_line(error)})") from error
+    return found
 
 
 def classifier_training(

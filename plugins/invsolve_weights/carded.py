@@ -97,6 +97,7 @@ class Shipped(NetworkDenoiser):
         )
         # Photographs of anything, trained on with all turns and flips; of a file of one's own nothing is known.
         self.placeless = weights in ("natural", "natural-gray", "dncnn", "dncnn-gray")
+        self.few_step = card.training.get("kind") == "consistency"
         self.card: Card = card
         self.law = law
         self.weights_sha256 = card.sha256

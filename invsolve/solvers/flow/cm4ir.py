@@ -32,7 +32,8 @@ class CM4IR(Solver):
         x_s = x0~ + sigma_s (eta z + sqrt(1 - eta^2) e),   e = (x_t - x0) / sigma;   the last x0~ is the answer
 
     with r^2 = s0^2 sigma^2 / (s0^2 + sigma^2) and the levels sigma = sqrt(1 - a) in the prior's unit, a <- min(a (1 + growth), .9999) from
-    that of sigma_max on. f is the short ODE of `calls` evaluations: of a consistency model, wrapped as a denoiser, one call is f itself.
+    that of sigma_max on. f is one call of a prior with `few_step` (a consistency model), whatever `calls` says, and of others the short
+    ODE of `calls` evaluations.
 
     Args:
         steps: noise levels.
@@ -57,7 +58,7 @@ class CM4IR(Solver):
         shared noise (benchmarks/results/parity.md).
     """
 
-    requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}))
+    requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), mean=False)
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 1.0, "cov": 0.66, "trace": (0.33, 0.6), "white": {"mean": 0.1}}
     moves: ClassVar[bool] = True
     steps: int = 4

@@ -25,8 +25,8 @@ class LATINO(Restorer):
 
         x0 = f(x_t, sigma),   x0~ = argmin_x |y - Hx|^2 / sigma_y^2 + |x - x0|^2 / (delta r^2),   x_s = x0~ + sigma_s z
 
-    with r^2 = s0^2 sigma^2 / (s0^2 + sigma^2); the last x0~ is the answer. f is the short ODE of `calls` evaluations: of a consistency
-    model, wrapped as a denoiser, one call is f itself.
+    with r^2 = s0^2 sigma^2 / (s0^2 + sigma^2); the last x0~ is the answer. f is one call of a prior with `few_step`
+    (a consistency model), whatever `calls` says, and of others the short ODE of `calls` evaluations.
 
     Args:
         steps: noise levels.
@@ -46,7 +46,7 @@ class LATINO(Restorer):
         noise, the share of the state that their scheduler mixes in (benchmarks/results/parity.md).
     """
 
-    requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}))
+    requires: ClassVar[Requires] = Requires(operator=frozenset({Capability.ADJOINT}), mean=False)
     declared_bias: ClassVar[Mapping[str, Any]] = {"mean": 0.95, "cov": 0.72, "trace": (0.28, 0.55), "white": {"mean": 0.1}}
     steps: int = 8
     calls: int = 1
