@@ -16,7 +16,7 @@ from invsolve.solvers import CM4IR, HQS, LATINO, Auto, DiffPIR, FewStep
 from invsolve.solvers.paths import descend
 from invsolve.testing.cases import failures
 from invsolve.testing.denoisers import prior_checks
-from invsolve.testing.oracle import DenseOperator, Gaussian, gaussian_case, propagate, standard_errors
+from invsolve.testing.oracle import Bias, DenseOperator, Gaussian, gaussian_case, propagate, standard_errors
 from invsolve.testing.pooled import Pooled
 
 SIZE, ROWS, CHAINS, SIGMA_Y = 8, 4, 2000, 0.05
@@ -121,6 +121,23 @@ def test_the_law_with_the_exact_map(solver, name):
     assert mean < 4
     assert cov < 4
     assert found.nfe == calls
+
+
+@pytest.mark.parametrize("name", ["S", "G", "I"])
+@pytest.mark.parametrize("expected", [latino_law, cm4ir_law], ids=["latino", "cm4ir"])
+def test_draws_of_a_map_spread_as_the_posterior_does_where_those_of_means_have_half(expected, name):
+    """What the docstrings say of the total variance over the posterior's, without sampling error, over four draws of (A, y)."""
+    for seed in range(4):
+        law, prior, matrix, y = gaussian_case(name, seed, size=SIZE, rows=ROWS, sigma=SIGMA_Y)
+        bias = Bias.of(expected(law, prior, matrix, y), law.posterior(matrix, y, SIGMA_Y))
+        if name == "S":
+            low, high = (0.97, 1.0) if expected is latino_law else (0.6, 0.65)
+        else:
+            low, high = 1.0, 1.5
+        assert low < bias.trace < high
+        if expected is latino_law and name == "S":
+            assert bias.cov < 0.05
+            assert bias.mean < 0.05
 
 
 def test_a_short_path_is_one_call_of_the_map():

@@ -35,6 +35,9 @@ class CM4IR(Solver):
     that of sigma_max on. f is one call of a prior with `few_step` (a consistency model), whatever `calls` says, and of others the short
     ODE of `calls` evaluations.
 
+    With means in the place of f its draws have a third to a half of the posterior's variance (Gaussian priors); with the exact f .63 of it
+    for white images, and 1.05 to 1.5 times for correlated ones.
+
     Args:
         steps: noise levels.
         calls: network evaluations each.

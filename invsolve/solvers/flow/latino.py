@@ -28,6 +28,9 @@ class LATINO(Restorer):
     with r^2 = s0^2 sigma^2 / (s0^2 + sigma^2); the last x0~ is the answer. f is one call of a prior with `few_step`
     (a consistency model), whatever `calls` says, and of others the short ODE of `calls` evaluations.
 
+    With means in the place of f its draws have a third to a half of the posterior's variance (Gaussian priors); with the exact f .98 to
+    .99 of it for white images, where all else is within 5 %, too, and 1.05 to 1.4 times for correlated ones.
+
     Args:
         steps: noise levels.
         calls: network evaluations each.
