@@ -326,6 +326,8 @@ def main(arguments: list[str] | None = None) -> None:
     if given.what == "finish":
         return finish(given.config, given.source, given.out)
     config = TrainConfig.load(given.config)
+    if config.objective.kind != "denoising":
+        parser.error(f"a burst trains denoisers; given objective.kind {config.objective.kind!r}, which invsolve train knows")
     if given.what == "pack":
         for name, count, size in pack(config, given.data, given.out, given.megabytes):
             print(f"{name}: {count} pictures, {size / 1e6:.1f} MB")

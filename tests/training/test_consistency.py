@@ -2,12 +2,14 @@
 
 import math
 import re
+import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from few_step_maps import GaussianMap, Scaled
+from places import ROOT
 from torch import nn
 from train_cases import TOY, run, toy_folder, weights
 
@@ -270,6 +272,16 @@ def test_bad_configs_are_refused_in_a_line(folder, what):
     assert result.exit_code != 0
     assert "Traceback" not in result.output
     assert re.search(words, str(result.exception) + result.output), (result.output, result.exception)
+
+
+def test_a_burst_trains_denoisers_only(folder, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "training"))
+    burst = pytest.importorskip("burst", reason="benchmarks/ is not beside the tests")
+    with pytest.raises(SystemExit):
+        burst.main(["run", str(few_toml(folder)), "--out", str(folder / "out")])
+    assert "a burst trains denoisers; given objective.kind 'consistency'" in capsys.readouterr().err
+    for name in ("burst", "burst_pool"):
+        sys.modules.pop(name, None)
 
 
 def test_a_condition_and_codes_are_refused(folder):
