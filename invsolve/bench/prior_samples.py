@@ -13,7 +13,8 @@ from invsolve.errors import InputError
 from invsolve.priors.base import Denoiser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
-from invsolve.solvers import DDIM, Heun
+from invsolve.solver import Solver
+from invsolve.solvers import DDIM, FewStep, Heun
 
 # A prior that ends below this level of noise has pictures left in what a sampler would start from.
 START = 2.0
@@ -76,12 +77,15 @@ def patches(images: Sequence[Tensor], side: int, count: int = 64) -> Tensor | No
 
 
 def draw_samples(prior: Denoiser, side: int, count: int, seed: int = 0) -> list[Drawn]:
-    """Samples by DDIM (50 calls) and Heun (18 steps); none from a prior whose range ends below `START`."""
+    """Samples by DDIM (50 calls) and Heun (18 steps), of a few-step map in 1 and 2 calls; none from a range that ends below `START`."""
     if prior.sigma_range[1] < START:
         return []
     shape = prior.in_shape or (prior.channels or 3, side, side)
     found = []
-    for name, solver in (("DDIM, 50 steps", DDIM(steps=50)), ("Heun, 18 steps", Heun(steps=18))):
+    ways: list[tuple[str, Solver]] = [("DDIM, 50 steps", DDIM(steps=50)), ("Heun, 18 steps", Heun(steps=18))]
+    if prior.few_step:
+        ways = [(f"few-step, {calls}", FewStep(steps=calls)) for calls in (1, 2)]
+    for name, solver in ways:
         images = solver.solve(Problem.unconditional(shape, count), prior, generator=seed).x.clamp(0, 1)
         large = min(shape[-2:]) >= 16
         found.append(Drawn(name, images, spectrum_slope(images) if large else math.nan, gradient_kurtosis(images)))

@@ -8,6 +8,7 @@ import torch
 from few_step_maps import GaussianMap, Named
 
 from invsolve import GaussianNoise, Problem
+from invsolve.bench.prior_samples import draw_samples
 from invsolve.errors import CompatibilityError, Note
 from invsolve.priors import GaussianPrior, rescale
 from invsolve.rng import Rng
@@ -163,6 +164,12 @@ def test_solvers_of_means_say_so_and_others_do_not():
     FewStep().solve(Problem.unconditional((1, 2, 2), 1), prior, generator=0)
     found = Auto().solve(problem, prior, generator=0)
     assert found.why.startswith("latino: a few-step map")
+
+
+def test_a_report_draws_by_few_calls():
+    drawn = draw_samples(GaussianMap(0.5, 0.1), 16, 3)
+    assert [one.name for one in drawn] == ["few-step, 1", "few-step, 2"]
+    assert float(drawn[0].images.std()) == pytest.approx(0.1, rel=0.1)  # 2304 numbers: 4 / sqrt(2 2304) = .06, and what is cut at 0 and 1
 
 
 def test_wrappers_say_what_the_map_inside_says():
