@@ -1,12 +1,17 @@
 """One thread for torch: the tests' tensors are small, and two threads spend their time waiting for each other. And which tests are slow."""
 
+import gc
+import os
 import signal
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything counts cores, and for the processes that tests start
 
 import pytest
 import torch
 from bench_cases import copy, finished, strangers  # noqa: F401 (fixtures of the benchmark tests)
 
 torch.set_num_threads(1)
+gc.disable()  # an eighth of the time of a collection, which makes tests by the ten thousand and drops nothing
 
 # Some tests press Ctrl-C; a shell that starts the run in the background has it ignored.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -34,6 +39,12 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_addoption(parser):
     parser.addoption("--whole", action="store_true", help="every cell of the sweeps (see tests/support/sweeps.py), thrice the time")
+
+
+def pytest_collection_finish(session):
+    """What was made till now stays to the end: the collector need not look at it again after every test."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config, items):

@@ -36,7 +36,7 @@ def stranger(tmp_path_factory):
     """(the project's folder, the environment of a process that sees it as pip installed it)."""
     folder = tmp_path_factory.mktemp("stranger")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("INVSOLVE_", "PYTEST_"))}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"OMP_NUM_THREADS": "1"}
     made = run(["invsolve.cli", "plugins", "new", NAME, "--into", folder], environment, folder)
     assert made.returncode == 0, made.stdout + made.stderr
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
@@ -60,15 +60,18 @@ for name in [name for name in os.environ if name.startswith(("INVSOLVE_", "PYTES
     del os.environ[name]
 sys.path.insert(0, {site!r})
 import pytest
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *{more}]))
+from invsolve.testing import settings, units
+if not {whole}:
+    settings.part = units.part = lambda found: found[:1] + found[3::4]
+more = [] if {whole} else ["--deselect", "tests/test_benchmark.py::test_suite"]
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *more]))
 """
 
 
 def test_its_own_conformance_run_passes(stranger, pytestconfig):
-    """But for its suite in a plain run, which `test_its_suite_runs_all_of_them` runs."""
+    """In a plain run but for its suite, which `test_its_suite_runs_all_of_them` runs, and in a third of the settings of its solver."""
     project, _ = stranger
-    more = [] if pytestconfig.getoption("--whole") else ["--deselect", "tests/test_benchmark.py::test_suite"]
-    done = run_fresh(OWN_TESTS.format(site=str(project.parent / "site"), more=more), project)
+    done = run_fresh(OWN_TESTS.format(site=str(project.parent / "site"), whole=pytestconfig.getoption("--whole")), project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.splitlines()[-1].split()[0]) > 60  # the checked kinds together
     assert "passed" in done.stdout.splitlines()[-1]

@@ -1,10 +1,11 @@
 """Every registered solver against the public checks; a new entry is tested unasked."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
-from setting_turns import half, in_turn
+from setting_turns import TURNS, half, in_turn, quarter
 from turns import by_turns
 
 from invsolve.noise import GaussianNoise
@@ -16,12 +17,14 @@ from invsolve.priors.gaussian import GaussianPrior
 from invsolve.priors.latent import LatentPrior
 from invsolve.problem import Problem
 from invsolve.solvers import DiffEdit
+from invsolve.testing import posterior
 from invsolve.testing.denoisers import NETWORK
 from invsolve.testing.settings import Kept, same, truth
 from invsolve.testing.solvers import check_sizes, settings, solver_cases
 
 SOLVERS = [solver for entry in registry().of("solver") for solver in entry.load().examples()]
 FIRST = [entry.load().examples()[0] for entry in registry().of("solver")]  # one of every class
+CLASSES = [type(solver) for solver in FIRST]
 POSTERIOR = [solver for solver in SOLVERS if solver.requires.measurement]
 
 
@@ -36,7 +39,7 @@ def cases():
 
 @pytest.mark.parametrize(("solver", "check"), cases())
 def test_conformance(solver, check, pytestconfig):
-    in_turn(check, solver, SOLVERS.index(solver), pytestconfig)
+    in_turn(check, solver, CLASSES.index(type(solver)), pytestconfig)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 8])
@@ -45,6 +48,29 @@ def test_two_checks_that_follow_each_other_have_every_setting(count):
     assert sorted({*first, *second}) == list(range(count))
     assert count < 2 or not {*first} & {*second}
     assert all(abs(2 * len(one) - count) <= 1 for one in (first, second))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 6, 8, 9])
+def test_four_dear_checks_that_follow_each_other_have_every_setting(count):
+    parts = [quarter(turn)(list(range(count))) for turn in range(TURNS)]
+    assert sorted({one for part in parts for one in part}) == list(range(count))
+    assert all(part or not count for part in parts)
+    assert all(len(part) <= max(1, -(-count // TURNS)) for part in parts)
+
+
+def test_the_law_is_found_in_every_case_by_two_classes_that_follow_each_other(pytestconfig):
+    """And all else is as it was afterwards."""
+    met = []
+
+    def check_posterior(solver):
+        met.append(set(posterior.CASES))
+
+    if pytestconfig.getoption("--whole"):
+        pytest.skip("every class has every case")
+    for place in range(2):
+        in_turn(check_posterior, SOLVERS[0], place, pytestconfig)
+    assert met[0] | met[1] == set(posterior.CASES)
+    assert not met[0] & met[1]
 
 
 def test_a_plain_run_has_every_check_of_every_class_and_some_of_every_example():
@@ -84,13 +110,14 @@ def test_per_item_operators_and_noise_give_what_the_items_give_alone(solver):
 
 
 NATURAL_STEPS = 4
+natural = functools.cache(functools.partial(load_prior, "natural"))
 
 
 @pytest.mark.parametrize("solver", [solver for solver in FIRST if Denoiser in solver.requires.prior], ids=named)
 def test_item_alone_with_the_natural_prior(solver, record_property):
     """The network rounds by NETWORK at most per call; the samplers contract between calls, so the calls' roundings add up."""
     short = dataclasses.replace(solver, steps=NATURAL_STEPS) if hasattr(solver, "steps") else solver
-    prior, shape = load_prior("natural"), (3, 16, 16)
+    prior, shape = natural(), (3, 16, 16)
     if isinstance(solver, DiffEdit):  # it compares two conditions
         prior = Against(prior, GaussianPrior(0.5, 0.25))
     if solver.requires.measurement:

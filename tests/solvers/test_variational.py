@@ -215,7 +215,7 @@ def test_stack_of_operators():
 
 def cases():
     blur = Problem.simulate(GaussianBlur((3, 12, 10), 1.2), rand(3, 3, 12, 10), GaussianNoise(torch.tensor([0.05, 0.1, 0.02])), generator=0)
-    return {"tv": (blur, TotalVariation(6.0, max_iter=100)), "quadratic": (dense_problem()[1], Quadratic())}
+    return {"tv": (blur, TotalVariation(6.0, max_iter=30)), "quadratic": (dense_problem()[1], Quadratic())}
 
 
 @pytest.mark.parametrize("name", SOLVERS)

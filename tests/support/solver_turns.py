@@ -1,4 +1,4 @@
-"""`check_in_solvers` of the kit, which solves with every solver of the core: in a quarter of them in a plain run, all with --whole."""
+"""`check_in_solvers` of the kit, which solves with every solver of the core: in an eighth of them in a plain run, all with --whole."""
 
 from dataclasses import dataclass
 from unittest.mock import patch
@@ -6,12 +6,12 @@ from unittest.mock import patch
 from invsolve.plugins import registry
 from invsolve.testing import conditions
 
-TURNS = 4
+TURNS = 8
 
 
 @dataclass(frozen=True)
 class Turn:
-    """The registry with every fourth solver, beginning at a place."""
+    """The registry with every eighth solver, beginning at a place."""
 
     place: int
 
