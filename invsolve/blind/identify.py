@@ -11,6 +11,7 @@ from invsolve.blind.compression import Compression, find_compression
 from invsolve.blind.diagnosis import GREY, NAMES, Diagnosis
 from invsolve.blind.enlarged import find_enlargement, reduced
 from invsolve.blind.features import SIDE, Traits, direction, traits
+from invsolve.blind.likelihood import Found, Scene, likeliest, sharp
 from invsolve.blind.reading import Reading, read
 from invsolve.errors import InputError, InvsolveError
 from invsolve.estimate import estimate_noise, patch_level
@@ -19,6 +20,8 @@ from invsolve.plugins import registry
 TILE, TILES = 256, 8  # of a large picture the liveliest parts are read
 EVEN = 4.0  # times the noise: the slopes of a picture that shows something
 LOUD = 0.1  # noise that damage does not stand out from
+FINEST = 0.005  # the relative error of widths that the spectrum's zeros tell, on tuning photographs
+LEAST = 1e-6  # of a chance that was read: networks are never so sure
 SURE = 0.9  # of the chance that a picture is blurred: below it, it is left alone; at .6 one more of 36 sharp photographs is called blurred
 
 
@@ -31,6 +34,9 @@ def identify(y: Tensor, *, damage: bool = True) -> Diagnosis:
 
     Raises:
         InputError: no photograph.
+
+    Where a blur is seen, its family and width are those that make the picture's spectrum likeliest (`invsolve.blind.likelihood`), near
+    what the networks read.
 
     References:
         Blind motion deblurring from a single image's derivatives (Yitzhaky, Mor, Lantzman, Kopeika, 1998), JOSA A 15(6): a motion's
@@ -52,16 +58,30 @@ def identify(y: Tensor, *, damage: bool = True) -> Diagnosis:
     found = shown(image, sigma)
     if found is None:
         return Diagnosis(image, sigma, compression=compression, lost=lost)
-    reading = read(found.values)
+    reading, blurs = weighed(image, sigma, found)
     family = named(reading)
-    parameters, spread = {}, 0.0
     if family == "none":
-        sigma = min(sigma, smooth_noise(image))
-    if family != "none":
-        parameters, spread = {NAMES[family][1]: reading.widths[family]}, reading.spreads[family]
-    if family == "motion":
-        parameters["angle"] = direction(found.half, reading.widths[family])
+        return Diagnosis(image, min(sigma, smooth_noise(image)), chances=reading.chances, compression=compression, lost=lost)
+    parameters = {NAMES[family][1]: blurs[family].width, **({"angle": blurs[family].angle} if family == "motion" else {})}
+    spread = max(blurs[family].spread, FINEST)
     return Diagnosis(image, sigma, family, parameters, spread, reading.chances, compression, None, None, lost)
+
+
+def weighed(image: Tensor, sigma: float, found: Traits) -> tuple[Reading, dict[str, Found]]:
+    """What was read, its chances times the likelihood of the spectrum where a blur was seen, and the likeliest blur of each family."""
+    reading = read(found.values)
+    if named(reading) == "none":
+        return reading, {}
+    tile, level = liveliest(image.double().mean(0))[0], level_of(image, sigma)
+    scene, turn = Scene(tile, level), direction(found.half, reading.widths["motion"])
+    blurs = {
+        name: likeliest(scene, name, width, reading.spreads[name], turn if name == "motion" else 0.0)
+        for name, width in reading.widths.items()
+    }
+    costs = {"none": sharp(scene), **{name: blur.cost for name, blur in blurs.items()}}
+    logs = torch.tensor([math.log(max(chance, LEAST)) - costs[name] for name, chance in reading.chances.items()], dtype=torch.float64)
+    chances = dict(zip(reading.chances, torch.softmax(logs, 0).tolist(), strict=True))
+    return reading._replace(chances=chances), blurs
 
 
 def checked(y: Tensor) -> Tensor:
@@ -105,11 +125,16 @@ def shown(image: Tensor, sigma: float) -> Traits | None:
     if min(image.shape[1:]) < SIDE or math.isnan(sigma):
         return None
     grey = image.double().mean(0)
-    level = max(sigma, GREY / math.sqrt(12)) / math.sqrt(len(colours(image)))
+    level = level_of(image, sigma)
     tiles = liveliest(grey)
     if max(float(tile.std()) for tile in tiles) < EVEN * level:
         return None
     return traits(tiles, level)
+
+
+def level_of(image: Tensor, sigma: float) -> float:
+    """The noise in the mean of the channels, never less than that of 8 bits."""
+    return max(sigma, GREY / math.sqrt(12)) / math.sqrt(len(colours(image)))
 
 
 def liveliest(grey: Tensor) -> list[Tensor]:
