@@ -78,6 +78,9 @@ class Entry:
             PluginError: it cannot be imported; says from which plug-in it is and what it needs.
         """
         module, _, attribute = self.target.partition(":")
+        there = getattr(sys.modules.get(module), "__dict__", {}).get(attribute)
+        if there is not None:  # the care below is for foreign code that runs when it is imported
+            return there
         found = attempted(lambda: getattr(importlib.import_module(module), attribute))
         if isinstance(found, BaseException):
             needs = f"; it needs: {self.needs}" if self.needs else ""

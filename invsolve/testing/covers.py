@@ -6,9 +6,10 @@ import functools
 import inspect
 import linecache
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import zip_longest
+from itertools import islice
 from types import CodeType, FrameType
 from typing import Any
 
@@ -54,10 +55,23 @@ def ran(cls: type[Solver], codes: tuple[CodeType, ...], solver: Solver | None) -
     """The lines that run in the examples of a class, and in a solver that is none; once for all its examples, until all lines have."""
     wanted = {line for code in codes for line in lines(code)}
     with traced(list(codes)) as seen:
-        for _ in zip_longest(*(exercise(one, short) for one, short in runs(cls, solver))):  # each in its first setting, then the second
+        for _ in by_turns(cls, solver):
             if wanted <= seen:
                 break
     return frozenset(seen)
+
+
+def by_turns(cls: type[Solver], solver: Solver | None) -> Iterator[Solution]:
+    """Runs of a class: each short one in its first setting, since one of full length costs most; then of all by turns."""
+    exercises = [(exercise(one, short), short) for one, short in runs(cls, solver)]
+    for one in [one for one, short in exercises if short]:
+        yield from islice(one, RUNS)
+    waiting = deque(one for one, _ in exercises)
+    while waiting:
+        one = waiting.popleft()
+        if (solution := next(one, None)) is not None:
+            waiting.append(one)
+            yield solution
 
 
 def runs(cls: type[Solver], solver: Solver | None) -> Iterator[tuple[Solver, bool]]:
@@ -70,6 +84,9 @@ def runs(cls: type[Solver], solver: Solver | None) -> Iterator[tuple[Solver, boo
         return
     if default not in seen:
         yield default, False
+
+
+RUNS = 4  # of a short solver in a setting
 
 
 def exercise(solver: Solver, short: bool) -> Iterator[Solution]:

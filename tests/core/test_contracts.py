@@ -215,13 +215,13 @@ class TestCodes:
             assert float((x[item].flatten() - wanted).abs().max()) < 1e-10
 
     def test_a_sampler_draws_images_about_it(self):
-        """400 chains of score-ald: their mean is nearer to the closed form than half of the prior's mean; every draw is decoder(z)."""
+        """100 chains of score-ald: their mean is nearer to the closed form than half of the prior's mean; every draw is decoder(z)."""
         prior, given = lab.Codes.examples()[0], problem(operator=Coupled(SHAPE), context={}, batch=1)
         exact = lab.CodeMean().solve(given, prior, generator=0).x[0]
-        draws = ScoreALD(steps=60).solve(given.repeat(400), prior, generator=Pooled(0, range(400))).x
+        draws = ScoreALD(steps=60).solve(given.repeat(100), prior, generator=Pooled(0, range(100))).x
         ahead = prior.decoder(torch.full((1, 1, 3, 7), 0.7, dtype=torch.float64))[0]
         assert float((draws.mean(0) - exact).norm()) < 0.5 * float((ahead - exact).norm())
-        pairs = draws.flatten(1).reshape(400, 21, 2)
+        pairs = draws.flatten(1).reshape(100, 21, 2)
         assert float((pairs[..., 0] - pairs[..., 1]).abs().max()) < 1e-12
 
     def test_an_image_of_another_shape_is_a_gap_and_no_crash(self):

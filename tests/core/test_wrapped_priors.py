@@ -114,7 +114,7 @@ def test_codes_are_rescaled_inside():
 def test_the_answer_with_decoders_of_their_own_is_the_posterior():
     """HQS's limit is ADMM's: z ~ N(.3, .5^2 I), y = H D_i z + n has a posterior mean in closed form, item by item."""
     given, prior = problem(IterativeProx(Coupled(SHAPE), 1e-10, 2000)), LatentPrior(GaussianPrior(0.3, 0.5), turned())
-    x = ADMM(steps=200, tol=0.0).solve(given, prior, generator=0).x
+    x = ADMM(steps=80, tol=0.0).solve(given, prior, generator=0).x
     basis = torch.eye(42, dtype=torch.float64).reshape(42, *SHAPE)
     matrix = given.operator(basis).flatten(1).T
     law = Gaussian(torch.full((21,), 0.3, dtype=torch.float64), 0.25 * torch.eye(21, dtype=torch.float64))
