@@ -16,6 +16,7 @@ ENTRIES: tuple[tuple[str, ...], ...] = (
     ("prior", "gaussian", "invsolve.priors.gaussian:GaussianPrior", "N(mean, C) in closed form: the oracle"),
     ("prior", "gaussian-mixture", "invsolve.priors.gaussian:GaussianMixturePrior", "mixture of Gaussians in closed form"),
     ("prior", "slicewise", "invsolve.priors.slicewise:Slicewise", "a prior of pictures on every slice of a volume"),
+    ("prior", "self-ensemble", "invsolve.priors.self_ensemble:SelfEnsemble", "the mean of a denoiser's answers to turned pictures"),
     ("prior", "guided", "invsolve.priors.guidance:Guided", "classifier-free guidance of a conditional prior, at any scale"),
     ("prior", "classifier-guided", "invsolve.priors.classifier_guidance:ClassifierGuided", "a prior led by a classifier of noisy images"),
     ("prior", "clip-guided", "invsolve.priors.clip_guidance:ClipGuided", "a prior led by the embedding of a text or an image (CLIP)"),

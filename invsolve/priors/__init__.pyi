@@ -15,6 +15,7 @@ from .gaussian import GaussianMixturePrior as GaussianMixturePrior
 from .gaussian import GaussianPrior as GaussianPrior
 from .guidance import Guided as Guided
 from .latent import LatentPrior as LatentPrior
+from .self_ensemble import SelfEnsemble as SelfEnsemble
 from .slicewise import Slicewise as Slicewise
 from .tv import TotalVariation as TotalVariation
 from .tv import VectorialTV as VectorialTV

@@ -11,6 +11,7 @@ from invsolve.errors import InputError
 from invsolve.noise import NoiseModel, drawn_level, level_at
 from invsolve.operator import Capability, Operator
 from invsolve.priors.gaussian import GaussianPrior
+from invsolve.priors.self_ensemble import turned, turned_back
 from invsolve.priors.tv import TotalVariation
 from invsolve.rng import Rng
 from invsolve.solvers import ADMM, DDIM, DDPM, DDRM, DPS, HQS, DiffPIR, Heun, ScoreALD, start
@@ -19,7 +20,6 @@ from invsolve.solvers.diffusion.common import grid_gaps, proximal
 from invsolve.solvers.diffusion.dps import crossed
 from invsolve.solvers.lanczos import shifted_solve
 from invsolve.solvers.splitting import admm
-from invsolve.solvers.splitting.hqs import turned, turned_back
 from invsolve.solvers.start import chebyshev, laplace_spectrum, rough, seen_image
 from invsolve.solvers.variational.common import objective_gaps
 from invsolve.solvers.variational.rl_tv import projected

@@ -11,9 +11,9 @@ from invsolve import CompatibilityError, GaussianNoise, NoNoise, Operator, Poiss
 from invsolve.operator import Capability
 from invsolve.operator.measurement import parts
 from invsolve.priors import Denoiser, GaussianPrior
+from invsolve.priors.self_ensemble import turned, turned_back
 from invsolve.rng import Rng
 from invsolve.solvers import ADMM, HQS
-from invsolve.solvers.splitting.hqs import turned, turned_back
 from invsolve.solvers.start import first_image
 from invsolve.testing.oracle import DenseOperator
 

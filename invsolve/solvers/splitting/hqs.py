@@ -14,6 +14,7 @@ from invsolve.errors import InputError
 from invsolve.operator import Capability
 from invsolve.operator.measurement import column
 from invsolve.priors.base import Denoiser, Prior, Regulariser
+from invsolve.priors.self_ensemble import turned, turned_back
 from invsolve.problem import Problem
 from invsolve.ranges import Range, Ranges
 from invsolve.rng import Rng
@@ -28,18 +29,6 @@ PLUGGED, SAMPLER = (0.5, 0.23), (0.25, 0.35)
 FIRST = 5.0  # of weight sigma_x^2: a total variation then moves a pixel by up to a fifth of the range in the first sweep
 SWEEPS = 8  # by default, and what more of them smooth as much as
 SAMPLED = 1.0  # a network for levels beyond the images' whole range was made for samplers
-
-
-def turned(x: Tensor, index: int) -> Tensor:
-    """One of the eight symmetries of the square: index % 4 quarter turns, then a flip from 4 on."""
-    x = torch.rot90(x, index % 4, (-2, -1))
-    return x.flip(-1) if index % 8 >= 4 else x
-
-
-def turned_back(x: Tensor, index: int) -> Tensor:
-    """The inverse of `turned`."""
-    x = x.flip(-1) if index % 8 >= 4 else x
-    return torch.rot90(x, -(index % 4), (-2, -1))
 
 
 def for_samplers(prior: Denoiser) -> bool:
