@@ -40,7 +40,7 @@ class SelfEnsemble(Wrapping):
         turns: 2 (a half turn), 4 (quarter turns) or 8 (mirrored, too): how many calls of the denoiser one call is.
 
     Raises:
-        InputError: no denoiser, one that knows places or looks at the measurement, or another number of turns.
+        InputError: no denoiser, one that knows places or goes by the problem, or another number of turns.
 
     References:
         Seven ways to improve example-based single image super resolution (Timofte, Rothe, Van Gool, 2016), arXiv:1511.02228, section 3.4:
@@ -53,6 +53,10 @@ class SelfEnsemble(Wrapping):
             raise InputError(f"denoiser must be one of pictures, such as load_prior('natural'); given {type(denoiser).__name__}")
         if turns not in INDICES or isinstance(turns, bool):
             raise InputError(f"turns must be 2, 4 or 8; given {turns!r:.60}")
+        if type(denoiser).given is not Denoiser.given:
+            raise InputError(
+                f"{type(denoiser).__name__} is another one for each problem; put the self-ensemble inside of it, around the denoiser of pictures"
+            )
         if not denoiser.placeless or denoiser.sees_y:
             raise InputError(
                 f"{type(denoiser).__name__} does not say that it knows no place (`placeless`): the picture turned is another one to it; "

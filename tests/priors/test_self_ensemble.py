@@ -5,8 +5,9 @@ import torch
 from invsolve_operators import Mask
 
 from invsolve import GaussianNoise, InputError, Problem, load_prior
-from invsolve.priors import Denoiser, GaussianPrior, SelfEnsemble, TotalVariation
+from invsolve.priors import Denoiser, DiffusionPrior, GaussianPrior, SelfEnsemble, TotalVariation
 from invsolve.priors.self_ensemble import turned
+from invsolve.schedule import VP
 from invsolve.solvers import DiffPIR
 
 
@@ -81,6 +82,7 @@ def test_a_network_does_better_by_it_and_the_registry_knows_it():
     [
         ({"denoiser": TotalVariation()}, "load_prior"),
         ({"denoiser": GaussianPrior(draw(1, 4, 4))}, "placeless"),
+        ({"denoiser": DiffusionPrior(Leaning(), VP())}, "inside of it"),
         ({"denoiser": Leaning(), "turns": 3}, "2, 4 or 8"),
         ({"denoiser": Leaning(), "turns": True}, "2, 4 or 8"),
     ],
