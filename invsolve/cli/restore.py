@@ -167,7 +167,7 @@ def tables(image: str, said: dict[str, Any], task: Task | None) -> dict[str, Any
     from invsolve.plugins.part import prior_part
 
     solver, prior = solving(said, task)
-    run = {name: said[name] for name in ("seed", "device", "samples", "out", "bits", "tune", "grid")}
+    run = {name: said.get(name) for name in ("seed", "device", "samples", "out", "bits", "tune", "grid")}  # a page offers fewer
     frame = task is not None and task.frame and not said["simulate"]
     return {
         "data": {"image": image if task is None or task.image is None else task.image, "simulate": said["simulate"]},
