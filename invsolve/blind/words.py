@@ -28,7 +28,7 @@ def blurred(found: Diagnosis) -> str:
     if found.family == "none":
         return "no blur"
     _, width, text = NAMES[found.family]
-    said = text.format(found.parameters[width]) + f", give or take {100 * found.spread:.0f} %"
+    said = text.format(found.parameters[width]) + f", give or take {max(1, round(100 * found.spread))} %"
     if "angle" in found.parameters:
         said += f", at {found.parameters['angle']:.0f} degrees from the horizontal"
     chance = found.chances[found.family]
