@@ -22,8 +22,11 @@ PRIORS = (
     ("dncnn-gray", "DnCNNGray", "DnCNN with a noise map for grey images; sigma up to 0.24"),
     ("mnist", "Mnist", "diffusion prior on handwritten digits of 32x32, a toy of under 1 MB"),
     ("faces64", "Faces64", "diffusion prior on faces of 64x64; weights outside the package, for non-commercial research"),
+    ("natural-few", "NaturalFew", "few-step map of natural (one call is a draw); weights outside the package"),
+    ("mnist-few", "MnistFew", "few-step map of mnist (one call is a digit); weights outside the package"),
 )
-OUTSIDE = ("faces64",)  # its data do not allow it to be shipped
+# The data of the first do not allow it to be shipped; the others are asked for too seldom for the wheel.
+OUTSIDE = ("faces64", "natural-few", "mnist-few")
 
 
 @hookimpl

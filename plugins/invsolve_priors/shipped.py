@@ -105,6 +105,44 @@ class Faces64(OwnChannels):
         super().__init__(weights, 3, precision, channels_last)
 
 
+class NaturalFew(OwnChannels):
+    """Natural as a few-step map: f(x, sigma), the end of its ODE's path through x, in one call; its weights lie outside the package.
+
+    Args:
+        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
+        channels_last: memory format inside the network.
+        weights: another weight file of the same form.
+
+    Raises:
+        InputError: see Shipped.
+
+    References:
+        Consistency Models (Song, Dhariwal, Chen, Sutskever, 2023), arXiv:2303.01469; see `invsolve.training.consistency`.
+    """
+
+    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "natural-few") -> None:
+        super().__init__(weights, 3, precision, channels_last)
+
+
+class MnistFew(OwnChannels):
+    """Mnist as a few-step map, (1, 32, 32); its weights lie outside the package.
+
+    Args:
+        precision: "float32", "float64", "bfloat16" or "auto"; see NetworkDenoiser.
+        channels_last: memory format inside the network.
+        weights: another weight file of the same form.
+
+    Raises:
+        InputError: see Shipped.
+
+    References:
+        See NaturalFew.
+    """
+
+    def __init__(self, precision: str = "float32", channels_last: bool = True, weights: str = "mnist-few") -> None:
+        super().__init__(weights, 1, precision, channels_last)
+
+
 class NaturalGray(OwnChannels):
     """Natural's grey sibling, for images of one channel.
 
