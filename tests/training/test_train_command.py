@@ -210,7 +210,9 @@ def test_weights_turn_the_error_of_x0_into_that_of_the_target(target):
     assert torch.allclose(loss_weight(sigma, s0, target) * e**2, error**2, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["natural", "natural-1", "natural-2", "natural-gray", "dncnn", "dncnn-gray", "mnist", "faces64"])
+@pytest.mark.parametrize(
+    "name", ["natural", "natural-1", "natural-2", "natural-gray", "dncnn", "dncnn-gray", "mnist", "faces64", "natural-few", "mnist-few"]
+)
 def test_the_recipes_of_the_shipped_priors_are_configs_that_fit_their_cards(name):
     from invsolve_weights.networks import NETWORKS
     from invsolve_weights.places import FOLDER
