@@ -40,7 +40,7 @@ class SelfEnsemble(Wrapping):
         turns: 2 (a half turn), 4 (quarter turns) or 8 (mirrored, too): how many calls of the denoiser one call is.
 
     Raises:
-        InputError: no denoiser, one that knows places or goes by the problem, or another number of turns.
+        InputError: no denoiser, one that knows places, gives draws or goes by the problem, or another number of turns.
 
     References:
         Seven ways to improve example-based single image super resolution (Timofte, Rothe, Van Gool, 2016), arXiv:1511.02228, section 3.4:
@@ -56,6 +56,10 @@ class SelfEnsemble(Wrapping):
         if type(denoiser).given is not Denoiser.given:
             raise InputError(
                 f"{type(denoiser).__name__} is another one for each problem; put the self-ensemble inside of it, around the denoiser of pictures"
+            )
+        if denoiser.few_step:
+            raise InputError(
+                f"{type(denoiser).__name__} gives draws (`few_step`), whose mean is none; take the denoiser that it was made from"
             )
         if not denoiser.placeless or denoiser.sees_y:
             raise InputError(

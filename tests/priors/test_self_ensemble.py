@@ -30,6 +30,12 @@ class Leaning(Denoiser):
         return [cls()]
 
 
+class Drawing(Leaning):
+    """The same, said to be a few-step map."""
+
+    few_step = True
+
+
 @pytest.mark.parametrize(("turns", "group"), [(2, (0, 2)), (4, (0, 1, 2, 3)), (8, range(8))])
 def test_the_answer_turns_with_the_picture(turns, group):
     """D(g x) = g D(x) for every g of the group, which the denoiser itself does not do."""
@@ -83,6 +89,7 @@ def test_a_network_does_better_by_it_and_the_registry_knows_it():
         ({"denoiser": TotalVariation()}, "load_prior"),
         ({"denoiser": GaussianPrior(draw(1, 4, 4))}, "placeless"),
         ({"denoiser": DiffusionPrior(Leaning(), VP())}, "inside of it"),
+        ({"denoiser": Drawing()}, "few_step"),
         ({"denoiser": Leaning(), "turns": 3}, "2, 4 or 8"),
         ({"denoiser": Leaning(), "turns": True}, "2, 4 or 8"),
     ],
