@@ -11,7 +11,7 @@ from invsolve.blind.compression import Compression, find_compression
 from invsolve.blind.diagnosis import GREY, NAMES, Diagnosis
 from invsolve.blind.enlarged import find_enlargement, reduced
 from invsolve.blind.features import SIDE, Traits, direction, traits
-from invsolve.blind.likelihood import Found, Scene, likeliest, sharp
+from invsolve.blind.likelihood import Found, Scene, likeliest
 from invsolve.blind.reading import Reading, read
 from invsolve.errors import InputError, InvsolveError
 from invsolve.estimate import estimate_noise, patch_level
@@ -22,6 +22,7 @@ EVEN = 4.0  # times the noise: the slopes of a picture that shows something
 LOUD = 0.1  # noise that damage does not stand out from
 FINEST = 0.005  # the relative error of widths that the spectrum's zeros tell, on tuning photographs
 LEAST = 1e-6  # of a chance that was read: networks are never so sure
+ODDS = 100.0  # to one, of one family against another by the spectrum alone
 SURE = 0.9  # of the chance that a picture is blurred: below it, it is left alone; at .6 one more of 36 sharp photographs is called blurred
 
 
@@ -45,7 +46,8 @@ def identify(y: Tensor, *, damage: bool = True) -> Diagnosis:
         three laws, are read by a network that was trained on photographs blurred on purpose.
     """
     image = checked(y)
-    sigma = noise_of(image)
+    inner = lit(image)
+    sigma = noise_of(inner)
     keep = damaged(image) if damage and min(image.shape[1:]) >= SIDE and sigma < LOUD else None
     if keep is not None:
         return Diagnosis(image, sigma, keep=keep)
@@ -55,33 +57,57 @@ def identify(y: Tensor, *, damage: bool = True) -> Diagnosis:
         return Diagnosis(small, noise_of(small), enlargement=enlargement)
     compression = find_compression(image)
     lost = took(image, compression)
-    found = shown(image, sigma)
+    found = shown(inner, sigma)
     if found is None:
         return Diagnosis(image, sigma, compression=compression, lost=lost)
-    reading, blurs = weighed(image, sigma, found)
+    reading, blurs = weighed(inner, sigma, found)
     family = named(reading)
     if family == "none":
-        return Diagnosis(image, min(sigma, smooth_noise(image)), chances=reading.chances, compression=compression, lost=lost)
+        return Diagnosis(image, min(sigma, smooth_noise(inner)), chances=reading.chances, compression=compression, lost=lost)
     parameters = {NAMES[family][1]: blurs[family].width, **({"angle": blurs[family].angle} if family == "motion" else {})}
     spread = max(blurs[family].spread, FINEST)
     return Diagnosis(image, sigma, family, parameters, spread, reading.chances, compression, None, None, lost)
 
 
 def weighed(image: Tensor, sigma: float, found: Traits) -> tuple[Reading, dict[str, Found]]:
-    """What was read, its chances times the likelihood of the spectrum where a blur was seen, and the likeliest blur of each family."""
+    """What was read, and the likeliest blur of each family, whose chances are weighed anew where a blur was seen.
+
+    Whether there is a blur is left to the networks, and the likelihood is worth no more than ODDS: of lettering, drawings and what was
+    clipped the spectrum follows no law of the scenes, and would be sure of anything.
+    """
     reading = read(found.values)
     if named(reading) == "none":
         return reading, {}
-    tile, level = liveliest(image.double().mean(0))[0], level_of(image, sigma)
+    tile, level = window(image.double().mean(0)), level_of(image, sigma)
     scene, turn = Scene(tile, level), direction(found.half, reading.widths["motion"])
     blurs = {
         name: likeliest(scene, name, width, reading.spreads[name], turn if name == "motion" else 0.0)
         for name, width in reading.widths.items()
     }
-    costs = {"none": sharp(scene), **{name: blur.cost for name, blur in blurs.items()}}
-    logs = torch.tensor([math.log(max(chance, LEAST)) - costs[name] for name, chance in reading.chances.items()], dtype=torch.float64)
-    chances = dict(zip(reading.chances, torch.softmax(logs, 0).tolist(), strict=True))
-    return reading._replace(chances=chances), blurs
+    costs = torch.tensor([blurs[name].cost for name in NAMES], dtype=torch.float64).nan_to_num(nan=math.inf)
+    worth = -(costs - costs.min()).nan_to_num(nan=0.0).clamp_max(math.log(ODDS))
+    logs = torch.tensor([reading.chances[name] for name in NAMES], dtype=torch.float64).clamp_min(LEAST).log()
+    shares = torch.softmax(logs + worth, 0) * (1 - reading.chances["none"])
+    return reading._replace(chances={"none": reading.chances["none"], **dict(zip(NAMES, shares.tolist(), strict=True))}), blurs
+
+
+def lit(image: Tensor) -> Tensor:
+    """The picture without bars along its sides, rows and columns that are each of one value, if enough is left."""
+    for axis in (1, 2):
+        other = image.movedim(axis, 1).flatten(2)
+        live = (other.amax(2) > other.amin(2)).any(0).nonzero()[:, 0]
+        length = int(live[-1] - live[0]) + 1 if len(live) else 0
+        if SIDE <= length < image.shape[axis]:
+            image = image.narrow(axis, int(live[0]), length)
+    return image
+
+
+def window(grey: Tensor) -> Tensor:
+    """The liveliest TILE x TILE pixels, or as much of that as there is."""
+    height, width = (min(TILE, side) for side in grey.shape)
+    parts = grey.unfold(0, height, max(1, height // 2)).unfold(1, width, max(1, width // 2)).flatten(0, 1)
+    differ = parts.diff(dim=1).square().mean((1, 2)) + parts.diff(dim=2).square().mean((1, 2))
+    return parts[int(differ.argmax())]
 
 
 def checked(y: Tensor) -> Tensor:

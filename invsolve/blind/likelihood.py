@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -111,11 +111,6 @@ class Scene:
         return costs
 
 
-def sharp(scene: Scene) -> float:
-    """The cost of no blur."""
-    return scene.cost(torch.ones_like(scene.all[..., 0]), None, FIRST)[0]
-
-
 def likeliest(scene: Scene, family: str, width: float, spread: float, angle: float = 0.0) -> Found:
     """The width and the angle, near those that were read.
 
@@ -172,7 +167,7 @@ def scattered(widths: list[float], costs: list[float]) -> float:
     return float((chance * (logs - (chance * logs).sum()).square()).sum().sqrt())
 
 
-@cache
+@lru_cache(maxsize=4)  # some 10 MB each
 def functions(height: int, width: int) -> tuple[Tensor, Tensor]:
     """(b, which frequencies count) on the half-plane: powers of log |w|, and twice and four times the direction's turns."""
     down = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]

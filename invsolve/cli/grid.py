@@ -42,9 +42,9 @@ def rivals(config: Config, setup: Setup, text: str) -> list[Rival]:
     for one in text.split(","):
         name, _, prior = (part.strip() for part in one.partition("/"))
         if not name:
-            raise InputError(f"--grid takes SOLVER or SOLVER/PRIOR, with commas between them, such as {USUAL}; given {text!r}")
+            raise InputError(f"a grid takes SOLVER or SOLVER/PRIOR, with commas between them, such as {USUAL}; given {text!r}")
         parts = {"solver": Part.model_validate({"name": name}), "prior": Part.model_validate(prior_part(prior or suiting(name)))}
-        other = config.model_copy(update=parts)
+        other = config.model_copy(update={**parts, "run": config.run.model_copy(update={"tune": None})})  # the budget is the first one's
         solver = build("solver", other.solver, other)
         made = make_prior(other.prior, other, setup.problem.operator.in_shape[0]).to(config.run.device)
         gaps = solver.mismatches(setup.problem, made)

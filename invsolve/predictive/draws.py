@@ -31,10 +31,12 @@ from invsolve.priors.base import Denoiser, Prior
 from invsolve.problem import NoMeasurement, Problem, refuse_unmeasured
 from invsolve.rng import Rng, derive
 from invsolve.solvers.diffusion.heun import Heun
+from invsolve.solvers.flow.few_step import FewStep
 from invsolve.tiles.run import Large
 
 # A prior that ends below this level of noise has pictures left in what a sampler would start from.
 START = 2.0
+FEW = FewStep(steps=2)  # of a few-step map
 SAMPLER, COST = Heun(steps=18), 35  # and its evaluations; the sampler of Karras et al. 2022
 SIDE = 64  # of the window that a large problem is represented by
 PLACES = 7  # of a window along each side
@@ -166,17 +168,18 @@ def from_prior(template: Problem, prior: Prior, seed: int, cache: str | Path | N
     facts = (state_hash(prior), tuple(image.shape[1:]), image.dtype, seed, state_hash(dict(template.context)))
     key = hashlib.sha256(repr(facts).encode()).hexdigest()
     held = kept(key, cache)
-    origin = f"{len(image)} draws from {name} by Heun's sampler in {SAMPLER.steps} steps"
+    sampler, way, cost = (FEW, "in two calls", 2) if prior.few_step else (SAMPLER, f"by Heun's sampler in {SAMPLER.steps} steps", COST)
+    origin = f"{len(image)} draws from {name} {way}"
     if held is not None and held.shape[1:] == image.shape[1:] and len(held) >= len(image):  # draw j is the same in any number of them
-        return held[: len(image)].to(image), origin, COST, True
+        return held[: len(image)].to(image), origin, cost, True
     plain = Problem.unconditional(image.shape[1:], len(image), dtype=image.dtype, device=image.device, context=template.context)
     try:
-        solution = SAMPLER.solve(plain, prior, generator=derive(seed, "draws"), chunk=chunk(plain))
+        solution = sampler.solve(plain, prior, generator=derive(seed, "draws"), chunk=chunk(plain))
     except CompatibilityError as error:
         raise InputError(f"{name} cannot be drawn from here: {error}; {other}") from error
     clipped = solution.x if prior.clip is None else solution.x.clamp(*prior.clip)
     keep(key, clipped, cache)
-    return clipped, origin, COST, False
+    return clipped, origin, cost, False
 
 
 def chunk(problem: Problem) -> int:

@@ -51,11 +51,12 @@ class SelfEnsemble(Wrapping):
         super().__init__()
         if not isinstance(denoiser, Denoiser):
             raise InputError(f"denoiser must be one of pictures, such as load_prior('natural'); given {type(denoiser).__name__}")
-        if turns not in INDICES or isinstance(turns, bool):
+        if turns not in INDICES or not isinstance(turns, int) or isinstance(turns, bool):
             raise InputError(f"turns must be 2, 4 or 8; given {turns!r:.60}")
         if type(denoiser).given is not Denoiser.given:
             raise InputError(
-                f"{type(denoiser).__name__} is another one for each problem; put the self-ensemble inside of it, around the denoiser of pictures"
+                f"{type(denoiser).__name__} is another one for each problem; put the self-ensemble inside of it, "
+                "around the denoiser of pictures"
             )
         if denoiser.few_step:
             raise InputError(

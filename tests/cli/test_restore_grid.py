@@ -77,12 +77,14 @@ def test_a_saved_problem_draws_the_same_grid(here):
 
 
 def test_settings_are_chosen_before_as_run_does(here):
-    """`--tune` is `run.tune`: a saved problem says it, and one whose prior draws no pictures is refused before the work."""
+    """`--tune` is `run.tune`: a saved problem says it, what suits can be drawn from, and a prior that draws no pictures is refused."""
     done = restore("--denoise", "--solver", "diffpir", "--tune", "60 nfe", "--set", "solver.steps=2", "--save-config", "saved.toml")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["why"].startswith("tuned by psnr on")
     assert 'tune = "60 nfe"' in Path("saved.toml").read_text()
-    refused = restore("--blur", 1, "--tune", "60 nfe")
+    usual = restore("--blur", 1, "--tune", "20 nfe", "--set", "solver.steps=2")
+    assert json.loads(usual.stdout)["why"].startswith("tuned by psnr on")
+    refused = restore("--blur", 1, "--tune", "60 nfe", "--solver", "hqs", "--prior", "dncnn")
     assert refused.exit_code == 2
     assert "to draw pictures from" in refused.output
 

@@ -91,6 +91,7 @@ def test_a_network_does_better_by_it_and_the_registry_knows_it():
         ({"denoiser": DiffusionPrior(Leaning(), VP())}, "inside of it"),
         ({"denoiser": Drawing()}, "few_step"),
         ({"denoiser": Leaning(), "turns": 3}, "2, 4 or 8"),
+        ({"denoiser": Leaning(), "turns": 8.0}, "2, 4 or 8"),
         ({"denoiser": Leaning(), "turns": True}, "2, 4 or 8"),
     ],
 )
