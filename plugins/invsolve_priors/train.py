@@ -70,7 +70,13 @@ def network_of(config: TrainConfig, folder: Path | None = None, *, started: bool
     if not isinstance(network, nn.Module):
         raise InputError(f"network.class {config.network.path} makes a {type(network).__name__}; it must make a torch.nn.Module")
     if config.start and not started:
-        network.load_state_dict(fitted(start_state(config.start, folders), network.state_dict(), config.start))
+        try:
+            network.load_state_dict(fitted(start_state(config.start, folders), network.state_dict(), config.start))
+        except InputError as error:
+            if not isinstance(config, ConsistencyConfig) or config.start != config.objective.teacher:
+                raise
+            said = str(error).replace("start = ", "objective.teacher = ", 1)  # who wrote a teacher and no start knows of no start
+            raise InputError(f"{said}; the first weights are the teacher's, unless `start` names others") from error
     return network
 
 
@@ -158,6 +164,9 @@ def prepared(config: TrainConfig, places: Places, out: Path) -> Training:
     return PairTraining(network, crops, config.recipe(), out, validation, pictures, pairs=pairs)
 
 
+FAR = 1.5  # times another standard deviation of the data
+
+
 def teacher_of(config: ConsistencyConfig, places: Places, shape: tuple[int, int, int]) -> Denoiser:
     """The denoiser whose paths a few-step map follows, tried on a grey crop; a file lies below the config's or the working folder.
 
@@ -169,6 +178,12 @@ def teacher_of(config: ConsistencyConfig, places: Places, shape: tuple[int, int,
     found = load_prior(next((one for one in files if one.is_file()), name))
     if not isinstance(found, Denoiser):
         raise InputError(f"objective.teacher = '{name}': a {type(found).__name__}, which has no ODE; give a denoiser such as natural")
+    unit = config.objective.s0
+    if not 1 / FAR <= found.s0 / unit <= FAR:
+        raise InputError(
+            f"objective.s0 = {unit:g}, and the teacher '{name}' was made for data of standard deviation {found.s0:g}: the loss is in that "
+            f"unit; write s0 = {found.s0:g}"
+        )
     try:
         found(torch.full((1, *shape), 0.5), config.objective.sigmas.high)
     except Exception as error:

@@ -244,6 +244,9 @@ def test_invsolve_train_makes_a_few_step_prior_from_a_teacher_of_its_own(folder)
     first = weights(folder / "teacher")["ema"]
     assert not all(torch.equal(first[key], state["ema"][key]) for key in first)
     assert run("--resume", folder / "few").exit_code == 0
+    wrong = run(few_toml(folder, 'teacher = "teacher/toy.safetensors"\ns0 = 0.9\n'), "--out", folder / "other")
+    assert wrong.exit_code == 2
+    assert re.search(r"objective.s0 = 0.9, and the teacher .* write s0 = 0\.\d+", wrong.output)
 
 
 def test_without_a_teacher_it_trains_too(folder):
@@ -258,10 +261,10 @@ BAD = {
     "target": ('target = "v"\n', "target: of other kinds; a consistency objective has teacher"),
     "ode": ('ode = "rk4"\n', "'heun' or 'euler'"),
     "unknown key": ("rungs = 4\n", "rungs"),
-    "no such teacher": ('teacher = "nobody"\n', "nobody"),
+    "no such teacher": ('teacher = "nobody"\n', "objective.teacher = 'nobody': no prior of that name"),
     "a regulariser": ('teacher = "tv"\n', "tv"),
     "grey teacher": ('teacher = "natural-gray"\n', "natural-gray"),
-    "another network": ('teacher = "dncnn"\n', "start = 'dncnn': another network"),
+    "another network": ('teacher = "dncnn"\n', r"objective.teacher = 'dncnn': another network.*unless `start` names others"),
 }
 
 
