@@ -191,7 +191,7 @@ def solving(said: dict[str, Any], task: Task | None) -> tuple[dict[str, Any], An
     """The solver's table and the prior's name: as said, else what suits."""
     name, prior = said["solver"], said["prior"]
     if name is None:
-        several = (said["samples"] or 1) > 1 or said["tune"] is not None  # what is tuned must draw pictures to be tuned on
+        several = (said["samples"] or 1) > 1 or said.get("tune") is not None  # what is tuned must draw pictures to be tuned on
         usual = (DRAWS, SAMPLER) if several else ("auto", SAMPLER) if task is None else (task.solver, task.prior)
         return {"name": usual[0]}, usual[1] if prior is None else prior
     if prior is not None:
