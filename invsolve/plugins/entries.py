@@ -102,6 +102,20 @@ class PluginRecord:
     details: str = field(default="", repr=False)
 
 
+def ordered(points: list[EntryPoint]) -> list[tuple[EntryPoint, str, str]]:
+    """With name and version of their distributions, first-party first, then by name: a stranger's duplicate can never shadow ours."""
+    # Every look at a name or a version parses all of the distribution's metadata: half of the time to a registry.
+    dists = {id(point.dist): point.dist for point in points}
+    said = {key: (dist.name, dist.version) if dist else ("unknown", "") for key, dist in dists.items()}
+    unique = {(point.name, point.value, said[id(point.dist)][0]): point for point in points}
+
+    def rank(point: EntryPoint) -> tuple[int, str]:
+        ours = said[id(point.dist)][0] == "invsolve" and point.name in FIRST_PARTY
+        return (FIRST_PARTY.index(point.name) if ours else len(FIRST_PARTY), point.name)
+
+    return [(point, *said[id(point.dist)]) for point in sorted(unique.values(), key=rank)]
+
+
 class Registry:
     """Entries by kind and name, and the plug-ins they came from.
 
@@ -119,24 +133,11 @@ class Registry:
         limit = os.environ.get("INVSOLVE_PLUGINS")
         if allowed is None and limit is not None:
             allowed = {name.strip() for name in limit.split(",") if name.strip()}
-        for point in self._ordered(list(entry_points(group="invsolve")) if points is None else points):
+        for point, distribution, version in ordered(list(entry_points(group="invsolve")) if points is None else points):
             if allowed is None or point.name in allowed:
-                self._load(point)
+                self._load(point, PluginRecord(point.name, distribution, version))
 
-    @staticmethod
-    def _ordered(points: list[EntryPoint]) -> list[EntryPoint]:
-        """First-party first, then by name: a stranger's duplicate can then never shadow ours."""
-
-        def rank(point: EntryPoint) -> tuple[int, str]:
-            ours = point.dist is not None and point.dist.name == "invsolve" and point.name in FIRST_PARTY
-            return (FIRST_PARTY.index(point.name) if ours else len(FIRST_PARTY), point.name)
-
-        unique = {(point.name, point.value, point.dist.name if point.dist else ""): point for point in points}
-        return sorted(unique.values(), key=rank)
-
-    def _load(self, point: EntryPoint) -> None:
-        distribution, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
-        record = PluginRecord(point.name, distribution, version)
+    def _load(self, point: EntryPoint, record: PluginRecord) -> None:
         held, known = dict(self.entries), set(self.manager.get_plugins())
         brought: list[Any] = []
         error = attempted(lambda: self._bring(point, record, brought))
@@ -147,7 +148,7 @@ class Registry:
                     self.manager.unregister(module)
             record.entries, record.error = 0, f"{type(error).__name__}: {error}"
             record.details = "".join(traceback.format_exception(error))
-            log.warning("plug-in %s (%s) is broken: %s", point.name, distribution, record.error)
+            log.warning("plug-in %s (%s) is broken: %s", point.name, record.distribution, record.error)
             if os.environ.get("INVSOLVE_STRICT_PLUGINS") == "1":
                 raise error
         self.plugins.append(record)

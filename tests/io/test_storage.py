@@ -24,7 +24,7 @@ from invsolve import (
     Step,
 )
 from invsolve.errors import UnknownNameError
-from invsolve.plugins import Registry
+from invsolve.plugins import Registry, registry
 from invsolve.priors import GaussianPrior
 from invsolve.recipe.storage import load_problem, load_solution
 from invsolve.solvers.diffusion.ddim import DDIM
@@ -259,7 +259,7 @@ def test_a_failure_while_writing_keeps_the_old_folder(tmp_path, monkeypatch):
 
 
 def registered_examples():
-    known = Registry()
+    known = registry()
     return [
         pytest.param(name, index, id=f"{name}-{index}")
         for name in known.names("operator")
@@ -270,7 +270,7 @@ def registered_examples():
 
 @pytest.mark.parametrize(("name", "index"), by_turns(registered_examples(), lambda name, index: (name, None), first=1))
 def test_every_registered_operator_round_trips(name, index, tmp_path):
-    operator = Registry().load("operator", name).examples()[index]
+    operator = registry().load("operator", name).examples()[index]
     x = images(operator.batch or 2, operator.in_shape)
     problem = Problem.simulate(operator, x, GaussianNoise(0.05), generator=0)
     for case in (problem, problem[1]):

@@ -1,6 +1,7 @@
 """What the storage tests share: operators of their own, known to the registry by name or strangers to it."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 import torch
@@ -84,14 +85,18 @@ def equal(a, b):
     )
 
 
+@cache
+def known():
+    """A registry in which Gain and Blind are known by name; Stranger, OddNoise and OwnSolver are not."""
+    found = Registry()
+    found.add("operator", "test-gain", "storage_cases:Gain")
+    found.add("operator", "test-blind", "storage_cases:Blind")
+    return found
+
+
 @pytest.fixture(autouse=True)
 def with_our_operators(monkeypatch):
-    """A registry in which Gain and Blind are known by name; Stranger, OddNoise and OwnSolver are not."""
-    known = Registry()
-    known.add("operator", "test-gain", "storage_cases:Gain")
-    known.add("operator", "test-blind", "storage_cases:Blind")
-    monkeypatch.setattr("invsolve.io.encoding.registry", lambda: known)
-    return known
+    monkeypatch.setattr("invsolve.io.encoding.registry", known)
 
 
 def saved(folder):
