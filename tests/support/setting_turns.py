@@ -2,8 +2,8 @@
 
 Of the settings in their order, two operators with a prior of every kind or two noise levels on two operators, a check takes a half: the
 first, fourth, fifth, eighth ... or the others, both operators and every kind of prior where there are four. The dearest checks (DEAR)
-take a quarter: every fourth, one of four. Which, goes by turns from check to check and from class to class, so that four checks that
-follow each other have every setting. The law of the answers (`check_posterior`) is found in two of its four cases: a white prior on a
+take an eighth: every eighth, one where there are fewer. Which, goes by turns from check to check and from class to class, so that eight
+checks that follow each other have every setting. The law of the answers (`check_posterior`) is found in two of its four cases: a white prior on a
 dense operator and a correlated one on a mask, or a correlated one on a dense operator and strong noise. What looks for lines that no
 setting reaches has all settings.
 """
@@ -17,11 +17,12 @@ from invsolve.testing.solvers import CHECKS
 
 PLACES = {check.__name__: place for place, check in enumerate(CHECKS)}
 ALL = {"check_covers"}
-# Two thirds of the time of all checks were theirs, at a half of the settings each.
+# Two thirds of the time of all checks were theirs, at a half of the settings each; two fifths at a quarter.
 DEAR = {
     "check_finite_answer",
     "check_same_seed",
     "check_parts",
+    "check_item_alone",
     "check_samples",
     "check_resume",
     "check_nfe",
@@ -30,16 +31,16 @@ DEAR = {
     "check_perturbed_operator",
     "check_converged",
 }
-TURNS = 4
+TURNS = 8
 
 
 def half(turn):
-    """What takes one half of a list by a turn of four, of a list of one that."""
+    """What takes one half of a list by its turn, of a list of one that."""
     return lambda found: [one for place, one in enumerate(found) if (place ^ place >> 1) % 2 == turn % 2] or found
 
 
-def quarter(turn):
-    """What takes a quarter of a list by a turn of four, one of a list of fewer."""
+def eighth(turn):
+    """What takes an eighth of a list by a turn of eight, one of a list of fewer."""
     return lambda found: found[turn % min(TURNS, len(found)) :: TURNS] if found else found
 
 
@@ -47,7 +48,7 @@ def in_turn(check, solver, place, config):
     """Call a check of the solver whose class stands at a place; at another turn where it has nothing to compare at its own."""
     if check.__name__ in ALL or check.__name__ not in PLACES or config.getoption("--whole"):  # such as one that is expected to fail
         return check(solver)
-    part = quarter if check.__name__ in DEAR else half
+    part = eighth if check.__name__ in DEAR else half
     for turn in range(TURNS):
         now = PLACES[check.__name__] + place + turn
         with ExitStack() as stack:
