@@ -87,7 +87,7 @@ def test_sharp_and_blurred_pictures_were_not_enlarged(name):
     ("name", "family", "given", "level"),
     [
         ("chelsea", "gaussian", {"sigma": 1.6}, 0.01),
-        ("astronaut", "gaussian", {"sigma": 2.2}, 0.02),
+        pytest.param("astronaut", "gaussian", {"sigma": 2.2}, 0.02, marks=pytest.mark.whole),
         ("coffee", "defocus", {"radius": 3.0}, 0.01),
         ("chelsea", "motion", {"length": 9.0, "angle": 30.0}, 0.01),
     ],

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from sweeps import thinned
 from test_traits import field
 
 from invsolve.blind.features import traits
@@ -53,8 +54,10 @@ def test_noise_has_its_variance_in_every_window():
     assert float(windowed(noise).mean()) == pytest.approx(0.09, rel=0.06)
 
 
-@pytest.mark.parametrize("family", BLURS)
-@pytest.mark.parametrize("wrong", [0.85, 1.12])
+READINGS = [(wrong, family) for wrong in (0.85, 1.12) for family in BLURS]
+
+
+@pytest.mark.parametrize(("wrong", "family"), thinned(READINGS, lambda place: place in (0, 2, 4)))
 def test_the_width_and_the_angle_are_found_from_a_reading_that_is_wrong(family, wrong):
     """Within four of the spreads that are said, which follow from the likelihood itself; and these are small where zeros tell."""
     y, (_, given) = blurred(family), BLURS[family]
@@ -69,7 +72,7 @@ def test_the_width_and_the_angle_are_found_from_a_reading_that_is_wrong(family, 
 
 @pytest.mark.parametrize("family", BLURS)
 def test_the_true_family_is_likeliest(family):
-    scene = Scene(blurred(family, 3), LEVEL)
+    scene = Scene(blurred(family, 3)[:128, :128], LEVEL)
     angle = BLURS["motion"][1]["angle"] if family == "motion" else 0.0
     deviation = {"gaussian": 1.7, "defocus": 3.7 / 2, "motion": 9 / math.sqrt(12)}[family]
     widths = {"gaussian": deviation, "defocus": 2 * deviation, "motion": math.sqrt(12) * deviation}

@@ -233,9 +233,9 @@ def measured(operator, x, factor=1.0):
 CONVEX = {"adam-tv": AdamTV(), "hqs": HQS(), "admm": ADMM()}
 
 
-def each_twin(names):
-    """Every solver with every twin; in a plain run with every other one, by turns."""
-    return thinned([(name, label) for name in names for label in LABELS], lambda place: (place // len(LABELS) + place) % 2 == 0)
+def each_twin(names, kept):
+    """Every solver with every twin; in a plain run one solver with every one."""
+    return thinned([(name, label) for name in names for label in LABELS], lambda place: place in kept)
 
 
 @functools.cache
@@ -248,7 +248,7 @@ def of_the_clean(name, side, with_network):
     return best, None if with_network else objective(clean, prior, best)
 
 
-@pytest.mark.parametrize(("name", "label"), each_twin(CONVEX))
+@pytest.mark.parametrize(("name", "label"), each_twin(CONVEX, (0, 3, 5, 10)))
 def test_a_blur_that_is_not_quite_clean_has_the_same_minimum(name, label):
     """Unit sum or not: .3 dB and, the objective to 1e-3; from the pseudo-inverse the rmse was 3 to 1.5e6."""
     x = photo(24)
@@ -261,7 +261,7 @@ def test_a_blur_that_is_not_quite_clean_has_the_same_minimum(name, label):
     assert (objective(problem, prior, found) / lowest - 1).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize(("name", "label"), each_twin(["hqs", "admm"]))
+@pytest.mark.parametrize(("name", "label"), each_twin(["hqs", "admm"], (0, 2, 5, 7)))
 def test_a_blur_that_is_not_quite_clean_with_a_denoiser(name, label):
     x = photo(32, dtype=torch.float32)
     best, _ = of_the_clean(name, 32, with_network=True)
@@ -274,7 +274,7 @@ def test_a_blur_that_is_not_quite_clean_with_a_denoiser(name, label):
 def minimum():
     """Total variation's for the matrix of rows, by the solver with the tightest rule."""
     x = photo(16, 1)
-    return ADMM(tol=1e-4, steps=1000).solve(measured(matrix_twins(x.shape[1:])["rows"][0], x), TotalVariation(6.0)).x
+    return ADMM(tol=1e-3).solve(measured(matrix_twins(x.shape[1:])["rows"][0], x), TotalVariation(6.0)).x
 
 
 MATRICES = [(name, label) for name in CONVEX for label in ("rows", "whole")]

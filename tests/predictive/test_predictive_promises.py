@@ -202,20 +202,22 @@ def test_a_score_that_fails_or_is_no_number_rules_its_candidate_out():
 
 def test_what_is_at_hand_costs_what_it_would():
     """So that a budget of evaluations chooses the same in the first run and in the second, whose draws are at hand."""
-    from invsolve import load_prior
 
-    prior = load_prior("mnist")
-    problem = Problem.simulate(Identity((1, 32, 32)), torch.rand(1, 1, 32, 32), GaussianNoise(0.1), generator=0)
+    class Sampled(GaussianPrior):
+        sample = None
+
+    prior, problem = Sampled(0.5, 0.2), measured()[0]
     one, other = (tune(problem, prior, DiffPIR(steps=2), nfe=200, draws=2, generator=12345) for _ in range(2))
     assert not one.draws.held
     assert other.draws.held
+    assert one.draws.nfe > 0
     assert one.nfe == other.nfe
     assert [trial.label for trial in one.trials] == [trial.label for trial in other.trials]
 
 
 def test_the_preset_of_a_portfolio_names_its_prior():
     blocks = torch.rand(8, 1, 3, 3, generator=torch.Generator().manual_seed(0)).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    found = tune(measured(GaussianBlur(SHAPE, 1.0))[0], PRIOR, "auto", budget=15, draws=2, pool=blocks)
+    found = tune(measured(GaussianBlur(SHAPE, 1.0))[0], PRIOR, "auto", nfe=400, draws=2, trials=8, pool=blocks)
     classical = [trial for trial in found.trials if trial.candidate.prior is not PRIOR and trial.scores]
     assert classical
     from dataclasses import replace

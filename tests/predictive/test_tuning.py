@@ -268,7 +268,7 @@ def test_a_prior_that_is_a_penalty_is_tuned_on_draws_of_another():
 
 
 def test_the_portfolio_takes_the_best_of_several():
-    found = tune(measured(0.1, GaussianBlur(SHAPE, 1.0)), PRIOR, "auto", budget=8, draws=2)
+    found = tune(measured(0.1, GaussianBlur(SHAPE, 1.0)), PRIOR, "auto", nfe=400, draws=2, trials=8)
     sound = [trial for trial in found.trials if len(trial.scores) == 2]
     assert found.best.score == max(trial.score for trial in sound)
     assert found.trials[0].label.startswith("auto: ")

@@ -92,58 +92,6 @@ def test_a_dark_pixel_comes_back_from_below(value, positive):
 # ---- x >= 0 ----
 
 
-def best_on_logarithms(problem, prior):
-    """L-BFGS on log x, from the same first image."""
-    logs = first_image(problem, None).clamp_min(1e-3).log().requires_grad_(True)
-    method = torch.optim.LBFGS(
-        [logs], max_iter=1500, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-12
-    )
-
-    def closure():
-        method.zero_grad()
-        value = objective(problem, prior, logs.exp()).sum()
-        value.backward()
-        return value
-
-    method.step(closure)
-    return logs.detach().exp()
-
-
-@functools.cache
-def spotted(gain):
-    """(x, problem, prior, the minimiser on logarithms): dark ground, bright spots."""
-    x = spots()
-    problem = Problem.simulate(GaussianBlur((1, 32, 32), 1.0), x, PoissonNoise(gain), generator=1)
-    prior = TotalVariation(2.0)
-    return x, problem, prior, best_on_logarithms(problem, prior)
-
-
-EASY = [
-    pytest.param(solver, gain, id=f"{name}-{gain}")
-    for name, solver in (("adam-tv", AdamTV(positive=True)), ("rl-tv", RLTV()))
-    for gain in (0.01, 0.003)
-]
-
-
-# In a plain run with one gain, which one minimiser is found for; the other gain is that of `test_stars_on_black`.
-@pytest.mark.parametrize(("solver", "gain"), thinned(EASY, lambda place: place in (0, 2)))
-def test_no_worse_than_a_point_that_is_easy_to_find(solver, gain):
-    """Dark ground, bright spots; the objective by less than what log x leaves, 1e-5 of it, and the picture by less than .1 dB."""
-    x, problem, prior, reference = spotted(gain)
-    found = solver.solve(problem, prior).x
-    value, best = (float(objective(problem, prior, one)) for one in (found, reference))
-    assert value <= best + 1e-5 * abs(best)
-    assert psnr(found, x) >= psnr(reference, x) - 0.1
-    assert found.min() >= 0
-
-
-def stars(background):
-    """20 pixels of 1 in 64 x 64: dark microscopy, or stars."""
-    x = torch.full((1, 1, 64, 64), background, dtype=torch.float64)
-    x.view(-1)[torch.randperm(64 * 64, generator=torch.Generator().manual_seed(0))[:20]] = 1.0
-    return x
-
-
 def by_scipy(problem, prior, logs):
     """scipy's L-BFGS-B from the same first image, on log x, or on x with bounds 0."""
     start = first_image(problem, None).clamp_min(1e-3)
@@ -160,6 +108,41 @@ def by_scipy(problem, prior, logs):
     found = minimize(value, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     x = torch.as_tensor(found.x).reshape(start.shape)
     return x.exp() if logs else x
+
+
+@functools.cache
+def spotted(gain):
+    """(x, problem, prior, the minimiser with bounds): dark ground, bright spots."""
+    x = spots()
+    problem = Problem.simulate(GaussianBlur((1, 32, 32), 1.0), x, PoissonNoise(gain), generator=1)
+    prior = TotalVariation(2.0)
+    return x, problem, prior, by_scipy(problem, prior, logs=False)
+
+
+EASY = [
+    pytest.param(solver, gain, id=f"{name}-{gain}")
+    for name, solver in (("adam-tv", AdamTV(positive=True)), ("rl-tv", RLTV()))
+    for gain in (0.01, 0.003)
+]
+
+
+# In a plain run one solver with one gain; the other ones are those of `test_stars_on_black`.
+@pytest.mark.parametrize(("solver", "gain"), thinned(EASY, lambda place: place == 0))
+def test_no_worse_than_a_point_that_is_easy_to_find(solver, gain):
+    """Dark ground, bright spots; the objective by 1e-5 of it at most, which EM leaves, and the picture by less than .1 dB."""
+    x, problem, prior, reference = spotted(gain)
+    found = solver.solve(problem, prior).x
+    value, best = (float(objective(problem, prior, one)) for one in (found, reference))
+    assert value <= best + 1e-5 * abs(best)
+    assert psnr(found, x) >= psnr(reference, x) - 0.1
+    assert found.min() >= 0
+
+
+def stars(background):
+    """20 pixels of 1 in 64 x 64: dark microscopy, or stars."""
+    x = torch.full((1, 1, 64, 64), background, dtype=torch.float64)
+    x.view(-1)[torch.randperm(64 * 64, generator=torch.Generator().manual_seed(0))[:20]] = 1.0
+    return x
 
 
 SKIES = [(gain, background) for gain in (0.003, 0.01) for background in (0.0, 0.01)]
@@ -207,12 +190,12 @@ def test_positive_is_better_than_not_on_a_dark_ground(background):
 def constrained(problem, prior):
     """The minimiser over x >= 0 as the limit of a smooth map: x = v^2, by Adam with a decaying step, from far inside.
 
-    Four times as many steps lower the objective by 1e-6 of it at most.
+    Ten times as many steps lower the objective by 1e-5 of it at most.
     """
     root = first_image(problem, None).clamp_min(0.05).sqrt().requires_grad_(True)
     method = torch.optim.Adam([root], lr=0.02)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(method, 1000)
-    for _ in range(1000):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(method, 400)
+    for _ in range(400):
         method.zero_grad()
         objective(problem, prior, root.square()).sum().backward()
         method.step()
@@ -228,7 +211,7 @@ def dark_case(name):
     """(problem, prior, the least objective over x >= 0, that of the free minimiser cut at 0): half of the ground is noise below 0."""
     problem = Problem.simulate(DARK[name], spots(20, 0.0), GaussianNoise(0.1), generator=2)
     prior = TotalVariation(0.5)
-    cut = ADMM(tol=1e-5, steps=2000).solve(problem, prior).x.clamp_min(0) if name == "blur" else problem.image
+    cut = ADMM().solve(problem, prior).x.clamp_min(0) if name == "blur" else problem.image
     return problem, prior, *(float(objective(problem, prior, one)) for one in (constrained(problem, prior), cut))
 
 

@@ -38,7 +38,7 @@ PLUGGED = {"hqs": HQS(), "hqs, noise": HQS(noise=1.0), "admm": ADMM(steps=30)}
 
 def operators(shape):
     ones = torch.outer(torch.hann_window(5, dtype=torch.float64), torch.hann_window(5, dtype=torch.float64))
-    padded = IterativeProx(PaddedBlur(shape, ones / ones.sum(), "valid"), tol=1e-12)
+    padded = IterativeProx(PaddedBlur(shape, ones / ones.sum(), "valid"), tol=1e-10)
     return {"box": BoxMask(shape, box=5), "blur": GaussianBlur(shape, 1.2), "means": BlockMean(shape, factor=4), "padded": padded}
 
 
@@ -151,10 +151,10 @@ def proved(problem, prior, kind):
 
 @pytest.mark.parametrize(("kind", "sigma", "isotropic"), thinned(CASES, met))
 def test_defaults_are_near_the_optimum_at_every_noise(kind, sigma, isotropic):
-    """The docstrings' claims with a margin: hqs .03 %, admm .003 % measured, .3 % asked for; 3 to 7 % they were at .005."""
-    x = photo(32)
+    """The docstrings' claims with a margin: hqs .03 %, admm .003 % measured on 32 x 32; 3 to 7 % they were at .005."""
+    x = photo(24)
     shape = x.shape[1:]
-    operator = {"blur": GaussianBlur(shape, 1.6), "means": BlockMean(shape, factor=4), "box": BoxMask(shape, box=12)}[kind]
+    operator = {"blur": GaussianBlur(shape, 1.6), "means": BlockMean(shape, factor=4), "box": BoxMask(shape, box=9)}[kind]
     problem = Problem.simulate(operator, x, GaussianNoise(sigma), generator=3)
     prior = TotalVariation(0.4 / sigma, isotropic)
     bound = proved(problem, prior, kind)
@@ -196,7 +196,7 @@ def test_admm_stops_at_the_posterior_mean(kind, smooth):
 
 def test_a_network_ends_admm_when_it_has_no_more_to_say():
     """Its residual never reaches what a closed form's does; the answer stops changing long before the cap."""
-    x = quick_photos()[2].image[None, :, 32:96, 32:96].contiguous()
+    x = quick_photos()[2].image[None, :, 44:84, 44:84].contiguous()
     prior = load_prior("dncnn")
     problem = Problem.simulate(GaussianBlur(x.shape[1:], 1.6), x, GaussianNoise(0.05), generator=0)
     solution = ADMM().solve(problem, prior)
@@ -290,8 +290,8 @@ def test_many_sweeps_are_a_flow():
 
 @functools.cache
 def error(kind, solver, name):
-    """PSNR of a solver with a prior, on two crops with a hole or a blur."""
-    x = torch.stack([picture.image[:, 32:96, 32:96] for picture in quick_photos()[:2]]).contiguous()
+    """PSNR of a solver with a prior, on two crops with a hole, which leaves a frame of 8 pixels, or a blur."""
+    x = torch.stack([picture.image[:, 44:84, 44:84] for picture in quick_photos()[:2]]).contiguous()
     operator = BoxMask(x.shape[1:], box=24) if kind == "box" else GaussianBlur(x.shape[1:], 1.6)
     problem = Problem.simulate(operator, x, GaussianNoise(0.05), generator=0)
     found = solver.solve(problem, load_prior(name, precision="auto"), generator=0).x
