@@ -50,7 +50,7 @@ def lower_bound(A, y, sigma, weight, isotropic):
 
 OPERATORS = {"denoise": Identity((1, SIDE, SIDE)), "blur": GaussianBlur((1, SIDE, SIDE), 0.8)}
 # what the cards claim: 0.03 %, 0.01 % and Adam's decaying step, over a dual's own gap of 1e-6
-SOLVERS = {"hqs": (HQS(), 1e-3), "admm": (ADMM(), 3e-4), "adam-tv": (AdamTV(steps=1000), 1e-3)}
+SOLVERS = {"hqs": (HQS(), 1e-3), "admm": (ADMM(), 3e-4), "adam-tv": (AdamTV(), 1e-3)}
 
 
 CASES = [(kind, sigma, isotropic) for sigma in (0.02, 0.1, 0.3) for kind in OPERATORS for isotropic in (True, False)]

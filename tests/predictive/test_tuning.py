@@ -117,7 +117,7 @@ def test_one_draw_is_enough_for_a_preset(tmp_path):
 
 
 def test_what_a_choice_is_called():
-    chosen = tune(measured(), PRIOR, "auto", nfe=200, draws=2)
+    chosen = tune(measured(), PRIOR, "auto", nfe=200, draws=2, trials=4)
     assert chosen.best.label in chosen.why
     assert "as given" not in chosen.why
     alone = tune(measured(), PRIOR, DiffPIR(steps=20), nfe=30, draws=2)
@@ -289,7 +289,7 @@ def test_solve_with_tune():
     again = DiffPIR().solve(problem, PRIOR, tune=found, generator=5)  # made before: nothing is searched
     assert torch.equal(again.x, solution.x)
     assert torch.equal(found.solve(problem, generator=5).x, solution.x)
-    best = Auto().solve(problem, PRIOR, tune="300 nfe", generator=5)
+    best = Auto().solve(problem, PRIOR, tune="60 nfe", generator=5)
     assert best.tuning["tried"][0]["label"].startswith("auto: ")
 
 
