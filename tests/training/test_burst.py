@@ -108,7 +108,7 @@ def packed(burst, tmp_path):
     return folder
 
 
-SHORT = ("--minutes", "0.02", "--batch", "2", "--side", "16", "--device", "cpu")
+SHORT = ("--minutes", "0.005", "--batch", "2", "--side", "16", "--device", "cpu")
 
 
 def test_a_rehearsal_goes_on_and_its_average_becomes_a_prior(burst, packed, monkeypatch):
