@@ -267,8 +267,9 @@ def test_a_prior_that_is_a_penalty_is_tuned_on_draws_of_another():
         assert found.prior.weight == found.best.candidate.values["prior.weight"]
 
 
-def test_the_portfolio_takes_the_best_of_several():
-    found = tune(measured(0.1, GaussianBlur(SHAPE, 1.0)), PRIOR, "auto", nfe=400, draws=2, trials=8)
+@pytest.mark.parametrize("given", [{"nfe": 400, "trials": 8}, pytest.param({"budget": 8}, marks=pytest.mark.whole)], ids=str)
+def test_the_portfolio_takes_the_best_of_several(given):
+    found = tune(measured(0.1, GaussianBlur(SHAPE, 1.0)), PRIOR, "auto", draws=2, **given)
     sound = [trial for trial in found.trials if len(trial.scores) == 2]
     assert found.best.score == max(trial.score for trial in sound)
     assert found.trials[0].label.startswith("auto: ")

@@ -124,7 +124,10 @@ natural = functools.cache(functools.partial(load_prior, "natural"))
     "solver", thinned([solver for solver in FIRST if Denoiser in solver.requires.prior], lambda place: place % 3 == 0), ids=named
 )
 def test_item_alone_with_the_natural_prior(solver, record_property):
-    """A third of the classes in a plain run; all meet `check_item_alone`. The network rounds by NETWORK at most per call; the samplers contract between calls, so the calls' roundings add up."""
+    """A third of the classes in a plain run; all meet `check_item_alone`.
+
+    The network rounds by NETWORK at most per call; the samplers contract between calls, so the calls' roundings add up.
+    """
     short = dataclasses.replace(solver, steps=NATURAL_STEPS) if hasattr(solver, "steps") else solver
     prior, shape = natural(), (3, 16, 16)
     if isinstance(solver, DiffEdit):  # it compares two conditions

@@ -3,9 +3,9 @@
 Of the settings in their order, two operators with a prior of every kind or two noise levels on two operators, a check takes a half: the
 first, fourth, fifth, eighth ... or the others, both operators and every kind of prior where there are four. The dearest checks (DEAR)
 take an eighth: every eighth, one where there are fewer. Which, goes by turns from check to check and from class to class, so that eight
-checks that follow each other have every setting. The law of the answers (`check_posterior`) is found in two of its four cases: a white prior on a
-dense operator and a correlated one on a mask, or a correlated one on a dense operator and strong noise. What looks for lines that no
-setting reaches has all settings.
+checks that follow each other have every setting. The law of the answers (`check_posterior`) is found in two of its four cases: a white
+prior on a dense operator and a correlated one on a mask, or a correlated one on a dense operator and strong noise. What looks for lines
+that no setting reaches has all settings.
 """
 
 from contextlib import ExitStack
