@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from sweeps import thinned
 from test_traits import field
+from turns import one_in
 
 from invsolve.blind.features import traits
 from invsolve.blind.likelihood import Scene, functions, likeliest, smeared, vertex, windowed
@@ -54,10 +54,7 @@ def test_noise_has_its_variance_in_every_window():
     assert float(windowed(noise).mean()) == pytest.approx(0.09, rel=0.06)
 
 
-READINGS = [(wrong, family) for wrong in (0.85, 1.12) for family in BLURS]
-
-
-@pytest.mark.parametrize(("wrong", "family"), thinned(READINGS, lambda place: place in (0, 2, 4)))
+@pytest.mark.parametrize(("wrong", "family"), one_in(2, [pytest.param(w, f) for w in (0.85, 1.12) for f in BLURS], lambda *cell: cell))
 def test_the_width_and_the_angle_are_found_from_a_reading_that_is_wrong(family, wrong):
     """Within four of the spreads that are said, which follow from the likelihood itself; and these are small where zeros tell."""
     y, (_, given) = blurred(family), BLURS[family]
