@@ -60,6 +60,15 @@ def norm(width: int) -> nn.GroupNorm:
     return nn.GroupNorm(min(width // 4, 32), width, eps=1e-6)
 
 
+class Conv(utils.UpDownConv2d):
+    """deepinv's convolution, its weights zeros until a file's come: the arithmetic of random ones is most of building a network."""
+
+    def __init__(self, inside: int, out: int, side: int, **options: Any) -> None:
+        super().__init__(inside, out, 0, **options)
+        if side:
+            self.weight, self.bias = nn.Parameter(torch.zeros(out, inside, side, side)), nn.Parameter(torch.zeros(out))
+
+
 class Block(utils.UNetBlock):
     """deepinv's block with as many groups in its norms as score_sde has.
 
@@ -75,12 +84,12 @@ class Block(utils.UNetBlock):
         self.num_heads, self.dropout, self.skip_scale, self.adaptive_scale = int(attention), 0.0, math.sqrt(0.5), False
         turned = {"up": up, "down": down, "resample_filter": sizes.taps}
         self.norm0, self.norm1 = norm(inside), norm(out)
-        self.conv0 = utils.UpDownConv2d(inside, out, 3, **turned)
-        self.conv1 = utils.UpDownConv2d(out, out, 3)
+        self.conv0 = Conv(inside, out, 3, **turned)
+        self.conv1 = Conv(out, out, 3)
         self.affine = nn.Linear(self.emb_channels, out)
-        self.skip = utils.UpDownConv2d(inside, out, 1, **turned) if inside != out or up or down else None
+        self.skip = Conv(inside, out, 1, **turned) if inside != out or up or down else None
         if attention:
-            self.norm2, self.qkv, self.proj = norm(out), utils.UpDownConv2d(out, 3 * out, 1), utils.UpDownConv2d(out, out, 1)
+            self.norm2, self.qkv, self.proj = norm(out), Conv(out, 3 * out, 1), Conv(out, out, 1)
 
 
 class ScoreNet(NCSNpp):
@@ -114,17 +123,17 @@ class ScoreNet(NCSNpp):
     def way_down(self, sizes: Sizes) -> list[int]:
         """The encoder; the features of what it hands over to the decoder."""
         width, extra = sizes.first, sizes.channels
-        self.enc["level0_conv"] = utils.UpDownConv2d(sizes.channels, width, 3)
+        self.enc["level0_conv"] = Conv(sizes.channels, width, 3)
         skips = [width]
         for level, out in enumerate(sizes.widths):
             if level:
                 self.enc[f"level{level}_down"] = Block(sizes, width, width, down=True)
                 if sizes.inputs == "input_skip":
-                    self.enc[f"level{level}_aux_down"] = utils.UpDownConv2d(extra, extra, 0, down=True, resample_filter=sizes.taps)  # pyright: ignore[reportArgumentType]
-                    self.enc[f"level{level}_aux_skip"] = utils.UpDownConv2d(extra, width, 1)
+                    self.enc[f"level{level}_aux_down"] = Conv(extra, extra, 0, down=True, resample_filter=sizes.taps)
+                    self.enc[f"level{level}_aux_skip"] = Conv(extra, width, 1)
                 if sizes.inputs == "residual":
                     options = {"down": True, "resample_filter": sizes.taps, "fused_resample": True}
-                    self.enc[f"level{level}_aux_residual"] = utils.UpDownConv2d(extra, width, 3, **options)
+                    self.enc[f"level{level}_aux_residual"] = Conv(extra, width, 3, **options)
                     extra = width
                 skips.append(width)
             for index in range(sizes.blocks):
@@ -150,9 +159,9 @@ class ScoreNet(NCSNpp):
                 continue
             if level < last and sizes.outputs == "output_skip":
                 count = sizes.channels
-                self.dec[f"level{level}_aux_up"] = utils.UpDownConv2d(count, count, 0, up=True, resample_filter=sizes.taps)  # pyright: ignore[reportArgumentType]
+                self.dec[f"level{level}_aux_up"] = Conv(count, count, 0, up=True, resample_filter=sizes.taps)
             self.dec[f"level{level}_aux_norm"] = norm(width)
-            self.dec[f"level{level}_aux_conv"] = utils.UpDownConv2d(width, sizes.channels, 3)
+            self.dec[f"level{level}_aux_conv"] = Conv(width, sizes.channels, 3)
 
 
 class Labelled(nn.Module):

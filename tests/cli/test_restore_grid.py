@@ -78,6 +78,8 @@ def test_a_saved_problem_draws_the_same_grid(here):
 
 def test_settings_are_chosen_before_as_run_does(here):
     """`--tune` is `run.tune`: a saved problem says it, what suits can be drawn from, and a prior that draws no pictures is refused."""
+    with Image.open("photo.png") as photo:
+        photo.crop((8, 8, 32, 32)).save("photo.png")
     done = restore("--denoise", "--solver", "diffpir", "--tune", "60 nfe", "--set", "solver.steps=2", "--save-config", "saved.toml")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["why"].startswith("tuned by psnr on")
