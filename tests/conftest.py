@@ -1,13 +1,17 @@
 """One thread for torch: the tests' tensors are small, and two threads spend their time waiting for each other. And which tests are slow."""
 
+import faulthandler
 import gc
+import math
 import os
 import signal
+import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything counts cores, and for the processes that tests start
 
 import pytest
 import torch
+from _pytest.faulthandler import fault_handler_stderr_fd_key  # the one place where pytest keeps what is not captured
 from bench_cases import copy, finished, strangers  # noqa: F401 (fixtures of the benchmark tests)
 
 torch.set_num_threads(1)
@@ -35,6 +39,26 @@ def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
+
+
+HANG = 600  # seconds
+armed = [-math.inf]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """A test that hangs ends its process, with a trace of every thread, after nine to ten minutes.
+
+    Not by the alarm signal, which belongs to what is tested. The watch is a thread, wound up once a minute: pytest's own
+    (faulthandler_timeout) and pytest-timeout start one for every test, nearly a millisecond each.
+    """
+    if time.monotonic() > armed[0] + HANG / 10 and not item.config.getoption("usepdb"):
+        armed[0] = time.monotonic()
+        faulthandler.dump_traceback_later(HANG, exit=True, file=item.config.stash.get(fault_handler_stderr_fd_key, 2))
+
+
+def pytest_unconfigure():
+    faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_addoption(parser):

@@ -306,12 +306,12 @@ def test_only_what_writers_left_is_swept(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs fork and /proc")
-@pytest.mark.parametrize("alone", thinned([8, 26], lambda place: place == 0))
-def test_no_finished_cell_is_lost_by_thirty_kills_of_drivers_and_workers(alone):
-    """Of runs in one process, of three workers and of their driver; thirty in all with --whole, twelve in a plain run."""
+@pytest.mark.parametrize(("alone", "cells"), thinned([(4, 60), (26, 120)], lambda place: place == 0))
+def test_no_finished_cell_is_lost_by_thirty_kills_of_drivers_and_workers(alone, cells):
+    """Of runs in one process, of three workers and of their driver; thirty in one campaign with --whole, eight in a plain run."""
     pytest.importorskip("cryptography", reason="the extra dask is not installed")
     pytest.importorskip("distributed", reason="the extra dask is not installed")
-    sizes = ["--kills", str(alone + 4), "--cells", "120", "--alone", str(alone), "--spread", "1", "--each", "3", "--longest", "0.4"]
+    sizes = ["--kills", str(alone + 4), "--cells", str(cells), "--alone", str(alone), "--spread", "1", "--each", "3", "--longest", "0.4"]
     done = subprocess.run(
         [sys.executable, str(STUDIES / "kill_campaign.py"), *sizes], capture_output=True, text=True, check=True, timeout=600
     )

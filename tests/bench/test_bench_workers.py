@@ -14,12 +14,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_runs_over_workers():
+def test_runs_over_workers(pytestconfig):
+    """Workers that are stopped while their driver is killed, a third of the time, are for --whole."""
     if not all(map(find_spec, ("distributed", "cryptography"))):
         pytest.skip("the extra dask is not installed")
     cases = ROOT / "tests" / "support" / "workers_cases.py"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(cases)]
+    every = ["--whole"] if pytestconfig.getoption("--whole") else []
+    line = [sys.executable, "-m", "pytest", "-q", *every, "-p", "no:cacheprovider", "-p", "no:xdist", str(cases)]
     ended = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
     assert " passed" in ended.stdout

@@ -5,7 +5,7 @@ import functools
 
 import pytest
 import torch
-from setting_turns import TURNS, eighth, half, in_turn
+from setting_turns import TURNS, eighth, in_turn, quarter
 from sweeps import thinned
 from turns import by_turns
 
@@ -44,11 +44,13 @@ def test_conformance(solver, check, pytestconfig):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 8])
-def test_two_checks_that_follow_each_other_have_every_setting(count):
-    first, second = half(0)(list(range(count))), half(1)(list(range(count)))
-    assert sorted({*first, *second}) == list(range(count))
-    assert count < 2 or not {*first} & {*second}
-    assert all(abs(2 * len(one) - count) <= 1 for one in (first, second))
+def test_two_checks_that_follow_each_other_have_half_the_settings_and_four_have_all(count):
+    parts = [quarter(turn)(list(range(count))) for turn in range(4)]
+    assert sorted({one for part in parts for one in part}) == list(range(count))
+    for first, second in (parts[:2], parts[2:]):
+        assert count < 2 or not {*first} & {*second}
+    assert all(len(part) <= max(2, count // 4 + 1) for part in parts)
+    assert all(len({one % 2 for one in part}) == 2 for part in parts) or count in (1, 2, 3, 6)  # of two operators by turns, both
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 6, 8, 9, 16, 17])

@@ -138,6 +138,7 @@ run(small(operator=[{"name": "gaussian-blur", "sigma": 1.0}], solver=[LONG]), ou
 """
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
 def test_workers_that_cannot_look_at_a_pipe_end_with_their_driver(tmp_path):
     """They are stopped, so that nothing of theirs runs; only the kernel can end them then."""
