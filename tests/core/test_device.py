@@ -8,7 +8,7 @@ import pytest
 import torch
 from planted_faults import LinearOnly
 from pretended_device import NAME, Away, MixedError, elsewhere, moved
-from setting_turns import eighth, half
+from setting_turns import eighth, quarter
 from sweeps import thinned
 
 from invsolve import registry
@@ -94,10 +94,10 @@ def waits_per_step(solver, setting):
 def cases(cls, turn):
     """(solver, setting) for every example; in place of a prior whose prox iterates, which is not the solver's doing, one in closed form.
 
-    Turn 0 takes an eighth of the settings, of each example others (a half of an only example's), turn 1 the rest.
+    Turn 0 takes an eighth of the settings, of each example others (a quarter of an only example's), turn 1 the rest.
     """
     examples = cls.examples()
-    share = eighth if len(examples) > 1 else half
+    share = eighth if len(examples) > 1 else quarter
     for place, solver in enumerate(examples):
         every = settings(solver, dtype=torch.float32)
         first = set(map(id, share(place)(every)))

@@ -84,7 +84,7 @@ def test_1_3_2_ddrm_hands_over_the_noise_it_claims():
     assert sum(sigma > 2.5 for _, sigma in prior.seen) >= 4
 
 
-@pytest.mark.parametrize("solver", by_turns(SOLVERS), ids=named)
+@pytest.mark.parametrize("solver", by_turns(SOLVERS, step=2), ids=named)
 def test_1_3_3_zero_is_a_seed_and_the_global_generator_is_nobody_s(solver, some):
     for setting in some(settings(solver), solver):
         torch.manual_seed(5)
@@ -119,7 +119,7 @@ def test_1_3_5_ddrm_colourises():
     assert DDRM(steps=6).solve(given, GaussianPrior(), generator=0).x.shape == (2, *SHAPE)
 
 
-@pytest.mark.parametrize("solver", by_turns(POSTERIOR, first=1), ids=named)
+@pytest.mark.parametrize("solver", by_turns(POSTERIOR, first=1, step=2), ids=named)
 def test_1_3_6_noise_levels_may_differ_per_image(solver, some):
     levels = GaussianNoise(torch.tensor([0.02, 0.2], dtype=torch.float64))
     tried = [(setting, problem(setting.problem.operator, levels)) for setting in settings(solver)]
@@ -131,7 +131,7 @@ def test_1_3_6_noise_levels_may_differ_per_image(solver, some):
             same(solver.solve(plain, setting.prior, generator=0).x[0], batch[item], 1e-10, f"{setting.label}, item {item}")
 
 
-@pytest.mark.parametrize("solver", by_turns(POSTERIOR, first=2), ids=named)
+@pytest.mark.parametrize("solver", by_turns(POSTERIOR, first=2, step=2), ids=named)
 @pytest.mark.parametrize("noise", [NoNoise(), GaussianNoise(0.0)], ids=["none", "sigma-0"])
 def test_1_3_7_no_noise_is_solved_or_refused_never_nan(solver, noise):
     for setting in settings(solver):
@@ -290,7 +290,7 @@ def test_2_1_dps_normalises_each_residual_by_itself():
 DENOISING = [solver for solver in SOLVERS if Denoiser in solver.requires.prior]
 
 
-@pytest.mark.parametrize("solver", by_turns(DENOISING, first=4), ids=named)
+@pytest.mark.parametrize("solver", by_turns(DENOISING, first=4, step=2), ids=named)
 def test_pain_3_a_prior_in_minus_one_to_one_gives_the_same_image(solver, some):
     """The factor of two in sigma, the commonest silent error: sigma = 0.05 on [0, 1] is 0.1 on [-1, 1]."""
     wide = GaussianPrior(0.0, 0.5)
@@ -308,7 +308,7 @@ def test_pain_3_sigma_is_the_standard_deviation_of_what_is_added():
     assert float(residual.std()) == pytest.approx(0.05, rel=5 / math.sqrt(2 * residual.numel()))
 
 
-@pytest.mark.parametrize("solver", by_turns(SOLVERS, first=3), ids=named)
+@pytest.mark.parametrize("solver", by_turns(SOLVERS, first=3, step=2), ids=named)
 @pytest.mark.parametrize("batch", [5])  # the kit asks it of 3
 def test_pain_7_batch_size_and_order_change_nothing(solver, batch, some):
     """The last item of any batch is what it is alone, and of a slice too."""

@@ -15,22 +15,25 @@ def of_class(subject: Any, check: Any = None) -> tuple[Any, Any]:
     return type(subject), getattr(check, "__name__", None)
 
 
-def by_turns(cases: Iterable[Any], cell: Callable[..., tuple[Any, Any]] = of_class, first: int = 0) -> list[Any]:
+def by_turns(cases: Iterable[Any], cell: Callable[..., tuple[Any, Any]] = of_class, first: int = 0, step: int = 1) -> list[Any]:
     """The cases as parameters, of those in one cell all but one marked for `pytest --whole`.
 
     Args:
         cases: parameters, or tuples of values, or single values.
         cell: (row, column) of a case's values.
         first: which example the first column takes; sweeps of one column over the same examples take others by it.
+        step: one row in so many is kept, beginning at `first`: where a check of the kit asks the same of every class.
     """
     cases = list(cases)
     cells = defaultdict(list)
     for place, one in enumerate(cases):
         cells[cell(*getattr(one, "values", one if isinstance(one, tuple) else (one,)))].append(place)
     turns: Counter[Any] = Counter()
+    rows: dict[Any, int] = {}
     kept = set()
     for (row, _), places in cells.items():
-        kept.add(places[(first + turns[row]) % len(places)])
+        if (rows.setdefault(row, len(rows)) + first) % step == 0:
+            kept.add(places[(first + turns[row]) % len(places)])
         turns[row] += 1
     return thinned(cases, kept.__contains__)
 
