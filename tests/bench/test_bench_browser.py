@@ -199,6 +199,8 @@ def test_200_cells_of_128_pixels_load_within_2_seconds_and_25_megabytes(opened, 
         page.goto(path.as_uri())
         assert page.locator(".grid:visible .shots img").count() == 10
         times.append(time.monotonic() - began)
+        if times[-1] < 2.0:
+            break
     assert min(times) < 2.0
     assert page.locator(".grid").count() == 20
 

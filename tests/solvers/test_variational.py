@@ -100,13 +100,13 @@ def scene(size=16):
 def test_equal_weight_is_the_same_problem(operator, isotropic):
     """The stated gaps: Adam and HQS within 1 % of ADMM's objective, and ADMM the lowest.
 
-    ADMM stops at rms residuals of 1e-4, where its own suboptimality (4e-7 of the objective for the means, against 1e-5) is far below the
-    0.01 % by which the others may undercut it.
+    ADMM stops at rms residuals of 1e-3, where its own suboptimality (2.3e-5 of the objective for the means, 4e-7 at 1e-4 in three times
+    the time) is below the 0.01 % by which the others may undercut it.
     """
     problem = Problem.simulate(operator, scene(), GaussianNoise(0.05), generator=0)
     prior = TotalVariation(8.0, isotropic)
     found = {}
-    for name, solver in {"admm": ADMM(steps=600, tol=1e-4), "adam-tv": AdamTV(), "hqs": HQS()}.items():
+    for name, solver in {"admm": ADMM(steps=600, tol=1e-3), "adam-tv": AdamTV(), "hqs": HQS()}.items():
         solution = solver.solve(problem, prior, generator=0, keep=1)
         found[name] = objective(problem, prior, solution.x)
         assert torch.equal(solution.trace[-1].stats["objective"], found[name])
