@@ -8,7 +8,8 @@ import invsolve_operators
 import pytest
 import torch
 from fresh_cases import run_fresh
-from turns import by_turns
+from invsolve_operators.preset import Preset
+from turns import by_turns, of_class, one_in
 
 import invsolve.solvers
 from invsolve import Capability, Operator, registry
@@ -27,7 +28,14 @@ def cell(operator, check):
     return type(operator), (check.__name__, one_size)
 
 
-@pytest.mark.parametrize(("operator", "check"), by_turns(operator_cases(*EXAMPLES), cell))
+def cases():
+    """A check of a class by one of its examples; of the presets, which are classes of ours with their arguments fixed, a third each."""
+    found = by_turns(operator_cases(*EXAMPLES), cell)
+    presets = [case for case in found if not case.marks and isinstance(case.values[0], Preset)]
+    return [*(case for case in found if case not in presets), *one_in(3, presets, of_class)]
+
+
+@pytest.mark.parametrize(("operator", "check"), cases())
 def test_conformance(operator, check):
     check(operator)
 

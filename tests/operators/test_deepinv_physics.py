@@ -195,9 +195,9 @@ def test_what_is_found(name, operators):
 
 @pytest.mark.parametrize("name", CASES)
 def test_conformance(name, operators, pytestconfig):
-    """Every third check, beginning with the first, second or third by turns; all with --whole."""
+    """Every sixth check, beginning with another by turns; all with --whole."""
     checks = operator_checks(operators[name], CASES[name].known)
-    assert failures(operators[name], checks if pytestconfig.getoption("--whole") else checks[list(CASES).index(name) % 3 :: 3]) == {}
+    assert failures(operators[name], checks if pytestconfig.getoption("--whole") else checks[list(CASES).index(name) % 6 :: 6]) == {}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -1,5 +1,6 @@
 """which_solvers: what fits, why the rest does not, and what would make it fit."""
 
+import functools
 import json
 import re
 
@@ -42,11 +43,17 @@ def test_it_says_what_the_solvers_say(operator, prior):
             assert one.doors == ()
 
 
+@functools.cache
+def doors():
+    operator, prior = Mask(SHAPE) @ GaussianBlur(SHAPE), load_prior("gaussian")
+    return operator, prior, by_name(which_solvers(problem(operator), prior))
+
+
 @pytest.mark.parametrize("name", [entry.name for entry in registry().of("solver")])
 def test_a_door_opens(name):
     """Where a door is named and nothing else is wrong, the operator behind it is accepted."""
-    operator, prior = Mask(SHAPE) @ GaussianBlur(SHAPE), load_prior("gaussian")
-    found = by_name(which_solvers(problem(operator), prior))[name]
+    operator, prior, all_found = doors()
+    found = all_found[name]
     for door in found.doors:
         wrapped = eval(door.replace("...", "4"), {**vars(invsolve), "H": operator, "IterativeProx": IterativeProx, "KrylovSVD": krylov()})
         assert registry().load("solver", name)().mismatches(problem(wrapped), prior) == []
