@@ -187,7 +187,7 @@ class GradientNorm(ImageRegulariser):
         """FGP from the dual `scaled`; an item that meets the tolerance is taken out of the working batch."""
         out, dual = torch.empty_like(x), scaled
         rows = torch.arange(len(x), device=x.device)
-        room = Room(x, scaled)
+        room = Room(x, radius, scaled)
         for index in range(self.max_iter + 1):
             old, ahead, new = room.duals
             if index % CHECK_EVERY == 0 or index == self.max_iter:
@@ -198,27 +198,36 @@ class GradientNorm(ImageRegulariser):
                     done = ~going
                     out[rows[done]], dual[rows[done]] = u[done], old.p[done]
                     rows, x, radius = rows[going], x[going], radius[going]
-                    room = Room(x, old.p[going], ahead.p[going])
+                    room = Room(x, radius, old.p[going], ahead.p[going])
                     old, ahead, new = room.duals
                 if not len(rows):
                     break
             room.descend(ahead)
-            self._climb(room, ahead, radius)
+            self._climb(room, ahead)
             torch.lerp(old.p, ahead.p, 1 + index / (index + 6), out=new.p)  # extrapolated: beyond `ahead`
             room.duals = (ahead, new, old)
         return out, dual
 
-    def _climb(self, room: Room, dual: Slopes, radius: Tensor) -> None:
-        """p <- project(p + D u / 8) in place."""
+    def _climb(self, room: Room, dual: Slopes) -> None:
+        """p <- project(p + D u / 8) in place, `project` in the room's memory."""
         room.climb(dual)
-        self.project(dual.p, radius)
+        if not self.joined:
+            torch.clamp(dual.p, -room.edge, room.edge, out=dual.p)
+            return
+        square = torch.square(dual.parts[0], out=room.size)
+        for one in dual.parts[1:]:
+            square.addcmul_(one, one)
+        size = self._joined_channels(square).sqrt_().clamp_min_(room.least)
+        dual.p.mul_(torch.div(room.radius, size, out=size).unsqueeze(1))
 
 
 class Room:
     """The working memory of the prox, and its views, made once: on small images a view costs as much as the arithmetic."""
 
-    def __init__(self, x: Tensor, old: Tensor, ahead: Tensor | None = None) -> None:
+    def __init__(self, x: Tensor, radius: Tensor, old: Tensor, ahead: Tensor | None = None) -> None:
         self.x, self.u, self.step = x, torch.empty_like(x), 1 / steepest(x)
+        self.radius, self.edge, self.least = radius, radius[:, None], radius.clamp_min(torch.finfo(x.dtype).tiny)
+        self.size = torch.empty_like(x)
         self.duals = (Slopes(old.clone()), Slopes((old if ahead is None else ahead).clone()), Slopes(torch.empty_like(old)))
         self.beyond = [beyond(self.u, axis) for axis in axes_of(x)]
         self.before = [before(self.u, axis) for axis in axes_of(x)]
