@@ -214,10 +214,11 @@ def parsed(source: bytes) -> ast.Module:
         return ast.Module([], [])
 
 
-def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes outside `if TYPE_CHECKING:`."""
-    yield node
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from _running(child)
+def _running(tree: ast.Module) -> Iterator[ast.AST]:
+    """All nodes outside `if TYPE_CHECKING:`, but for those within expressions, where no statement can be."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)):
+            waiting += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)][::-1]

@@ -149,17 +149,18 @@ SKIES = [(gain, background) for gain in (0.003, 0.01) for background in (0.0, 0.
 
 
 @pytest.mark.parametrize(("gain", "background"), thinned(SKIES, lambda place: place == 0))
-def test_stars_on_black(gain, background):
+def test_stars_on_black(gain, background, request):
     """No objective above that of L-BFGS-B in either form, from the same start; and no mean at or below 0 where there are counts.
 
     On black L-BFGS-B on log x is left with a higher objective, and fewer false spots: its picture is better by up to 8 dB for having
     been stopped, and comes down to the minimiser's when it is started again. So pictures are compared where objectives
-    agree to 3, in units of log-likelihood: quasi-Newton steps stall in the corners of TV, at up to 2 above.
+    agree to 3, in units of log-likelihood: quasi-Newton steps stall in the corners of TV, at up to 2 above. In a plain run against the
+    form with bounds alone, whose objective is the lower one.
     """
     x = stars(background)
     problem = Problem.simulate(GaussianBlur((1, 64, 64), 1.0), x, PoissonNoise(gain), generator=0)
     prior = TotalVariation(2.0)
-    references = [by_scipy(problem, prior, logs) for logs in (True, False)]
+    references = [by_scipy(problem, prior, logs) for logs in ((True, False) if request.config.getoption("--whole") else (False,))]
     values = [float(objective(problem, prior, one)) for one in references]
     compared = 0
     for solver in (AdamTV(), AdamTV(positive=True), RLTV()):
