@@ -6,6 +6,7 @@ import planted_faults_solvers as planted
 import pytest
 import torch
 from invsolve_operators import PaddedBlur
+from turns import one_in
 
 from invsolve import Capability, GaussianNoise, Operator, Problem, load_prior
 from invsolve.priors import GaussianPrior
@@ -62,11 +63,17 @@ def test_ddrm_is_continuous_in_a_singular_value(eta_b):
     assert rms(answer(0.01) - answer(0.0)) > 1e-3  # s matters, where it is large enough
 
 
-@pytest.mark.parametrize("operator", [Kept(SHAPE), Coupled(SHAPE)], ids=["mask", "coupled"])
-def test_the_yardstick_for_networks_passes_what_is_sound(operator):
+SOUND = {"sound": planted.Sound(steps=30), "dps": DPS(steps=8), "ddrm": DDRM(steps=8), "score-ald": ScoreALD(steps=8)}
+OPERATORS = {"mask": Kept(SHAPE), "coupled": Coupled(SHAPE)}
+
+
+# In a plain run two solvers with each operator.
+@pytest.mark.parametrize(
+    ("name", "operator"), one_in(2, [pytest.param(name, kind) for name in SOUND for kind in OPERATORS], lambda *cell: cell)
+)
+def test_the_yardstick_for_networks_passes_what_is_sound(name, operator):
     prior = load_prior("dncnn-gray", precision="float64")
-    for solver in (planted.Sound(steps=30), DPS(steps=8), DDRM(steps=8), ScoreALD(steps=8)):
-        assert moved_by_response(solver, problem_with(operator), prior) < 1
+    assert moved_by_response(SOUND[name], problem_with(OPERATORS[operator]), prior) < 1
 
 
 def test_the_yardstick_for_networks_finds_a_start_at_the_pseudo_inverse():

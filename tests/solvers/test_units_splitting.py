@@ -196,7 +196,7 @@ def test_admm_stops_at_the_posterior_mean(kind, smooth):
 
 def test_a_network_ends_admm_when_it_has_no_more_to_say():
     """Its residual never reaches what a closed form's does; the answer stops changing long before the cap."""
-    x = quick_photos()[2].image[None, :, 44:84, 44:84].contiguous()
+    x = quick_photos()[2].image[None, :, 44:72, 44:72].contiguous()
     prior = load_prior("dncnn")
     problem = Problem.simulate(GaussianBlur(x.shape[1:], 1.6), x, GaussianNoise(0.05), generator=0)
     solution = ADMM().solve(problem, prior)
