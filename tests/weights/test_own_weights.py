@@ -92,9 +92,7 @@ def test_published_chains(tmp_path):
 def as_halves(value):
     """Weights that half precision holds, a short draw again and again: drawing 93 million and rounding them takes seconds."""
     short = torch.randint(-1024, 1025, (9973,), generator=torch.Generator().manual_seed(0)) / 1024
-    size = 2.0 ** (
-        1 - round(math.log2(max(1, value[0].numel())) / 2)
-    )  # so that every layer has a say: q, k and v in another order move it by .5
+    size = 2.0 ** (1 - round(math.log2(max(1, value[0].numel())) / 2))  # every layer has a say: q, k, v in another order move x0 by .5
     return (short * size).repeat(-(-value.numel() // len(short)))[: value.numel()].reshape(value.shape)
 
 
