@@ -3,10 +3,9 @@
 Of the settings in their order, two operators with a prior of every kind or two noise levels on two operators, a check takes a quarter:
 every other pair of the first, fourth, fifth, eighth ... or of the others, both operators and half the kinds of prior; of four settings a
 half. The dearest checks (DEAR) take an eighth: every eighth, one where there are fewer. Which, goes by turns from check to check and from
-class to class, so that eight checks that follow each other have every setting. The law of the answers (`check_posterior`) is found in two
-of its four cases: a white prior on a dense operator and a correlated one on a mask, or a correlated one on a dense operator and strong
-noise. What looks for lines that no setting reaches goes through the settings until it has seen all but the lines that are declared to be
-unreached.
+class to class, so that eight checks that follow each other have every setting. The law of the answers (`check_posterior`) is found in one
+of its four cases, four classes that follow each other have all. What looks for lines that no setting reaches goes through the settings
+until it has seen all but the lines that are declared to be unreached.
 """
 
 import linecache
@@ -33,6 +32,7 @@ DEAR = {
     "check_converged",
 }
 TURNS = 8
+LAWS = (("S",), ("G",), ("I",), ("I", "N"))  # the last is asked of few
 
 
 def half(turn):
@@ -74,8 +74,7 @@ def in_turn(check, solver, place, config):
         with ExitStack() as stack:
             for module in (settings, units):
                 stack.enter_context(patch.object(module, "part", part(now % TURNS)))
-            cases = list(posterior.CASES.items())
-            kept = dict([cases[place] for place in ((0, 2), (1, 3))[now % 2]])
+            kept = {name: posterior.CASES[name] for name in LAWS[now % len(LAWS)]}
             stack.enter_context(patch.object(posterior, "CASES", kept))
             try:
                 return check(solver)
