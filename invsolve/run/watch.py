@@ -34,6 +34,7 @@ class Watch:
         self.solver = solver
         self.norms: list[NDArray[np.float64]] = []
         self.usual: NDArray[np.float64] = np.zeros(0)
+        self.limit: NDArray[np.float64] = np.zeros(0)
         self.still: NDArray[np.int64] = np.zeros(0, np.int64)
         self.seen = 0
 
@@ -43,11 +44,14 @@ class Watch:
             return "" if step.finite else "NaN or Inf"
         sizes = sizes_of(step.x)
         self._count(sizes)
+        if self.seen > FIRST and (sizes < self.limit).all():  # the usual case, by one comparison; what is not finite is not below
+            return ""
         if not np.isfinite(sizes).all():
             return "NaN or Inf"
-        if self.seen <= FIRST:
-            self.usual = np.maximum(sizes, self.usual) if len(self.usual) else sizes
         with np.errstate(over="ignore"):
+            if self.seen <= FIRST:
+                self.usual = np.maximum(sizes, self.usual) if len(self.usual) else sizes
+                self.limit = GROWTH * self.usual
             worst = float(np.divide(sizes, self.usual, out=np.zeros_like(sizes), where=self.usual > 0).max(initial=0.0))
         return f"x has grown to {worst:.1e} times its first size" if worst > GROWTH else ""
 
@@ -76,7 +80,6 @@ class Watch:
         )
 
 
-@torch.no_grad()
 def sizes_of(x: Tensor) -> NDArray[np.float64]:
     """|x| / sqrt(n) per item, on the host: one pass and one read."""
     rows = x.detach().flatten(1)

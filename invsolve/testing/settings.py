@@ -312,7 +312,7 @@ def fitted(
             f"{type(solver).__name__} with {type(prior).__name__}",
         )
     else:
-        operator = BUILT_IN[index](wanted) if operators is None else operators[index]
+        operator = built_in(index, wanted) if operators is None else operators[index]
         label = f"{type(solver).__name__} on {operator.label} under {type(noise).__name__} with {type(prior).__name__}"
         if isinstance(operator, Coupled) and counts(noise):
             return f"{label}: what cannot be negative is not measured with negative weights"
@@ -338,6 +338,12 @@ def measured(index: int, shape: Shape, count: int, dtype: torch.dtype, noise: No
         (index, shape, count, dtype, noise),
         lambda: Problem.simulate(BUILT_IN[index](shape), truth(shape, count, dtype), noise, generator=5),
     )
+
+
+@cache
+def built_in(index: int, shape: Shape) -> Operator:
+    """An operator that is built in, to be asked what it is; problems have their own."""
+    return BUILT_IN[index](shape)
 
 
 def counts(noise: NoiseModel) -> bool:
