@@ -272,8 +272,8 @@ class DiffusionPrior(Wrapping):
     def _table(self) -> list[float]:
         low, high = self.denoiser.sigma_range
         # the ends were multiplied and divided by the width on their way here, which may round them inwards
-        levels = [self.unit.unsigma(sigma) for sigma in self.schedule.levels()]
-        return [sigma for sigma in levels if low * (1 - 1e-9) <= sigma <= high * (1 + 1e-9)]
+        least, most, width = low * (1 - 1e-9), high * (1 + 1e-9), self.unit.width
+        return [level for sigma in self.schedule.levels() if least <= (level := sigma / width) <= most]
 
     def sigmas(self, steps: int, grid: str = "karras", sigma_max: float | None = None) -> list[float]:
         """Levels of the schedule: the vp rules pick indices of its table; `karras` is snapped to the table of a discrete schedule.

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 from invsolve_operators import SENSE, GaussianBlur, Identity, KernelBlur, Mask, PaddedBlur, SeparableGaussianBlur
+from turns import one_in
 
 from invsolve import CapabilityError, GaussianNoise, InputError, IterativePinv, IterativeProx, KrylovSVD, Problem, Stack, load_prior
 from invsolve.errors import ConvergenceError
@@ -249,7 +250,10 @@ def test_truncated_svd(operator, rank):
     assert gap <= found.residual <= 30 * max(gap, 1e-12) * math.sqrt(dense.shape[1])
 
 
-@pytest.mark.parametrize(("operator", "check"), operator_cases(KrylovSVD(MASKED, 12), KrylovSVD(Identity((1, 3, 4)), 12), *PER_IMAGE))
+@pytest.mark.parametrize(
+    ("operator", "check"),
+    one_in(2, operator_cases(KrylovSVD(MASKED, 12), KrylovSVD(Identity((1, 3, 4)), 12), *PER_IMAGE), lambda one, check: (id(one), check)),
+)
 def test_conformance(operator, check):
     check(operator)
 

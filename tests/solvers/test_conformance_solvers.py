@@ -98,13 +98,13 @@ def test_a_plain_run_has_every_check_of_every_class_and_some_of_every_example():
     assert len(plain) < len(cases())
 
 
-@pytest.mark.parametrize("solver", by_turns(POSTERIOR, first=0, step=2), ids=named)
+@pytest.mark.parametrize("solver", by_turns(POSTERIOR, first=0, step=3), ids=named)
 def test_first_party_operators_at_odd_sizes(solver):
     mask, blur = (registry().load("operator", name) for name in ("mask", "gaussian-blur"))
     check_sizes(solver, lambda shape: [mask(shape, keep=0.4), blur(shape, sigma=1.2)])
 
 
-@pytest.mark.parametrize("solver", by_turns(POSTERIOR, first=1, step=2), ids=named)
+@pytest.mark.parametrize("solver", by_turns(POSTERIOR, first=1, step=3), ids=named)
 def test_per_item_operators_and_noise_give_what_the_items_give_alone(solver):
     """A mask, a blur and a noise level of its own for every item: peers' samplers raise IndexError or ValueError here."""
     shape, x = (1, 6, 7), truth((1, 6, 7), 3, torch.float64)
@@ -128,10 +128,10 @@ natural = functools.cache(functools.partial(load_prior, "natural"))
 
 
 @pytest.mark.parametrize(
-    "solver", thinned([solver for solver in FIRST if Denoiser in solver.requires.prior], lambda place: place % 3 == 0), ids=named
+    "solver", thinned([solver for solver in FIRST if Denoiser in solver.requires.prior], lambda place: place % 6 == 0), ids=named
 )
 def test_item_alone_with_the_natural_prior(solver, record_property):
-    """A third of the classes in a plain run; all meet `check_item_alone`.
+    """A sixth of the classes in a plain run; all meet `check_item_alone`.
 
     The network rounds by NETWORK at most per call; the samplers contract between calls, so the calls' roundings add up.
     """
