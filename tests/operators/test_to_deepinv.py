@@ -62,7 +62,7 @@ def test_deepinv_finds_the_adjoint(operator):
 
 
 @pytest.mark.filterwarnings("ignore:Power iteration")
-@pytest.mark.parametrize("operator", by_turns(LINEAR))
+@pytest.mark.parametrize("operator", by_turns(LINEAR, step=2))
 def test_deepinv_finds_the_norm(operator):
     """deepinv's power method against the largest singular value of the dense matrices; over a batch it is the largest item's.
 

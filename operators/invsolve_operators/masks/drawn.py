@@ -6,6 +6,7 @@ Each takes `seed` and `items`: without items one mask serves every image; with i
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -170,9 +171,9 @@ class StrokeMask(DrawnMask):
 
         def draw(draws: Draws, sides: Shape) -> Tensor:
             mask = torch.ones(sides)
-            for _ in range(8):
-                mask = strokes(draws, sides, settings)
-                if 1 - float(mask.mean()) <= largest:
+            for left in reversed(range(8)):
+                mask = strokes(draws, sides, settings, largest if left else 1.0)
+                if missing(mask) <= largest:
                     break
             return mask
 
@@ -184,11 +185,16 @@ class StrokeMask(DrawnMask):
         return [cls((3, 8, 8)), cls((1, 9, 12), "narrow", seed=1), cls((1, 8, 6), "medium", items=3)]
 
 
-def strokes(draws: Draws, sides: Shape, settings: dict) -> Tensor:
-    """One mask: chains of lines, then boxes."""
+def missing(mask: Tensor) -> float:
+    """The part that is missing."""
+    return 1 - float(mask.mean())
+
+
+def strokes(draws: Draws, sides: Shape, settings: dict, largest: float) -> Tensor:
+    """One mask: chains of lines, then boxes. Once more than a part is missing lines are drawn from the stream, and no longer into it."""
     height, width = sides
     scale = min(sides) / 256
-    mask = torch.ones(sides)
+    mask, full = torch.ones(sides), False
     for chain in range(draws.whole(*settings["times"])):
         row, column = draws.uniform(0, height), draws.uniform(0, width)
         for _ in range(draws.whole(1, 5)):
@@ -197,8 +203,10 @@ def strokes(draws: Draws, sides: Shape, settings: dict) -> Tensor:
             length = scale * (10 + draws.uniform(0, settings["length"]))
             thickness = scale * (5 + draws.uniform(0, settings["width"]))
             following = (min(max(row + length * math.cos(angle), 0), height), min(max(column + length * math.sin(angle), 0), width))
-            erase_line(mask, (row, column), following, thickness)
+            if not full:
+                erase_line(mask, (row, column), following, thickness)
             row, column = following
+        full = full or missing(mask) > largest
     if settings["boxes"] is not None and draws.uniform() < 0.3:
         least, most, small, large, margin = settings["boxes"]
         for _ in range(draws.whole(least, most)):
@@ -217,10 +225,16 @@ def erase_line(mask: Tensor, start: tuple[float, float], end: tuple[float, float
     if lows[0] >= highs[0] or lows[1] >= highs[1]:
         return
     # Thousands of lines of some pixels each: numpy's calls cost a third of torch's.
-    rows = np.arange(lows[0], highs[0], dtype=np.float64)[:, None] + 0.5 - start[0]
-    columns = np.arange(lows[1], highs[1], dtype=np.float64) + 0.5 - start[1]
+    rows, columns = (centres(side)[low:high] - place for side, low, high, place in zip(mask.shape, lows, highs, start, strict=True))
+    rows = rows[:, None]
     along = (end[0] - start[0], end[1] - start[1])
     square = along[0] ** 2 + along[1] ** 2
     place = np.minimum(np.maximum((rows * along[0] + columns * along[1]) / max(square, 1e-12), 0), 1)
     distance = np.square(rows - place * along[0]) + np.square(columns - place * along[1])
-    mask.numpy()[lows[0] : highs[0], lows[1] : highs[1]][distance <= radius**2] = 0
+    np.putmask(mask.numpy()[lows[0] : highs[0], lows[1] : highs[1]], distance <= radius**2, 0)
+
+
+@functools.lru_cache(maxsize=16)
+def centres(side: int) -> np.ndarray:
+    """Of pixels along a side."""
+    return np.arange(side) + 0.5
