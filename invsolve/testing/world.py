@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,9 +78,10 @@ class World:
 
     def place(self) -> None:
         """Set it."""
-        torch.default_generator.set_state(torch.Generator().manual_seed(self.seed).get_state())
-        np.random.set_state(np.random.RandomState(self.seed % 2**32).get_state())
-        random.setstate(random.Random(self.seed).getstate())
+        of_torch, of_numpy, of_python = generators(self.seed)
+        torch.default_generator.set_state(of_torch)
+        np.random.set_state(of_numpy)
+        random.setstate(of_python)
         torch.set_default_dtype(self.dtype)
         if self.grad is not None:
             torch.set_grad_enabled(self.grad)
@@ -91,6 +92,13 @@ class World:
             torch.set_float32_matmul_precision(self.precision)
         if self.numpy is not None:
             np.seterr(all=self.numpy)  # pyright: ignore[reportArgumentType]
+
+
+@lru_cache(maxsize=256)
+def generators(seed: int) -> tuple[Tensor, Any, Any]:
+    """The states of torch's, numpy's and Python's generators of a seed: a check has one world for all its subjects."""
+    of_numpy = np.random.RandomState(seed % 2**32).get_state()
+    return torch.Generator().manual_seed(seed).get_state(), of_numpy, random.Random(seed).getstate()
 
 
 @cache

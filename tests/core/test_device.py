@@ -8,7 +8,7 @@ import pytest
 import torch
 from planted_faults import LinearOnly
 from pretended_device import NAME, Away, MixedError, elsewhere, moved
-from setting_turns import eighth, quarter
+from setting_turns import quarter
 from sweeps import thinned
 
 from invsolve import registry
@@ -53,8 +53,11 @@ def followed(operator):
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATORS if name not in SPARSE])
-def test_operators_stay_on_the_device_and_do_not_wait(name):
-    for operator in registry().load("operator", name).examples():
+def test_operators_stay_on_the_device_and_do_not_wait(name, pytestconfig):
+    """One example of a class in a plain run, by turns along the classes."""
+    examples = registry().load("operator", name).examples()
+    place = OPERATORS.index(name) % len(examples)
+    for operator in examples if pytestconfig.getoption("--whole") else examples[place : place + 1]:
         found = followed(operator)
         assert name in LOOK or not any(found.values()), found
         assert not found["forward"], found
@@ -91,16 +94,20 @@ def waits_per_step(solver, setting):
     return waits[1:]
 
 
+SOLVERS = [entry.load() for entry in registry().of("solver")]
+
+
 def cases(cls, turn):
     """(solver, setting) for every example; in place of a prior whose prox iterates, which is not the solver's doing, one in closed form.
 
-    Turn 0 takes an eighth of the settings, of each example others (a quarter of an only example's), turn 1 the rest.
+    Turn 0 takes a quarter of the settings of one example, which goes by turns from class to class, turn 1 the rest.
     """
-    examples = cls.examples()
-    share = eighth if len(examples) > 1 else quarter
-    for place, solver in enumerate(examples):
+    examples, place = cls.examples(), SOLVERS.index(cls)
+    for index, solver in enumerate(examples):
+        if turn == 0 and index != place % len(examples):
+            continue
         every = settings(solver, dtype=torch.float32)
-        first = set(map(id, share(place)(every)))
+        first = set(map(id, quarter(place)(every))) if index == place % len(examples) else set()
         for setting in every:
             exact = isinstance(setting.prior, TotalVariation) and solver.requires.prox
             if (id(setting) in first) == (turn == 0):

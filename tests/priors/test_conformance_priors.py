@@ -32,7 +32,7 @@ LARGE = [case for case in CASES if large(case.values[0])]
 SMALL = [case for case in CASES if not large(case.values[0])]
 
 
-@pytest.mark.parametrize(("prior", "check"), [*SMALL, *one_in(5, LARGE, lambda prior, check: (PRIORS.index(prior), check.__name__))])
+@pytest.mark.parametrize(("prior", "check"), [*SMALL, *one_in(8, LARGE, lambda prior, check: (PRIORS.index(prior), check.__name__))])
 def test_conformance(prior, check, pytestconfig):
     in_turn(check, prior, PRIORS.index(prior), pytestconfig)
 
