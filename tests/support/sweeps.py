@@ -2,9 +2,10 @@
 
 The part is chosen by position, so it is the same in every run; a test that is left out counts as "deselected" in pytest's last line.
 
-What is swept within one test asks for `--whole` itself, and its docstring says its part: settings on the pretended device (a quarter of one example),
-checks of deepinv's physics (a sixth), solvers on complex data (an eighth), wrong values in files (a half), changes of a suite (a quarter),
-hostile files (a third or three quarters), the settings in a stranger's own tests (a third). See also `setting_turns.py`, `solver_turns.py`.
+What is swept within one test asks for `--whole` itself, and its docstring says its part: settings on the pretended device (a quarter of
+one example), checks of deepinv's physics (a sixth), solvers on complex data (an eighth), wrong values in files (a half), changes of a
+suite (a quarter), hostile files (a third or three quarters), the settings in a stranger's own tests (a third). See also
+`setting_turns.py`, `solver_turns.py`.
 """
 
 from collections.abc import Callable, Iterable
