@@ -169,6 +169,20 @@ def test_the_moving_image_begins_at_the_measurement_and_ends_at_the_picture():
             Moving(*bad)
 
 
+@pytest.mark.parametrize(("total", "part"), [(25, 2), (25, 25), (100, 25), (100, 100), (1000, 500), (2000, 2), (2000, 2000)])
+def test_the_level_of_the_moving_image_is_that_of_any_level_of_the_image(total, part):
+    """sigma / w gives back what was asked, rising with it; from nothing to the last step's. 1 - t / K rounds by eps / w, w >= 1e-6 here."""
+    moving = Moving(total, part)
+    outer = torch.tensor(moving.outer(), dtype=torch.float64)
+    asked = torch.cat([torch.logspace(-8, 2, 200, dtype=torch.float64), outer[outer < 100]]).sort().values
+    inner = moving.inner(asked)
+    assert torch.allclose(inner / moving.share(inner), asked, rtol=1e-9, atol=0)
+    assert (inner.diff() >= 0).all()
+    ends = moving.inner(torch.tensor([0.0, 1e30, torch.inf], dtype=torch.float64))
+    assert torch.allclose(ends, torch.tensor([0.0, moving.levels[-1], moving.levels[-1]], dtype=torch.float64), rtol=1e-12, atol=0)
+    assert torch.allclose(moving.inner(asked.float()), inner.float(), rtol=1e-6)
+
+
 def test_a_network_of_the_moving_image_is_one_of_the_image():
     """What it is shown for x0 + s n has the law that it was trained on: w x0 + (1 - w) c + sigma n."""
     moving, net = Moving(100, 50), Sees()
