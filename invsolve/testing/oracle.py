@@ -172,7 +172,7 @@ def sliced_wasserstein(first: Tensor, second: Tensor, *, slices: int = 100, seed
     directions = Rng(seed, [0], purpose="slices").normal((first.shape[1], slices), first)[0]
     directions = directions / directions.norm(dim=0)
     # numpy sorts such short columns several times faster than torch
-    ordered = [torch.from_numpy(np.sort((one @ directions).numpy(), axis=0)) for one in (first, second)]
+    ordered = [torch.from_numpy(np.sort((one @ directions).detach().cpu().numpy(), axis=0)) for one in (first, second)]
     return float((ordered[0] - ordered[1]).abs().mean())
 
 
