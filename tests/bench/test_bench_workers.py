@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_runs_over_workers(pytestconfig):
-    """Workers that are stopped while their driver is killed, and Ctrl-C twice, half of the time, are for --whole."""
+    """Two thirds of the time are for --whole: two local workers (an external scheduler has two), their driver killed, Ctrl-C twice."""
     if not all(map(find_spec, ("distributed", "cryptography"))):
         pytest.skip("the extra dask is not installed")
     cases = ROOT / "tests" / "support" / "workers_cases.py"

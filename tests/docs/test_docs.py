@@ -70,14 +70,24 @@ def test_every_kind_has_a_chapter(kind):
     assert chapter in WITH_PYTHON
 
 
+# Before a page that calls the kit, but with --whole: a part of its settings, and an eighth of the solvers for a prior.
+LIGHT = """
+from solver_turns import Turn
+from invsolve.testing import conditions, settings, units
+settings.part = units.part = lambda found: found[:1] + found[3::4]
+conditions.registry = lambda: Turn(0)
+"""
+
+
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.stem)
-def test_the_python_of_a_page_runs_in_order(page, tmp_path):
+def test_the_python_of_a_page_runs_in_order(page, tmp_path, pytestconfig):
     """One namespace a page, in a fresh process, beside its files; errors name the line. Quoted output is printed, but for its numbers."""
     for needed in re.findall(r"^% needs: (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
         for module in needed.split():
             pytest.importorskip(module, reason=f"the page is about an extra: {module}")
     write_files(page, tmp_path)
-    program = ""
+    checked = "invsolve.testing" in page.read_text(encoding="utf-8") and not pytestconfig.getoption("--whole")
+    program = LIGHT if checked else ""
     for first, text in blocks(page, "python"):
         padded = "\n" * (first - 1) + text
         program += f"exec(compile({padded!r}, {str(page)!r}, 'exec'))\n"
@@ -89,12 +99,12 @@ def test_the_python_of_a_page_runs_in_order(page, tmp_path):
         assert NUMBER.sub("#", quoted.strip()) in NUMBER.sub("#", done.stdout)
 
 
-def test_a_page_that_is_wrong_is_found(tmp_path):
+def test_a_page_that_is_wrong_is_found(tmp_path, pytestconfig):
     page = tmp_path / "wrong.md"
     page.write_text("# Wrong\n\n```python\nx = 1\n```\n\ntext\n\n```python\nassert x == 2\n```\n")
     assert blocks(page, "python") == [(4, "x = 1\n"), (10, "assert x == 2\n")]
     with pytest.raises(AssertionError, match="line 10"):
-        test_the_python_of_a_page_runs_in_order(page, tmp_path)
+        test_the_python_of_a_page_runs_in_order(page, tmp_path, pytestconfig)
 
 
 @pytest.mark.skipif(METHOD != "forkserver", reason="processes are not forked here")

@@ -79,10 +79,7 @@ def test_a_line_without_a_name_and_a_summary_is_no_entry(tmp_path):
 
 
 def test_import_needs_no_torch():
-    code = (
-        "import sys, invsolve_operators as o; assert 'torch' not in sys.modules; "
-        "from invsolve_operators import GaussianBlur, Mask; print(len(o.__all__))"
-    )
+    code = "import sys, invsolve_operators as o; print(len(o.__all__)); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(len(OURS))

@@ -74,6 +74,7 @@ def keys(suite, out):
     return {(cell.solver.label, cell.picture.id): cell.key for cell in job.cases}
 
 
+@pytest.mark.whole  # an external scheduler's two workers below, the workers of Ctrl-C and of the campaign of kills are in every run
 def test_two_workers_give_the_rows_of_one_process(serial, tmp_path, capfd):
     dask()
     rows = run(small(), out=tmp_path / "run", workers=2)
