@@ -57,12 +57,21 @@ def pytest_runtest_setup(item):
         faulthandler.dump_traceback_later(HANG, exit=True, file=item.config.stash.get(fault_handler_stderr_fd_key, 2))
 
 
+def pytest_exception_interact():
+    """pytest's own plugin stops the watch after a failure, and before a debugger: the next test winds it up again."""
+    armed[0] = -math.inf
+
+
+def pytest_enter_pdb():
+    armed[0] = -math.inf
+
+
 def pytest_unconfigure():
     faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--whole", action="store_true", help="every cell of the sweeps (see tests/support/sweeps.py), thrice the time")
+    parser.addoption("--whole", action="store_true", help="every cell of the sweeps (see tests/support/sweeps.py), several times as long")
 
 
 def pytest_collection_finish(session):

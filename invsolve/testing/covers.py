@@ -30,7 +30,10 @@ def check_covers(solver: Solver) -> None:
     declaration is strict. A branch that depends on a parameter needs an example with that parameter.
     """
     codes = methods(type(solver))
-    missed = {line for code in codes for line in lines(code)} - ran(type(solver), tuple(codes), None if in_examples(solver) else solver)
+    wanted = frozenset(sought(type(solver), tuple(codes)))
+    missed = {line for code in codes for line in lines(code)} - ran(
+        type(solver), tuple(codes), wanted, None if in_examples(solver) else solver
+    )
     unreached, used = [], set()
     for where in sorted(missed):
         text = linecache.getline(*where).strip()
@@ -51,9 +54,10 @@ def in_examples(solver: Solver) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def ran(cls: type[Solver], codes: tuple[CodeType, ...], solver: Solver | None) -> frozenset[tuple[str, int]]:
-    """The lines that run in the examples of a class, and in a solver that is none; once for all its examples, until all lines have."""
-    wanted = sought(cls, codes)
+def ran(
+    cls: type[Solver], codes: tuple[CodeType, ...], wanted: frozenset[tuple[str, int]], solver: Solver | None
+) -> frozenset[tuple[str, int]]:
+    """The lines that run in the examples of a class, and in a solver that is none; once for all its examples, until the wanted have."""
     with traced(list(codes)) as seen:
         for _ in by_turns(cls, solver):
             if wanted <= seen:

@@ -50,7 +50,7 @@ class DenseOperator(Operator):
 
     def svd(self) -> SVD:
         """By LAPACK, once; the basis is completed to the whole image space, s is padded with zeros."""
-        return kept(self, self.matrix, "svd", self._decomposed)
+        return self._decomposed() if self.matrix.requires_grad else kept(self, self.matrix, "svd", self._decomposed)
 
     def _decomposed(self) -> SVD:
         rows, size = self.matrix.shape

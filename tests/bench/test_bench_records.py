@@ -138,7 +138,7 @@ def test_a_plug_ins_files_are_part_of_its_key(tmp_path, monkeypatch):
     (tmp_path / "alone.npy").write_bytes(b"1")
     (tmp_path / "not_named.npy").write_bytes(b"1")
     second = hashes()
-    (package / "__pycache__").mkdir()
+    (package / "__pycache__").mkdir(exist_ok=True)  # there already where bytecode is written
     (package / "__pycache__" / "x.pyc").write_bytes(b"1")
     (package / ".hidden").write_text("1")
     (tmp_path / "not_named.npy").write_bytes(b"2")
@@ -313,7 +313,7 @@ def test_no_finished_cell_is_lost_by_thirty_kills_of_drivers_and_workers(alone, 
     pytest.importorskip("distributed", reason="the extra dask is not installed")
     sizes = ["--kills", str(alone + 4), "--cells", str(cells), "--alone", str(alone), "--spread", "1", "--each", "3", "--longest", "0.4"]
     done = subprocess.run(
-        [sys.executable, str(STUDIES / "kill_campaign.py"), *sizes], capture_output=True, text=True, check=True, timeout=600
+        [sys.executable, str(STUDIES / "kill_campaign.py"), *sizes], capture_output=True, text=True, check=True, timeout=500
     )
     assert "finished cells lost: 0, torn: 0, computed again: 0; processes left 5 s after their driver: 0" in done.stdout
     assert "folders that ended with other rows or remains: 0" in done.stdout

@@ -75,7 +75,7 @@ LIGHT = """
 from solver_turns import Turn
 from invsolve.testing import conditions, settings, units
 settings.part = units.part = lambda found: found[:1] + found[3::4]
-conditions.registry = lambda: Turn(0)
+conditions.registry = lambda turn=Turn(0): turn
 """
 
 
@@ -87,7 +87,7 @@ def test_the_python_of_a_page_runs_in_order(page, tmp_path, pytestconfig):
             pytest.importorskip(module, reason=f"the page is about an extra: {module}")
     write_files(page, tmp_path)
     checked = "invsolve.testing" in page.read_text(encoding="utf-8") and not pytestconfig.getoption("--whole")
-    program = LIGHT if checked else ""
+    program = f"exec({LIGHT!r}, {{}})\n" if checked else ""
     for first, text in blocks(page, "python"):
         padded = "\n" * (first - 1) + text
         program += f"exec(compile({padded!r}, {str(page)!r}, 'exec'))\n"

@@ -52,7 +52,7 @@ def example(cls):
 
 
 def found_in(cls, place, config):
-    """What the checks find in a solver, each with half of its settings in a plain run."""
+    """What the checks find in a solver, each with a part of its settings in a plain run."""
     checks = solver_checks(example(cls))
     return failures(example(cls), [(name, lambda one, check=check: in_turn(check, one, place, config)) for name, check in checks])
 

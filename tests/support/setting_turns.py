@@ -9,7 +9,7 @@ until it has seen all but the lines that are declared to be unreached.
 """
 
 import linecache
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from unittest import SkipTest
 from unittest.mock import patch
 
@@ -61,13 +61,29 @@ def undeclared(cls, codes):
     return {where for where in found if not any(piece in linecache.getline(*where) for piece in cls.unreached)}
 
 
+@contextmanager
+def counted_rows():
+    """A list of what is found of laws inside."""
+    found, rows = [], posterior.rows
+
+    def counted(*arguments, **options):
+        for row in rows(*arguments, **options):
+            found.append(row)
+            yield row
+
+    with patch.object(posterior, "rows", counted):
+        yield found
+
+
 def in_turn(check, solver, place, config):
     """Call a check of the solver whose class stands at a place; at another turn where it has nothing to compare at its own."""
     if check.__name__ not in PLACES or config.getoption("--whole"):  # such as one that is expected to fail
-        return check(solver)
+        check(solver)
+        return
     if check.__name__ == "check_covers":
         with patch.object(covers, "sought", undeclared):
-            return check(solver)
+            check(solver)
+        return
     part = eighth if check.__name__ in DEAR else quarter
     for turn in range(TURNS):
         now = PLACES[check.__name__] + place + turn
@@ -76,9 +92,12 @@ def in_turn(check, solver, place, config):
                 stack.enter_context(patch.object(module, "part", part(now % TURNS)))
             kept = {name: posterior.CASES[name] for name in LAWS[now % len(LAWS)]}
             stack.enter_context(patch.object(posterior, "CASES", kept))
+            seen = stack.enter_context(counted_rows())
             try:
-                return check(solver)
+                check(solver)
             except SkipTest:
                 if turn == TURNS - 1:
                     raise
-    return None
+                continue
+        if check.__name__ != "check_posterior" or seen or turn >= len(LAWS) - 1:  # some laws are asked of few, some of none
+            return

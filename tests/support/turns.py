@@ -22,7 +22,7 @@ def by_turns(cases: Iterable[Any], cell: Callable[..., tuple[Any, Any]] = of_cla
         cases: parameters, or tuples of values, or single values.
         cell: (row, column) of a case's values.
         first: which example the first column takes; sweeps of one column over the same examples take others by it.
-        step: one row in so many is kept, beginning at `first`: where a check of the kit asks the same of every class.
+        step: one row in so many is kept, others for another `first`: where a check of the kit asks the same of every class.
     """
     cases = list(cases)
     cells = defaultdict(list)
