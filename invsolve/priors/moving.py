@@ -76,9 +76,9 @@ class Moving:
         since the equation is convex in log u and nearly linear over a step.
         """
         table = torch.tensor(self.levels, dtype=torch.float64, device=level.device)
-        steps = torch.arange(1, self.part, dtype=torch.float64, device=level.device)
+        outer = torch.tensor(self.outer(), dtype=torch.float64, device=level.device)
         asked = level.detach().double().clamp_max(1e300)  # infinity is the level of the K-th step
-        before = torch.searchsorted(table[:-1] / (1 - steps / self.part), asked.contiguous()).clamp(1, self.part - 1)
+        before = torch.searchsorted(outer, asked.contiguous()).clamp(1, self.part - 1)
         sigma, slope = table[before - 1], (table[before] / table[before - 1]).log()
         wanted = (sigma / asked).log() + slope * (self.part - before) + math.log(self.part)
         rest = (self.part - before).double().log()  # log u

@@ -30,10 +30,9 @@ def check_covers(solver: Solver) -> None:
     declaration is strict. A branch that depends on a parameter needs an example with that parameter.
     """
     codes = methods(type(solver))
-    wanted = frozenset(sought(type(solver), tuple(codes)))
-    missed = {line for code in codes for line in lines(code)} - ran(
-        type(solver), tuple(codes), wanted, None if in_examples(solver) else solver
-    )
+    every = frozenset(line for code in codes for line in lines(code))
+    wanted = enough(type(solver), every)
+    missed = every - ran(type(solver), tuple(codes), wanted, None if in_examples(solver) else solver)
     unreached, used = [], set()
     for where in sorted(missed):
         text = linecache.getline(*where).strip()
@@ -65,9 +64,9 @@ def ran(
     return frozenset(seen)
 
 
-def sought(_: type[Solver], codes: tuple[CodeType, ...]) -> set[tuple[str, int]]:
-    """The lines at which the runs of a class are enough: all, so that one that is declared to be unreached and is not shows."""
-    return {line for code in codes for line in lines(code)}
+def enough(_: type[Solver], every: frozenset[tuple[str, int]]) -> frozenset[tuple[str, int]]:
+    """The lines after which a class needs no more runs: all, so that one that is declared to be unreached and is not shows."""
+    return every
 
 
 def by_turns(cls: type[Solver], solver: Solver | None) -> Iterator[Solution]:

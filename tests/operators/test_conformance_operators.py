@@ -9,7 +9,7 @@ import pytest
 import torch
 from fresh_cases import run_fresh
 from invsolve_operators.preset import Preset
-from turns import by_turns, of_class, one_in
+from turns import by_turns, sparser
 
 import invsolve.solvers
 from invsolve import Capability, Operator, registry
@@ -30,9 +30,7 @@ def cell(operator, check):
 
 def cases():
     """A check of a class by one of its examples; of the presets, which are classes of ours with their arguments fixed, a third each."""
-    found = by_turns(operator_cases(*EXAMPLES), cell)
-    presets = [case for case in found if not case.marks and isinstance(case.values[0], Preset)]
-    return [*(case for case in found if case not in presets), *one_in(3, presets, of_class)]
+    return sparser(3, by_turns(operator_cases(*EXAMPLES), cell), lambda operator: isinstance(operator, Preset))
 
 
 @pytest.mark.parametrize(("operator", "check"), cases())

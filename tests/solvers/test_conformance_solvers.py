@@ -7,7 +7,7 @@ import pytest
 import torch
 from setting_turns import TURNS, eighth, in_turn, quarter
 from sweeps import thinned
-from turns import by_turns, of_class, one_in
+from turns import by_turns, sparser
 
 from invsolve.noise import GaussianNoise
 from invsolve.operator import Operator
@@ -40,9 +40,7 @@ def derived(cls):
 
 def cases():
     """Every check of every class, each by one of the class's examples in a plain run, by turns; a third of them of one that is derived."""
-    found = by_turns(solver_cases(*SOLVERS))
-    others = [case for case in found if not case.marks and derived(type(case.values[0]))]
-    return [*(case for case in found if case not in others), *one_in(3, others, of_class)]
+    return sparser(3, by_turns(solver_cases(*SOLVERS)), lambda solver: derived(type(solver)))
 
 
 @pytest.mark.parametrize(("solver", "check"), cases())

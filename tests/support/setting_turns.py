@@ -4,7 +4,7 @@ Of the settings in their order, two operators with a prior of every kind or two 
 every other pair of the first, fourth, fifth, eighth ... or of the others, both operators and half the kinds of prior; of four settings a
 half. The dearest checks (DEAR) take an eighth: every eighth, one where there are fewer. Which, goes by turns from check to check and from
 class to class, so that eight checks that follow each other have every setting. The law of the answers (`check_posterior`) is found in one
-of its four cases, four classes that follow each other have all. What looks for lines that no setting reaches goes through the settings
+of those of its four cases that the class has. What looks for lines that no setting reaches goes through the settings
 until it has seen all but the lines that are declared to be unreached.
 """
 
@@ -55,10 +55,9 @@ def eighth(turn):
     return lambda found: found[turn % min(TURNS, len(found)) :: TURNS] if found else found
 
 
-def undeclared(cls, codes):
+def undeclared(cls, every):
     """The lines of a class but those that it declares to be unreached."""
-    found = {line for code in codes for line in covers.lines(code)}
-    return {where for where in found if not any(piece in linecache.getline(*where) for piece in cls.unreached)}
+    return frozenset(where for where in every if not any(piece in linecache.getline(*where) for piece in cls.unreached))
 
 
 @contextmanager
@@ -81,7 +80,7 @@ def in_turn(check, solver, place, config):
         check(solver)
         return
     if check.__name__ == "check_covers":
-        with patch.object(covers, "sought", undeclared):
+        with patch.object(covers, "enough", undeclared):
             check(solver)
         return
     part = eighth if check.__name__ in DEAR else quarter

@@ -38,6 +38,13 @@ def by_turns(cases: Iterable[Any], cell: Callable[..., tuple[Any, Any]] = of_cla
     return thinned(cases, kept.__contains__)
 
 
+def sparser(step: int, found: list[Any], whose: Callable[[Any], bool]) -> list[Any]:
+    """Parameters in which, of the kept cases of some subjects, one in `step` of every row and column is left, the rest for `--whole`."""
+    theirs = [not one.marks and whose(one.values[0]) for one in found]
+    others = [one for one, mine in zip(found, theirs, strict=True) if not mine]
+    return [*others, *one_in(step, [one for one, mine in zip(found, theirs, strict=True) if mine], of_class)]
+
+
 def one_in(step: int, cases: Iterable[Any], cell: Callable[..., tuple[Any, Any]]) -> list[Any]:
     """The cases as parameters, one in `step` of every row kept and of every column, a diagonal; the others are for `pytest --whole`."""
     cases = list(cases)
