@@ -66,3 +66,23 @@ def test_ci_runs_the_install_lines():
 def test_the_picture_and_the_links_exist():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_what_wins_when_is_the_standing_table():
+    """Task, both names with their means, evaluations, the difference and whether it is sure, all as the suite's page has them."""
+    page = (ROOT / "benchmarks" / "results" / "standing" / "classical-vs-diffusion.md").read_text(encoding="utf-8")
+    by_psnr, whole = page.split("## Who won, by PSNR")[1].split("## Who won, by HaarPSI")[0], page.split("```text\n")[1].split("```")[0]
+    blocks = {block.splitlines()[0]: block for block in whole.strip().split("\n\n")}
+    rows = []
+    for task, classical, diffusion, difference, sure, _ in re.findall(r"^\| ([^|]+) \|" + r" ([^|]+) \|" * 5 + "$", by_psnr, re.MULTILINE)[
+        1:
+    ]:
+        said = []
+        for one, side in ((classical, "without"), (diffusion, "diffusion")):
+            (line,) = (line for line in blocks[task].splitlines() if line.startswith(one.split()[0] + " "))
+            calls = re.findall(r"± [\d.]+ +(\d+) +[\d.]+ ±", line)[-1]
+            said.append(f"**{one}** ({calls})" if sure == side else f"{one} ({calls})")
+        rows.append(f"| {task} | {said[0]} | {said[1]} | {difference.replace(' dB', '')} |")
+    table = README.split("| difference, 95 % |\n|---|---|---|---|\n")[1].split("\n\n")[0]
+    assert table.splitlines() == rows
+    assert len(rows) == 6
