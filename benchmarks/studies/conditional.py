@@ -20,7 +20,9 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, max_pool2d
 
 from invsolve import NoNoise, Operator, Problem, load_prior
+from invsolve.bench.case_metrics import FrechetDistance
 from invsolve.bench.metrics import SSIM, HaarPSI
+from invsolve.bench.set_metrics import kernel, within
 from invsolve.io.images import picture_grid, write_image
 from invsolve.plugins import registry
 from invsolve.priors.base import Denoiser
@@ -84,6 +86,17 @@ class Features:
             apart = [layer / layer.norm(dim=1, keepdim=True).clamp_min(1e-10) for layer in (one, other)]
             total += ((apart[0] - apart[1]).square() * head.reshape(1, -1, 1, 1)).sum(1).mean((1, 2))
         return total
+
+
+def laws(x: Tensor, truth: Tensor, network: Features) -> list[str]:
+    """FID in SqueezeNet's fire3 and KID in its fire9, features of mean square 1 in the truths; no FID where images are too few."""
+    pooled = [[layers[at].mean((2, 3)).double() for at in (1, -1)] for layers in (network.layers(x), network.layers(truth))]
+    (fid_x, kid_x), (fid_truth, kid_truth) = pooled
+    size, scale = fid_x.shape[1], fid_truth.square().mean().sqrt()
+    fid = FrechetDistance(lambda rows: rows).compute(list(fid_x / scale), list(fid_truth / scale)) if len(x) > size else None
+    scale = kid_truth.square().mean().sqrt()
+    a, b = kid_x / scale, kid_truth / scale
+    return ["-" if fid is None else f"{fid:.2f}", f"{within(a) + within(b) - 2 * kernel(a, b).mean():.3f}"]
 
 
 def gradient(x: Tensor) -> Tensor:
@@ -307,11 +320,15 @@ def chained(truth: Tensor, cache: Path | None, features: Features) -> None:
     pictures = [truth]
     for name, calls, make in table:
         x, _ = rows.of(f"{name} {calls}", make)
-        values = [shown(psnr(x, truth)), shown(features(x, truth), 3), sharpness(x, truth)]
+        values = [shown(psnr(x, truth)), shown(features(x, truth), 3), *laws(x, truth, features), sharpness(x, truth)]
         lines.append(f"| {name} | {calls} | {' | '.join(values)} |")
         pictures.append(x)
-    columns = "| method | calls | PSNR, dB | features | gradient |"
-    rest = "from 4 x 4 pixels, without noise. Mean ± standard error over the faces. features, gradient: see [sr](sr.md)."
+    columns = "| method | calls | PSNR, dB | features | FID | KID | gradient |"
+    rest = (
+        "from 4 x 4 pixels, without noise. Mean ± standard error over the faces. features, gradient: see [sr](sr.md). FID and\n"
+        "KID: of the answers and the truths, in mean channels of SqueezeNet's fire3 (128) and fire9 (512), of mean square 1 in\n"
+        "the truths; other numbers than those of Inception-v3."
+    )
     head = heading("Faces x16: two networks after one another, and one", "cascade", truth, rest, columns)
     tail = ["", "![truth, then the rows of the table](cascade.png)", *trained(*names)]
     written("cascade", [*head, *lines, *tail], pictures, 8)
