@@ -107,7 +107,10 @@ def prepared(config: Config, name: str) -> tuple[Setup, Path]:
     """The objects, and where the result goes; whatever can be refused is refused before the work."""
     from invsolve.cli.doubts import boundary_doubt
     from invsolve.cli.setup import set_up
+    from invsolve.predictive.budget import Budget
 
+    if config.run.tune is not None:
+        Budget.make(config.run.tune)
     setup = set_up(config)
     path = destination(config, setup, name)
     if setup.truth is None:  # a simulated measurement has the operator's own boundary
