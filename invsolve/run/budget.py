@@ -38,17 +38,17 @@ class Budget:
 
 
 class Share:
-    """The budget of one part: over as soon as another step like the last would pass it."""
+    """The budget of one part: over as soon as a step as dear as the dearest so far would pass it."""
 
     def __init__(self, seconds: float | None = None, rows: float | None = None) -> None:
         self.seconds, self.rows = seconds, rows
         self.began = self.before = time.perf_counter()
-        self.counted = 0
+        self.counted = self.dearest = 0
 
     def over(self, rows: int) -> bool:
         """After a step, with so many rows through the network so far in this part."""
         now = time.perf_counter()
-        took, cost = now - self.before, rows - self.counted
+        took, self.dearest = now - self.before, max(self.dearest, rows - self.counted)
         self.before, self.counted = now, rows
         late = self.seconds is not None and now - self.began + took > self.seconds
-        return late or (self.rows is not None and rows + cost > self.rows * (1 + 1e-9))
+        return late or (self.rows is not None and rows + self.dearest > self.rows * (1 + 1e-9))

@@ -61,6 +61,25 @@ def joined_step(steps: list[Step]) -> Step:
     return replace(last, x=x, x0_hat=x0_hat, stats=rows("stats"), state=rows("state"), converged=all(step.converged for step in steps))
 
 
+def placed(solutions: list[Solution], groups: list[list[int]], samples: int | None) -> Solution:
+    """Runs of some items each, which `groups` names, as one of all: images, numbers and traces in the items' places."""
+    count = samples or 1
+    parts = [[(sample, item) for sample in range(count) for item in group] for group in groups]
+    rows = [pair for part in parts for pair in part]
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+
+    def flat(tensor: Tensor | None) -> Tensor | None:
+        return tensor if tensor is None or samples is None else tensor.flatten(0, 1)
+
+    def ordered(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor[order] if samples is None else tensor[order].unflatten(0, (count, -1))
+
+    whole = joined([replace(one, x=flat(one.x), latent=flat(one.latent)) for one in solutions], solutions[0].seed, None, len(rows), parts)
+    stats = {name: value[order] for name, value in whole.stats.items()}
+    trace = tuple(step.select(order) for step in whole.trace)
+    return replace(whole, x=ordered(whole.x), latent=ordered(whole.latent), stats=stats, trace=trace, samples=samples)
+
+
 def joined(solutions: list[Solution], seed: int, samples: int | None, batch: int, parts: list[Rows]) -> Solution:
     """Several runs as one Solution: images in their places, counts and times added, the worst status."""
     first, count = solutions[0], samples or 1

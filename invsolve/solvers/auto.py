@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +19,7 @@ from invsolve.priors.base import Denoiser, Prior, Regulariser
 from invsolve.problem import Problem
 from invsolve.rng import Rng
 from invsolve.run.known import known
+from invsolve.run.parts import placed
 from invsolve.solution import Solution, Step
 from invsolve.solver import Requires, Solver
 
@@ -36,7 +38,7 @@ class Rule:
 
     Args:
         name: of the solver, in the registry.
-        holds: of a problem and a prior.
+        holds: of a problem and a prior; the items of the problem share the operator and the noise.
         why: said with the answer.
         options: what the tables give it and its defaults do not.
     """
@@ -48,8 +50,9 @@ class Rule:
 
 
 def noisy(problem: Problem, prior: Prior) -> bool:
-    """Whether y may be a noisy image for all items alike, and the prior a denoiser; items with operators of their own would differ."""
-    return isinstance(prior, Denoiser) and problem.operator.batch is None
+    """Whether y may be a noisy image, and the prior a denoiser."""
+    del problem
+    return isinstance(prior, Denoiser)
 
 
 def denoises(problem: Problem, prior: Prior) -> bool:
@@ -65,13 +68,10 @@ def maps(problem: Problem, prior: Prior) -> bool:
 
 
 def quiet(problem: Problem, prior: Prior) -> bool:
-    """Whether the prior is a denoiser and the noise, in units of the image, at most LOUD; not asked where every item has its own.
-
-    Items on both sides would be solved by two solvers, or one of them otherwise than alone.
-    """
+    """Whether the prior is a denoiser and the noise, in units of the image, at most LOUD."""
     if not isinstance(prior, Denoiser) or Ability.SIGMA not in problem.noise.abilities:
         return False
-    return problem.noise.batch is not None or not problem.batch or float(problem.sigma_x.max()) <= LOUD * (1 + 1e-3)
+    return not problem.batch or float(problem.sigma_x.max()) <= LOUD * (1 + 1e-3)
 
 
 def hidden(problem: Problem, prior: Prior) -> bool:
@@ -80,11 +80,11 @@ def hidden(problem: Problem, prior: Prior) -> bool:
 
 
 def surroundings(problem: Problem, prior: Prior) -> tuple[float, float] | None:
-    """(share of the pixels that a mask hides, share of those with a known one among their eight neighbours); for one mask for all items.
+    """(share of the pixels that a mask hides, share of those with a known one among their eight neighbours), of the first item.
 
-    None where there is no such mask, nothing is hidden, or the prior is no denoiser.
+    None where there is no mask, nothing is hidden, or the prior is no denoiser.
     """
-    found = known(problem) if isinstance(prior, Denoiser) and problem.operator.batch is None and problem.image.ndim == 4 else None
+    found = known(problem) if isinstance(prior, Denoiser) and problem.image.ndim == 4 else None
     if found is None:
         return None
     shown = found[0][:1].to(problem.image.dtype)
@@ -160,11 +160,13 @@ class Auto(Solver):
     """Solve by what the tables of this project recommend: the first rule that holds and whose solver fits.
 
     The answer says which solver it was (`Solution.solver`) and why (`Solution.why`). It looks at what H, the noise and the prior can do
-    and at no pixel of y, so that every item of a batch is solved alike, and as it would be alone. It is after the best picture; `samples=`
-    of a solver that gives the same one every time are alike: for draws name a sampler, `spectral` or `diffpir`.
+    and at no pixel of y, so that every item of a batch is solved as it would be alone: where operators or noise of the items' own ask for
+    several solvers, by each in turn (`Solution.solver` is then this one). It is after the best picture; `samples=` of a solver that gives
+    the same one every time are alike: for draws name a sampler, `spectral` or `diffpir`.
 
     Args:
-        steps: of the solver chosen; None for its own, or as many as `budget_nfe` has evaluations for, where those are fewer.
+        steps: of the solver chosen; None for its own, or as many as `budget_nfe` has evaluations for, where those are fewer: but with a
+            checkpoint, where the run is stopped and can go on.
 
     Raises:
         InputError: steps is no whole number, at least 1.
@@ -178,7 +180,10 @@ class Auto(Solver):
         "check_divergence": "pdhg-tv, which it takes for TV, works with the gradient and its dual alone, so a broken value never shows",
         "check_perturbed_operator": "a mask is known for one by its capability: the same numbers as a plain matrix are another rule's",
     }
-    unreached: ClassVar[Mapping[str, str]] = {"yield from": "a solve is the chosen solver's own, which the answer names"}
+    unreached: ClassVar[Mapping[str, str]] = {
+        "yield from": "a solve is the chosen solver's own, which the answer names",
+        "return []": "an item that no rule serves is refused before",
+    }
     steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -186,8 +191,22 @@ class Auto(Solver):
             raise InputError(f"steps must be a whole number, at least 1, or None; given {self.steps!r}")
 
     def choose(self, problem: Problem, prior: Prior) -> Choice | None:
-        """The solver and the reason; None where no rule holds."""
-        return next(self._fitting(problem, prior), None)
+        """The solver and the reason, of the first item where the items have their own; None where no rule serves an item."""
+        found = self._groups(problem, prior)
+        return found[0][0] if found else None
+
+    def _groups(self, problem: Problem, prior: Prior) -> list[tuple[Choice, list[int]]]:
+        """Choices, each with its items; none where an item has no choice."""
+        every = list(range(problem.batch))
+        shared = problem.operator.batch is None and problem.noise.batch is None
+        parts = [problem] if shared or not every else [problem[item] for item in every]
+        choices = [next(self._fitting(part, prior if part is problem else prior.select([item])), None) for item, part in enumerate(parts)]
+        found: dict[str, tuple[Choice, list[int]]] = {}
+        for item, choice in enumerate(choices):
+            if choice is None:
+                return []
+            found.setdefault(choice.why, (choice, []))[1].extend(every if len(parts) == 1 else [item])
+        return list(found.values())
 
     def _fitting(self, problem: Problem, prior: Prior) -> Iterator[Choice]:
         for rule in RULES:
@@ -208,15 +227,40 @@ class Auto(Solver):
         return super().mismatches(problem, prior) or ([] if self.choose(problem, prior) is not None else unserved(problem, prior))
 
     def _solve(self, problem: Problem, prior: Prior, generator: Any, x_init: Tensor | None, start: Step | None, options: Any) -> Solution:
-        choice = self.choose(problem, prior) if isinstance(problem, Problem) and isinstance(prior, Prior) else None
-        if choice is None:
+        groups = self._groups(problem, prior) if isinstance(problem, Problem) and isinstance(prior, Prior) else []
+        if not groups:
             return super()._solve(problem, prior, generator, x_init, start, options)
+        if len(groups) > 1:
+            return self._apart(groups, problem, prior, generator, x_init, start, options)
+        choice = groups[0][0]
         solver = self._within(choice.solver, prior, options)
         return replace(solver._solve(problem, prior, generator, x_init, start, options), why=choice.why)
 
+    def _apart(
+        self, groups: Any, problem: Problem, prior: Prior, generator: Any, x_init: Tensor | None, start: Step | None, options: Any
+    ) -> Solution:
+        """Each group by its solver, with the streams, the start and the share of the time that are its items'."""
+        options.check(start)
+        if start is not None:
+            raise InputError("a kept Step belongs to one solver, and the items of this problem ask for several; solve problem[i] each")
+        self._start(prior.space(problem)[0], x_init, start)
+        found, kept = [], options.checkpoint
+        rng = None if generator is None and kept is not None else Rng.make(generator, problem.items)  # the folder may hold a seed
+        for index, (choice, items) in enumerate(groups):
+            seconds = None if options.budget_s is None else options.budget_s * len(items) / problem.batch
+            place = None if kept is None else replace(kept, path=Path(kept.path) / f"solver{index}")
+            own = replace(options, budget_s=seconds, checkpoint=place)
+            part = problem.rows(items, [problem.items[item] for item in items])
+            streams = None if rng is None else rng.chosen([(0, item) for item in items])
+            solver = self._within(choice.solver, prior, options)
+            found.append(solver._solve(part, prior.select(items), streams, None if x_init is None else x_init[items], None, own))
+            rng = Rng(found[0].seed, problem.items) if rng is None else rng
+        why = "; ".join(f"items {', '.join(map(str, items))}: {choice.why}" for choice, items in groups)
+        return replace(placed(found, [items for _, items in groups], options.samples), solver=self, why=why)
+
     def _within(self, solver: Any, prior: Prior, options: Any) -> Solver:
         """The solver with no more steps than its share of `budget_nfe` has evaluations: a whole run beats a part of a longer one."""
-        budget = options.budget_nfe
+        budget = None if options.checkpoint is not None else options.budget_nfe
         if self.steps is not None or not isinstance(budget, int) or budget < 1 or not isinstance(prior, Denoiser):
             return solver
         own = getattr(solver, "steps", None)

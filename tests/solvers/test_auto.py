@@ -119,6 +119,57 @@ def test_items_with_noise_of_their_own_are_solved_alike_and_as_alone():
         assert torch.allclose(found.x[item], Auto(steps=4).solve(given[item], GaussianPrior(), generator=0).x[0], rtol=0, atol=1e-12)
 
 
+def test_a_batch_of_one_is_solved_as_an_item_without():
+    """A level or a mask with a batch axis is the same problem: to the bit, by the same solver and for the same reason."""
+    mask = torch.ones(SHAPE)
+    mask[..., 2:7, 2:7] = 0
+    y = torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    blur = GaussianBlur(SHAPE, sigma=1.0)
+    pairs = [
+        [Problem(blur, y, GaussianNoise(sigma)) for sigma in (0.9, torch.tensor([0.9], dtype=torch.float64))],
+        [Problem(Mask(SHAPE, mask=one), y * mask, GaussianNoise(0.05)) for one in (mask, mask[None])],
+    ]
+    for plain, single in pairs:
+        one, other = (Auto(steps=4).solve(given, GaussianPrior(), generator=0) for given in (plain, single))
+        assert (one.solver, one.why) == (other.solver, other.why)
+        assert torch.equal(one.x, other.x)
+    assert Auto().choose(pairs[0][1], GaussianPrior()).solver != HQS(steps=20)  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_items_that_ask_for_several_solvers_have_theirs(tmp_path):
+    """Answers, draws, numbers and traces are those of each alone, in the batch's order; the run on disk goes on to the same bits."""
+    prior = GaussianPrior()
+    x = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = GaussianNoise(torch.tensor([0.9, 0.05, 0.8]))
+    given = Problem.simulate(GaussianBlur(SHAPE, sigma=1.0), x, noise, generator=0)
+    alone = [Auto(steps=4).solve(given[item], prior, generator=5, samples=2, keep=1) for item in range(3)]
+    assert [type(one.solver).__name__ for one in alone] == ["DiffPIR", "HQS", "DiffPIR"]
+    found = Auto(steps=4).solve(given, prior, generator=5, samples=2, keep=1)
+    assert torch.allclose(found.x, torch.cat([one.x for one in alone], 1), rtol=0, atol=1e-12)
+    assert found.solver == Auto(steps=4)
+    assert found.why.startswith("items 0, 2: diffpir: ")
+    assert "items 1: hqs: " in found.why
+    assert found.nfe == round(sum(one.nfe for one in alone) / 3)
+    last = torch.stack([one.trace[-1].x for one in alone], 1)  # (sample, item, ...) as the rows of a trace lie
+    assert torch.allclose(found.trace[-1].x, last.flatten(0, 1), rtol=0, atol=1e-12)
+    assert all(torch.allclose(value.unflatten(0, (2, 3))[:, 1], alone[1].stats[name], atol=1e-12) for name, value in found.stats.items())
+    begun = {"x_init": torch.rand(3, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))}
+    plain = Auto(steps=4).solve(given, prior, generator=None, checkpoint=tmp_path, **begun)
+    assert torch.equal(plain.x, Auto(steps=4).solve(given, prior, generator=plain.seed, **begun).x)
+    assert torch.equal(plain.x, Auto(steps=4).solve(given, prior, checkpoint=tmp_path, **begun).x)  # nothing is computed again
+    with pytest.raises(InputError, match="ask for several"):
+        Auto(steps=4).solve(given, prior, generator=5, start=found.trace[0].select([0, 1, 2]))
+
+
+def test_out_of_budget_it_goes_on_from_its_folder(tmp_path):
+    given = problem(GaussianBlur(SHAPE, sigma=1.0))
+    first = Auto().solve(given, GaussianPrior(), generator=0, budget_nfe=5, checkpoint=tmp_path / "run")
+    assert (first.status, first.nfe) == (Status.BUDGET, 5)
+    then = Auto().solve(given, GaussianPrior(), generator=0, checkpoint=tmp_path / "run")
+    assert (then.status, then.nfe) == (Status.FINISHED, 20)
+    assert torch.equal(then.x, Auto().solve(given, GaussianPrior(), generator=0).x)
+
+
 def test_without_noise_the_identity_shows_the_image():
     given = Problem(2.0 * Identity(SHAPE), 2.0 * torch.rand(2, *SHAPE, dtype=torch.float64), NoNoise(), check_range=False)
     found = Auto().solve(given, GaussianPrior(), generator=0)

@@ -112,22 +112,23 @@ class ScoreALD(Restorer):
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
-        """One Step per level; the last one's x is the answer."""
+        """One Step per level, and one for the last denoising, whose x is the answer."""
         sigmas = self.sigmas(prior)[:-1]
         prox = proximal(problem)
         first, x = initial(problem, prior, rng, sigmas[0], start, None if self.authors else prox)
-        total = len(sigmas)
+        total = len(sigmas) + 1
         each = self.precondition and not self.authors
         move = self._by_component(problem, prox) if each else self._in_one(problem, sigmas[-1])
-        for index in range(first, total):
+        for index in range(first, total - 1):
             sigma, x0_hat = sigmas[index], x
-            after = sigmas[min(index + 1, total - 1)]
+            after = sigmas[min(index + 1, total - 2)]
             for count in range(self.inner):
                 x0_hat = estimate(prior, x, sigma)
                 x = move(x, x0_hat, sigma, sigma if count < self.inner - 1 else after, rng)
-            if index == total - 1:
-                x = x0_hat = estimate(prior, x, sigma)
-            yield Step(index, total, x, x0_hat, sigma if index < total - 1 else 0.0)
+            yield Step(index, total, x, x0_hat, sigma)
+        if first < total:
+            x = estimate(prior, x, sigmas[-1])
+            yield Step(total - 1, total, x, x, 0.0)
 
     def _in_one(self, problem: Problem, last: float) -> Move:
         """The step of one size in all directions; last is sigma_L."""

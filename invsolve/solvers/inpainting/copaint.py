@@ -82,20 +82,22 @@ class CoPaint(Inpainter):
 
     @torch.no_grad()
     def iterate(self, problem: Problem, prior: Denoiser, rng: Rng, start: Step | None = None) -> Iterator[Step]:
-        """A step is one level and the way up after it, if any; the last x is the answer."""
+        """A step is one fit and the way down or up after it; the last x is the answer."""
         sigmas, known = self.sigmas(prior), Known.of(problem)
-        path = legs(sigmas, self.jump, self.repeats)
+        path = [part for leg in legs(sigmas, self.jump, self.repeats) for part in fits(*leg)]
         first, x = initial(problem, prior, rng, sigmas[0], start)
         length = x.new_ones(len(x)) if start is None else start.state.get("length", x.new_ones(len(x)))
+        x0_hat = x if start is None else start.x0_hat
         for index in range(first, len(path)):
-            sigma, following, reached = path[index]
-            x, x0_hat, length = self.fitted(known, prior, x, sigma, length)
-            x = generic_step(x, x0_hat, sigma, following, 0.0, rng)
-            if reached > following:
-                x, _, length = self.fitted(known, prior, x, following, length)
-                x = go_up(x, following, reached, rng)
+            sigma, following = path[index]
+            x, found, length = self.fitted(known, prior, x, sigma, length)
+            if following > sigma:
+                x = go_up(x, sigma, following, rng)
+            else:
+                x0_hat = found
+                x = generic_step(x, x0_hat, sigma, following, 0.0, rng)
             x = known.pasted(x) if following == 0 else x
-            yield Step(index, len(path), x, x0_hat, reached, state={"length": length})
+            yield Step(index, len(path), x, x0_hat, following, state={"length": length})
 
     def fitted(self, known: Known, prior: Denoiser, x: Tensor, sigma: float, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x after the gradient steps, its estimate, and the items' lengths (B,), 1 at first."""
@@ -131,6 +133,11 @@ class CoPaint(Inpainter):
     def examples(cls) -> list[Solver]:
         """Four levels with jumps of two, from a level of one's own, by steps that are too long at first."""
         return [cls(steps=4, jump=2, repeats=2, rate=1.0, sigma_max=3.0)]
+
+
+def fits(sigma: float, following: float, reached: float) -> list[tuple[float, float]]:
+    """A leg as its fits, each with the level after it: the way up begins with a fit of its own."""
+    return [(sigma, following), (following, reached)] if reached > following else [(sigma, following)]
 
 
 def rising(unit: Unit, sigma: float, growth: float) -> float:
