@@ -128,8 +128,8 @@ class Solution:
 
     @property
     def mean(self) -> Tensor:
-        """Mean over samples, (B, *in_shape); x itself for a plain run."""
-        return self.x if self.samples is None else self.x.mean(0)
+        """Mean over samples, (B, *in_shape); x itself for a plain run. What all samples hold, such as known pixels, it holds to the bit."""
+        return self.x if self.samples is None else self.x[0] + (self.x - self.x[0]).mean(0)
 
     @property
     def std(self) -> Tensor:

@@ -68,7 +68,13 @@ def plan(
 ) -> None:
     """What SUITE would take: cells, network evaluations, time and peak memory; nothing is run but a probe of each column."""
     from invsolve.bench.forecast import forecast
+    from invsolve.bench.own import own_suite
 
+    own = own_suite(suite)
+    if own is not None:
+        click.echo(f"{own.title}: {len(own.solvers)} solvers, {len(own.operators)} problems")
+        click.echo(f"it runs itself, so nothing is known before; invsolve bench run {suite} --limit SECONDS bounds an answer's time")
+        return
     folder = Path(out) if out else Path("runs") / Path(suite).stem
     columns = forecast(chosen_suite(suite, solvers, operators, data), out=folder, device=device, probe=probe)
     total = {

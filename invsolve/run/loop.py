@@ -51,6 +51,9 @@ class Options:
         for name, count, least in counts:
             if count is not None and (not isinstance(count, int) or isinstance(count, bool) or not least <= count < MOST):
                 raise InputError(f"{name} must be a whole number, at least {least}; given {count!r:.40}")
+        for name, switch in (("throw", self.throw), ("paste", self.paste)):
+            if not isinstance(switch, bool):
+                raise InputError(f"{name} must be True or False; given {switch!r:.40}")
         seconds = self.budget_s
         if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < MOST):
             raise InputError(f"budget_s must be a number of seconds, above 0; given {seconds!r:.40}")

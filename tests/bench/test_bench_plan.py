@@ -70,3 +70,6 @@ def test_a_part_is_planned_and_run(tmp_path):
         assert refused.exit_code != 0
         assert said in refused.output
     assert "leave out -s" in shell.invoke(main, ["bench", "run", "truth", "-s", "dps"]).output
+    planned = shell.invoke(main, ["bench", "plan", "truth"])
+    assert planned.exit_code == 0
+    assert f"{len(registry().names('solver'))} solvers, 17 problems" in planned.output

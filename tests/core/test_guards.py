@@ -184,9 +184,11 @@ def test_a_budget_of_seconds_ends_a_run_of_slow_steps():
         ({"budget_s": 0}, "budget_s must be a number of seconds, above 0; given 0"),
         ({"budget_s": "60s"}, "budget_s must be a number of seconds"),
         ({"budget_s": float("nan")}, "budget_s must be a number of seconds"),
+        ({"paste": "no"}, "paste must be True or False; given 'no'"),
+        ({"throw": 1}, "throw must be True or False; given 1"),
     ],
 )
-def test_budgets_that_cannot_be(options, says):
+def test_options_that_cannot_be(options, says):
     with pytest.raises(InputError, match=says):
         DDRM(steps=2).solve(half(GaussianNoise(0.1)), GaussianPrior(), **options)
 

@@ -228,7 +228,7 @@ def control(done: list[Row]) -> list[str]:
     names = ", ".join(sorted({row["solver"] for row in claimed}))
     text = f"Exact for Gaussian priors but for their grids: {names}; at the most evaluations that they were given, {len(claimed)} cells"
     verdict = (
-        f"all within .1 s.d. and 6 %, or {SURE:g} standard errors of that."
+        f"all within .1 s.d. and 6 %, or {SURE:g} standard errors of that (of the square, which is the normal figure)."
         if not beyond
         else f"beyond .1 s.d. or 6 % by more than {SURE:g} standard errors:"
     )

@@ -72,7 +72,8 @@ class DiffPIR(Restorer):
         if not 0 <= self.zeta <= 1 or not 0 < self.weight < math.inf:
             raise InputError(f"need 0 <= zeta <= 1 and weight > 0; given zeta={self.zeta}, weight={self.weight}")
         if self.variance not in ("posterior", "noise"):
-            raise InputError(f"variance must be 'posterior' or 'noise'; given {self.variance!r}")
+            hint = "; one per frequency is the solver Spectral()" if self.variance == "spectrum" else ""
+            raise InputError(f"variance must be 'posterior' or 'noise'; given {self.variance!r}{hint}")
 
     def stated_bias(self) -> Mapping[str, Any]:
         """With variance="posterior" and weight 1 each step's estimate is E[x0 | x_t, y] of a white prior: no zeta biases the mean."""
