@@ -13,6 +13,7 @@ from invsolve.bench.forecast import forecast
 from invsolve.cli import main
 from invsolve.errors import InputError
 from invsolve.io.images import write_image
+from invsolve.plugins import registry
 
 SUITE = """data = { label = "mine", wants = "any picture", crop = 8 }
 noise = { sigma = 0.1 }
