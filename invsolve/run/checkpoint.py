@@ -117,7 +117,7 @@ class Kept:
 
 
 def taken_up(where: Checkpoint, key: dict[str, str], solver: Any) -> Kept | None:
-    """What the folder holds of the run with this key; None where there is no folder yet.
+    """What the folder holds of the run with this key; None where there is no folder yet, or nothing in it.
 
     Raises:
         InputError: it is damaged, or belongs to another run: what differs is named.
@@ -125,7 +125,7 @@ def taken_up(where: Checkpoint, key: dict[str, str], solver: Any) -> Kept | None
     from invsolve.io.unfinished import read_run
 
     path = Path(where.path)
-    if not path.exists():
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     found = read_run(path)
     different = [name for name, value in key.items() if found["key"].get(name) != value]

@@ -163,9 +163,9 @@ def test_items_that_ask_for_several_solvers_have_theirs(tmp_path):
 
 def test_out_of_budget_it_goes_on_from_its_folder(tmp_path):
     given = problem(GaussianBlur(SHAPE, sigma=1.0))
-    first = Auto().solve(given, GaussianPrior(), generator=0, budget_nfe=5, checkpoint=tmp_path / "run")
+    first = Auto().solve(given, GaussianPrior(), generator=0, budget_nfe=5, checkpoint=tmp_path)  # a folder that is there, and empty
     assert (first.status, first.nfe) == (Status.BUDGET, 5)
-    then = Auto().solve(given, GaussianPrior(), generator=0, checkpoint=tmp_path / "run")
+    then = Auto().solve(given, GaussianPrior(), generator=0, checkpoint=tmp_path)
     assert (then.status, then.nfe) == (Status.FINISHED, 20)
     assert torch.equal(then.x, Auto().solve(given, GaussianPrior(), generator=0).x)
 
