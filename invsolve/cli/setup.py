@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from invsolve.solver import Solver
 
 __all__ = ["Setup", "build", "converted", "cropped", "make_prior", "set_up", "shapes_for", "usable_device"]
 
+MISSING = re.compile("missing a required argument: '(\\w+)'")
 # How much larger than the measurement an image may be, where in_shape must be found.
 FACTORS = (1, 2, 3, 4, 6, 8)
 
@@ -96,7 +98,16 @@ def placed(config: Config, part: Part, *place: int | str) -> Iterator[None]:
     try:
         yield
     except (ArgumentError, InputError, UnknownNameError) as error:
-        raise type(error)(config.lined(error, part, *place)) from error
+        raise type(error)(config.lined(error, part, *place) + wanting(error, *place)) from error
+
+
+def wanting(error: Exception, *place: int | str) -> str:
+    """How a required argument that is missing can be said."""
+    found = MISSING.search(str(error))
+    if found is None:
+        return ""
+    key = ".".join([*(one for one in place if isinstance(one, str)), found[1]])
+    return f"; {key} = ... in a file says it, or on the command line --set '{key}=...' (restore), '{key}=...' (run)"
 
 
 def make_prior(part: Part, paths: Paths, channels: int) -> Prior:

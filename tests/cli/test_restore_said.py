@@ -120,6 +120,7 @@ def test_jpeg_by_the_tables_of_the_file(here):
         (("--blur", "1", "--operator", "mask"), "in place of"),
         (("--motion", "far"), "LENGTH,ANGLE"),
         (("--blur", "-1"), "sigma > 0"),
+        (("--noise", "0.1", "--prior", "self-ensemble"), "--set 'prior.denoiser=...'"),
         (("--tune", "3 weeks"), "a budget is seconds"),  # though there is nothing to restore
     ],
 )
