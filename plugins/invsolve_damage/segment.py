@@ -12,30 +12,46 @@ from torch.nn import functional
 from invsolve.errors import InputError
 
 FILE = Path(__file__).parent / "weights" / "damage-segmenter.safetensors"
-DILATIONS = (1, 1, 2, 4, 1)
-# Tiles and their margins are even; around a pixel the network sees 19 others at most.
-SIDE, MARGIN = 512, 20
+# What the network is given, tiles and margins have sides of multiples of STEP, so that the squares of a tile are those of the whole.
+# Around a pixel the network sees 69 others at most.
+STEP, SIDE, MARGIN = 8, 512, 72
+
+
+class Block(nn.Module):
+    """x + Conv(relu(Conv(relu(x))))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(width, width, 3, 1, 1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return x + self.second(functional.relu(self.first(functional.relu(x))))
 
 
 class Segmenter(nn.Module):
-    """Logits of damage, (B, 3, H, W) in [0, 1] -> (B, H, W): squares of 2 x 2 pixels as channels, then convolutions of growing distance.
+    """Logits of damage, (B, 3, H, W) in [0, 1] -> (B, H, W): a U-Net on squares of 2 x 2 pixels as channels.
 
     Args:
-        width: feature channels.
+        widths: feature channels at a half, a quarter and an eighth of the side.
     """
 
-    def __init__(self, width: int = 48) -> None:
+    def __init__(self, widths: tuple[int, int, int] = (48, 64, 96)) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
-        for index, dilation in enumerate(DILATIONS):
-            layers += [nn.Conv2d(width if index else 12, width, 3, 1, dilation, dilation), nn.ReLU()]
-        self.net = nn.Sequential(*layers, nn.Conv2d(width, 4, 1), nn.PixelShuffle(2))
+        fine, mid, coarse = widths
+        self.head = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, fine, 3, 1, 1), Block(fine))
+        self.down = nn.Sequential(nn.Conv2d(fine, mid, 2, 2), Block(mid))
+        self.bottom = nn.Sequential(nn.Conv2d(mid, coarse, 2, 2), Block(coarse), Block(coarse), nn.ConvTranspose2d(coarse, mid, 2, 2))
+        self.up = nn.Sequential(Block(mid), nn.ConvTranspose2d(mid, fine, 2, 2))
+        self.tail = nn.Sequential(Block(fine), nn.ReLU(), nn.Conv2d(fine, 4, 1), nn.PixelShuffle(2))
 
     def forward(self, photo: Tensor) -> Tensor:
         """log p / (1 - p) of every pixel."""
         height, width = photo.shape[-2:]
-        even = nn.functional.pad((photo - 0.5) / 0.25, (0, width % 2, 0, height % 2), mode="replicate")
-        return self.net(even)[:, 0, :height, :width]
+        even = functional.pad((photo - 0.5) / 0.25, (0, -width % STEP, 0, -height % STEP), mode="replicate")
+        fine = self.head(even)
+        mid = self.down(fine)
+        return self.tail(fine + self.up(mid + self.bottom(mid)))[:, 0, :height, :width]
 
 
 @cache

@@ -221,7 +221,8 @@ def test_a_method_that_nothing_was_fitted_for_says_so(monkeypatch):
 def test_the_segmenter_sees_the_same_by_tiles(monkeypatch):
     """Tiles of 40 with the margin that it needs, on odd sides: the whole's logits to rounding, the frame's last pixels going on beyond."""
     whole = Rng(0, [0]).uniform((3, 91, 73), torch.zeros(1))
-    wanted = shipped()(torch.nn.functional.pad(whole, [20] * 4, mode="replicate"))[:, 20:-20, 20:-20]
+    margin = segment_module.MARGIN
+    wanted = shipped()(torch.nn.functional.pad(whole, [margin] * 4, mode="replicate"))[:, margin:-margin, margin:-margin]
     monkeypatch.setattr(segment_module, "SIDE", 40)
     assert torch.allclose(segmented(whole), wanted, rtol=0, atol=1e-4)
 
