@@ -5,7 +5,7 @@
     python benchmarks/studies/damage.py table --data DATA       # the numbers of benchmarks/results/conditional/damage.md
     python benchmarks/studies/damage.py figure --data DATA      # its picture
 
-DATA holds train/bsds500, dev/bsds500_val32, dev/ddnm_hq and dev/permissive_skimage. Masks of both are other ones than those of the
+DATA holds train/bsds500, train/photos, dev/bsds500_val32, dev/ddnm_hq and dev/permissive_skimage. Masks of both are other ones than those of the
 training, and so are the photographs of `table`.
 """
 
@@ -234,7 +234,7 @@ def segmenter(data: Path, seconds: float, on: bool = False, seed: int = 13) -> N
     shape, folder = (3, 96, 96), Path(__file__).parents[1] / "training"
     pairs = TrainConfig.load(folder / "damage.toml").pairs(shape, folder)
     assert isinstance(pairs, Damaged)
-    crops = Crops([(data / "train" / name, share, (1.0, 0.75)) for name, share in (("bsds500", 0.6), ("photos", 0.4))], shape[1])
+    crops = Crops([(data / "train" / name, share, (1.0, 0.75)) for name, share in (("bsds500", 0.6), ("photos/train.zip", 0.4))], shape[1])
     torch.manual_seed(seed)
     network, rng, began, steps = Segmenter(), np.random.default_rng(seed), time.process_time(), 0
     top = 1e-3 if on else 2e-3
