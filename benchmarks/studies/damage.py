@@ -5,8 +5,8 @@
     python benchmarks/studies/damage.py table --data DATA       # the numbers of benchmarks/results/conditional/damage.md
     python benchmarks/studies/damage.py figure --data DATA      # its picture
 
-DATA holds train/bsds500, train/photos, dev/bsds500_val32, dev/ddnm_hq and dev/permissive_skimage. Masks of both are other ones than those of the
-training, and so are the photographs of `table`.
+DATA holds train/bsds500, train/photos, dev/bsds500_val32, dev/ddnm_hq and dev/permissive_skimage. Masks of both are other ones than
+those of the training, and so are the photographs of `table`.
 """
 
 from __future__ import annotations
