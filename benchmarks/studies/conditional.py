@@ -234,7 +234,7 @@ def sr(truth: Tensor, cache: Path | None, features: Features) -> None:
         f"features of sr3, ddpm 100 against regression: {shown(nearer, 4)} (below 0: sr3 is nearer).",
         "",
         "![truth, bicubic, regression, sr3 (one call, ddim, ddpm with 100), partdiff, ddrm](sr.png)",
-        *trained("sr3-faces", "regression-faces", "partdiff-faces"),
+        *trained("sr3-faces", "regression-faces", "partdiff-faces", start="`faces64` (2.1 hours itself), `partdiff-faces` of `sr3-faces`"),
     ]
     written("sr", lines, pictures, 5)
 
