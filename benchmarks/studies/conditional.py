@@ -22,7 +22,7 @@ from torch.nn.functional import conv2d, interpolate, max_pool2d
 from invsolve import NoNoise, Operator, Problem, load_prior
 from invsolve.bench.case_metrics import FrechetDistance
 from invsolve.bench.metrics import SSIM, HaarPSI
-from invsolve.bench.set_metrics import kernel, within
+from invsolve.bench.set_metrics import discrepancy
 from invsolve.io.images import picture_grid, write_image
 from invsolve.plugins import registry
 from invsolve.priors.base import Denoiser
@@ -95,8 +95,7 @@ def laws(x: Tensor, truth: Tensor, network: Features) -> list[str]:
     size, scale = fid_x.shape[1], fid_truth.square().mean().sqrt()
     fid = FrechetDistance(lambda rows: rows).compute(list(fid_x / scale), list(fid_truth / scale)) if len(x) > size else None
     scale = kid_truth.square().mean().sqrt()
-    a, b = kid_x / scale, kid_truth / scale
-    return ["-" if fid is None else f"{fid:.2f}", f"{within(a) + within(b) - 2 * kernel(a, b).mean():.3f}"]
+    return ["-" if fid is None else f"{fid:.2f}", f"{discrepancy(kid_x / scale, kid_truth / scale):.3f}"]
 
 
 def gradient(x: Tensor) -> Tensor:

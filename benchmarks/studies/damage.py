@@ -258,8 +258,6 @@ def segmenter(data: Path, seconds: float, on: bool = False, seed: int = 13) -> N
         steps += 1
         if steps % 100 == 0:
             print(steps, round(part, 4), round(loss.item(), 4), flush=True)
-        if steps % 2000 == 0:
-            save(network)
     print(f"segmenter: {steps} steps, {sum(value.numel() for value in network.parameters())} weights")
     save(network)
 

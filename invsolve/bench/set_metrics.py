@@ -103,7 +103,12 @@ class KID(FeatureMetric):
 
     def distance(self, found: Tensor, wanted: Tensor) -> float:
         """The formula."""
-        return float(within(found) + within(wanted) - 2 * kernel(found, wanted).mean())
+        return discrepancy(found, wanted)
+
+
+def discrepancy(found: Tensor, wanted: Tensor) -> float:
+    """KID's formula, of features (n, d) and (m, d)."""
+    return float(within(found) + within(wanted) - 2 * kernel(found, wanted).mean())
 
 
 def kernel(one: Tensor, other: Tensor) -> Tensor:

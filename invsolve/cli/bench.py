@@ -10,7 +10,7 @@ import click
 
 from invsolve.cli.bench_benchopt import benchopt
 from invsolve.cli.bench_health import doctor, gc, status
-from invsolve.cli.bench_plan import choices, chosen_suite, plan
+from invsolve.cli.bench_plan import choices, chosen_suite, plan, refuse_choices
 from invsolve.cli.bench_report import compare, export, report
 from invsolve.cli.bench_reproduce import reproduce
 from invsolve.cli.bench_time import time_again
@@ -102,8 +102,7 @@ def run_suite(
     folder = Path(out) if out else Path("runs") / Path(suite).stem
     own = own_suite(suite)
     if own is not None:
-        if solvers or operators or data:
-            raise click.UsageError(f"{suite} runs itself and has no parts to choose; leave out -s, -o and -d")
+        refuse_choices(suite, solvers, operators, data)
         if device != "cpu" or batch != 1:
             raise click.UsageError(f"{suite} runs on the CPU and makes its own batches; leave out --device and --batch")
         if workers is not None or scheduler is not None:

@@ -49,6 +49,12 @@ def chosen_suite(name: str, solvers: Sequence[str], operators: Sequence[str], da
     return Suite.load(name, given_pictures(data)).only(solvers, [one for one in data if "=" not in one], operators)
 
 
+def refuse_choices(suite: str, *chosen: Sequence[str]) -> None:
+    """Raise UsageError where parts are asked for of a suite that runs itself."""
+    if any(chosen):
+        raise click.UsageError(f"{suite} runs itself and has no parts to choose; leave out -s, -o and -d")
+
+
 @click.command("plan")
 @click.argument("suite")
 @choices
@@ -71,7 +77,11 @@ def plan(
     from invsolve.bench.own import own_suite
 
     own = own_suite(suite)
-    if own is not None:
+    if own is not None and own.solvers:  # a table of published rows has none, and no run
+        refuse_choices(suite, solvers, operators, data)
+        if as_json:
+            print_json({"title": own.title, "solvers": own.solvers, "operators": own.operators})
+            return
         click.echo(f"{own.title}: {len(own.solvers)} solvers, {len(own.operators)} problems")
         click.echo(f"it runs itself, so nothing is known before; invsolve bench run {suite} --limit SECONDS bounds an answer's time")
         return

@@ -268,8 +268,8 @@ class Auto(Solver):
         return replace(solver, steps=share) if isinstance(own, int) and own > share else solver
 
     def iterate(self, problem: Problem, prior: Any, rng: Rng, start: Step | None = None) -> Iterator[Step]:
-        """The chosen solver's own."""
-        yield from next(self._fitting(problem, prior)).solver.iterate(problem, prior, rng, start)
+        """The chosen solver's own, the first item's where the items have their own."""
+        yield from self._groups(problem, prior)[0][0].solver.iterate(problem, prior, rng, start)
 
     @classmethod
     def examples(cls) -> list[Solver]:

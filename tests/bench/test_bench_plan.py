@@ -74,3 +74,5 @@ def test_a_part_is_planned_and_run(tmp_path):
     planned = shell.invoke(main, ["bench", "plan", "truth"])
     assert planned.exit_code == 0
     assert f"{len(registry().names('solver'))} solvers, 17 problems" in planned.output
+    assert len(json.loads(shell.invoke(main, ["bench", "plan", "truth", "--json"]).output)["operators"]) == 17
+    assert "leave out -s" in shell.invoke(main, ["bench", "plan", "truth", "-s", "dps"]).output

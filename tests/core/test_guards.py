@@ -93,6 +93,20 @@ def test_exactly_known_pixels_are_held_to_the_bit_unless_said(scale):
     assert torch.all(Constant().solve(problem, GaussianPrior(), generator=0, paste=False).x == 0.25)
 
 
+def test_the_mean_of_samples_holds_known_pixels_to_the_bit():
+    """Of three numbers that are the same a plain mean is off by a rounding in some of them."""
+    problem = half(NoNoise())
+    found = DiffPIR(steps=3, zeta=1.0).solve(problem, GaussianPrior(), generator=0, samples=3)
+    assert torch.equal(found.mean[..., :3], drawn(2)[..., :3])
+    assert torch.allclose(found.mean, found.x.mean(0), rtol=0, atol=1e-15)
+    assert found.x[..., 3:].std(0).min() > 0
+
+
+def test_a_covariance_per_frequency_is_another_solver():
+    with pytest.raises(InputError, match=r"the solver Spectral\(\)"):
+        DiffPIR(variance="spectrum")
+
+
 def test_noisy_pixels_are_not_pasted_and_each_item_goes_by_its_own_noise():
     assert torch.all(Constant().solve(half(GaussianNoise(0.1)), GaussianPrior()).x == 0.25)
     mixed = half(GaussianNoise(torch.tensor([0.0, 0.1], dtype=torch.float64)))

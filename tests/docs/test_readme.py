@@ -74,9 +74,8 @@ def test_what_wins_when_is_the_standing_table():
     by_psnr, whole = page.split("## Who won, by PSNR")[1].split("## Who won, by HaarPSI")[0], page.split("```text\n")[1].split("```")[0]
     blocks = {block.splitlines()[0]: block for block in whole.strip().split("\n\n")}
     rows = []
-    for task, classical, diffusion, difference, sure, _ in re.findall(r"^\| ([^|]+) \|" + r" ([^|]+) \|" * 5 + "$", by_psnr, re.MULTILINE)[
-        1:
-    ]:
+    cells = re.findall(r"^\| ([^|]+) \|" + r" ([^|]+) \|" * 5 + "$", by_psnr, re.MULTILINE)
+    for task, classical, diffusion, difference, sure, _ in cells[1:]:
         said = []
         for one, side in ((classical, "without"), (diffusion, "diffusion")):
             (line,) = (line for line in blocks[task].splitlines() if line.startswith(one.split()[0] + " "))

@@ -1,5 +1,7 @@
 """No solver of the registry takes more evaluations than it was given, but for its first step."""
 
+import functools
+
 import pytest
 import torch
 from invsolve_operators import BoxMask, GaussianBlur, Identity
@@ -11,11 +13,11 @@ from invsolve.priors import GaussianPrior
 SHAPE = (1, 8, 8)
 
 
+@functools.cache
 def problems():
     x = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for operator in (BoxMask(SHAPE, box=3), GaussianBlur(SHAPE, sigma=1.0), Identity(SHAPE)):
-        yield Problem.simulate(operator, x, GaussianNoise(0.05), generator=0)
-    yield Problem.unconditional(SHAPE, 2)
+    operators = (BoxMask(SHAPE, box=3), GaussianBlur(SHAPE, sigma=1.0), Identity(SHAPE))
+    return [*(Problem.simulate(one, x, GaussianNoise(0.05), generator=0) for one in operators), Problem.unconditional(SHAPE, 2)]
 
 
 @pytest.mark.parametrize("name", registry().names("solver"))

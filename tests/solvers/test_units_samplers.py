@@ -164,9 +164,8 @@ def test_the_state_has_the_noise_that_the_network_is_told_next():
         held = (1 - step) * held + brought
         expected.append(math.sqrt(other + held**2))
     error = 4 / math.sqrt(2 * 16 * 288)
-    for free, measured, both, following in zip(
-        unseen[:-2], seen[:-2], expected, told[1:], strict=True
-    ):  # but the last level and the denoising
+    unseen, seen = unseen[:-2], seen[:-2]  # but the last level and the denoising
+    for free, measured, both, following in zip(unseen, seen, expected, told[1:], strict=True):
         assert free / following == pytest.approx(1, abs=error)
         assert measured / both == pytest.approx(1, abs=error)
         assert 1 - 1e-9 < both / following < 1.07
